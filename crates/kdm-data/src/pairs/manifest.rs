@@ -1,0 +1,219 @@
+//! `manifest.json`: how the pairs of a store came to be, and what its files must hash to.
+
+use std::path::{Path, PathBuf};
+
+use kdm_kernels::random;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::hash::sha256;
+use crate::{Error, Result, atomic};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The version of the store's format that this program writes and reads.
+pub const STORE_VERSION: u32 = 1;
+
+/// What is known of a store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`STORE_VERSION`].
+    pub version: u32,
+    /// The teacher the images are from; none for imported pairs.
+    pub teacher: Option<TeacherStamp>,
+    /// How the teacher was run: solver, steps, noise levels. Written by whoever ran it, compared but not read here.
+    pub sampling: Value,
+    /// Where the noise is.
+    pub noise: NoiseSource,
+    /// Standard deviation of x_T.
+    pub noise_std: f64,
+    /// Shape of one image, [C, H, W], or of one point, [D].
+    pub shape: Vec<usize>,
+    /// How images are kept.
+    pub dtype: ImageType,
+    /// Classes; 0 for unconditional pairs.
+    pub label_dim: usize,
+    /// Pairs in the whole store.
+    pub count: usize,
+    /// Pairs a shard; the last one may have fewer.
+    pub shard_size: usize,
+    /// What was done to the pairs after they were drawn: imports and filters, a line each.
+    pub history: Vec<String>,
+    /// The shards in order, once all of them are there; empty until then.
+    pub shards: Vec<ShardRecord>,
+    /// SHA-256 of this manifest's JSON with this field empty.
+    pub checksum: String,
+}
+
+/// Which teacher drew the images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherStamp {
+    /// Its kind, for a person to read.
+    pub name: String,
+    /// Hash of its configuration and weights.
+    pub sha256: String,
+}
+
+/// Where a pair's noise is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "source", rename_all = "kebab-case")]
+pub enum NoiseSource {
+    /// Drawn again from the pair's seed.
+    Seeded {
+        /// The definition of the noise, [`random::GENERATOR`].
+        generator: String,
+        /// Seed of the first pair when seeds count up from it; none in a filtered store.
+        first_seed: Option<u64>,
+    },
+    /// Kept beside the image, as f32.
+    Stored,
+}
+
+/// How images are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats: relative error 5e-4.
+    F16,
+    /// Bytes, for images in [-1, 1]: round((x + 1) 127.5), error up to 1/255.
+    U8,
+}
+
+/// One shard's file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRecord {
+    /// File name in the store's folder.
+    pub file: String,
+    /// Pairs in it.
+    pub count: usize,
+    /// SHA-256 of the whole file.
+    pub sha256: String,
+}
+
+/// Stream of a pair's seed that its label is drawn from.
+const LABEL_STREAM: u64 = 1;
+
+/// x_T of the pair with this seed: `noise_std` times standard normal numbers. The seed alone decides it.
+pub fn noise_of_seed(seed: u64, noise_std: f64, out: &mut [f32]) {
+    random::fill_normal(seed, out);
+    if noise_std != 1.0 {
+        let std = noise_std as f32;
+        out.iter_mut().for_each(|x| *x *= std);
+    }
+}
+
+/// The class of the pair with this seed, uniform over 0..label_dim; 0 when there are no classes.
+pub fn label_of_seed(seed: u64, label_dim: usize) -> u32 {
+    let draw = random::uniform_f64(random::derive_seed(seed, LABEL_STREAM), 0);
+    (draw * label_dim as f64) as u32
+}
+
+impl Manifest {
+    /// Values a sample.
+    pub fn dim(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Shards the whole store has.
+    pub fn shard_count(&self) -> usize {
+        self.count.div_ceil(self.shard_size)
+    }
+
+    /// The pairs of shard `k`.
+    pub fn shard_range(&self, k: usize) -> std::ops::Range<usize> {
+        k * self.shard_size..((k + 1) * self.shard_size).min(self.count)
+    }
+
+    /// The file of shard `k` in `folder`.
+    pub fn shard_path(&self, folder: &Path, k: usize) -> PathBuf {
+        folder.join(format!("shard-{k:05}.safetensors"))
+    }
+
+    /// Whether all shards are there.
+    pub fn is_complete(&self) -> bool {
+        self.shards.len() == self.shard_count()
+    }
+
+    /// The manifest without what only a complete store knows: two commands that would write the same pairs agree on
+    /// it.
+    pub fn plan(&self) -> Self {
+        Self { shards: Vec::new(), checksum: String::new(), ..self.clone() }
+    }
+
+    /// Identifies the plan; every shard carries it.
+    pub fn plan_hash(&self) -> String {
+        sha256(json(&self.plan()).as_bytes())
+    }
+
+    /// Reads `folder`'s manifest.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or of a version this program doesn't know.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let damaged = |field: &str, problem: String| {
+            Error::invalid(&path, field, problem, "restore it from a copy, or generate or import the pairs again")
+        };
+        let value: Value =
+            serde_json::from_str(&text).map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
+        let version = value["version"].as_u64();
+        if version != Some(u64::from(STORE_VERSION)) {
+            let found = version.map_or("missing".to_string(), |v| v.to_string());
+            let problem = format!("{found}, and this program reads version {STORE_VERSION}");
+            return Err(Error::invalid(&path, "version", problem, "use the program that wrote it"));
+        }
+        let manifest: Self =
+            serde_json::from_value(value).map_err(|e| damaged("manifest", e.to_string()))?;
+        if manifest.checksum != manifest.own_checksum() {
+            return Err(damaged("checksum", "doesn't match the rest of the file: it was edited or damaged".into()));
+        }
+        let sizes = [("shape", manifest.dim()), ("count", manifest.count), ("shard_size", manifest.shard_size)];
+        if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
+            return Err(damaged(field, "must be at least 1".into()));
+        }
+        if let NoiseSource::Seeded { generator, .. } = &manifest.noise
+            && generator != random::GENERATOR
+        {
+            let problem = format!("`{generator}`, and this program draws `{}`", random::GENERATOR);
+            return Err(Error::invalid(&path, "noise.generator", problem, "use the program that wrote it"));
+        }
+        Ok(manifest)
+    }
+
+    /// Writes it into `folder`, checksum and all.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let sealed = Self { checksum: self.own_checksum(), ..self.clone() };
+        atomic::write(&folder.join(MANIFEST), (json(&sealed) + "\n").as_bytes())
+    }
+
+    fn own_checksum(&self) -> String {
+        sha256(json(&Self { checksum: String::new(), ..self.clone() }).as_bytes())
+    }
+
+    /// The first field in which the other plan differs, with both values.
+    pub fn first_difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let (a, b) = (to_value(&self.plan()), to_value(&other.plan()));
+        let (a, b) = (a.as_object()?, b.as_object()?);
+        a.iter().find(|(key, value)| b.get(*key) != Some(value)).map(|(key, value)| {
+            (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string())
+        })
+    }
+}
+
+fn to_value(manifest: &Manifest) -> Value {
+    serde_json::to_value(manifest).expect("plain data")
+}
+
+fn json(manifest: &Manifest) -> String {
+    serde_json::to_string_pretty(manifest).expect("plain data")
+}

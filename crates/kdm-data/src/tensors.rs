@@ -1,0 +1,223 @@
+//! Named tensors in one `.safetensors` file, with one JSON object of ours under the metadata key `kdm`.
+//!
+//! Models, pair shards and training checkpoints are all such files. They are written whole or not at all, read
+//! through a memory map, and the same content gives the same bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::Value;
+
+use crate::{Error, Result, atomic};
+
+/// The metadata key that holds our JSON.
+pub const METADATA_KEY: &str = "kdm";
+
+/// A tensor to be written: its type, shape and little-endian bytes.
+#[derive(Clone, Debug)]
+pub struct RawTensor<'a> {
+    /// Type of the numbers.
+    pub dtype: Dtype,
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// The numbers, row-major, little-endian.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> RawTensor<'a> {
+    /// A tensor of f32.
+    pub fn f32(shape: impl Into<Vec<usize>>, data: &'a [f32]) -> Self {
+        Self { dtype: Dtype::F32, shape: shape.into(), bytes: bytemuck::cast_slice(data) }
+    }
+}
+
+/// Writes tensors and metadata.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write(path: &Path, metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Result<()> {
+    atomic::write(path, &to_bytes(metadata, tensors))
+}
+
+/// The bytes of such a file.
+fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, t)| {
+        let view = TensorView::new(t.dtype, t.shape.clone(), t.bytes).expect("shape and bytes agree");
+        (name.clone(), view)
+    });
+    // One key alone: the library writes several in no fixed order.
+    let metadata = HashMap::from([(METADATA_KEY.to_string(), metadata.to_string())]);
+    serialize(views, Some(metadata)).expect("sizes fit the format")
+}
+
+/// Writes f32 tensors by name; see [`write`].
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_state(path: &Path, metadata: &Value, state: &BTreeMap<String, TensorData>) -> Result<()> {
+    let tensors = state
+        .iter()
+        .map(|(name, data)| {
+            assert_eq!(data.dtype(), DType::F32, "states are f32");
+            let raw = RawTensor { dtype: Dtype::F32, shape: data.shape().to_vec(), bytes: data.as_bytes() };
+            (name.clone(), raw)
+        })
+        .collect();
+    write(path, metadata, &tensors)
+}
+
+/// A mapped file: its metadata, and its tensors on demand.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Value,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+impl TensorFile {
+    /// Maps `path` and reads its header.
+    ///
+    /// # Errors
+    /// When the file is missing, is not a safetensors file, or is shorter than its header says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        // SAFETY: files of this project are never changed in place, only replaced by a rename, which leaves this
+        // map on the old content.
+        #[expect(unsafe_code)]
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))?;
+        let damaged = |problem: String| {
+            Error::invalid(path, "header", problem, "copy or make the file again; it is cut short or damaged")
+        };
+        let (header, info) = SafeTensors::read_metadata(&map)
+            .map_err(|e| damaged(format!("not a readable safetensors file ({e})")))?;
+        let end = 8 + header + info.data_len();
+        if map.len() != end {
+            return Err(damaged(format!("the file has {} bytes where its header tells of {end}", map.len())));
+        }
+        let entries = info
+            .tensors()
+            .into_iter()
+            .map(|(name, t)| {
+                let range = 8 + header + t.data_offsets.0..8 + header + t.data_offsets.1;
+                (name, Entry { dtype: t.dtype, shape: t.shape.clone(), range })
+            })
+            .collect();
+        let metadata = match info.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)) {
+            None => Value::Null,
+            Some(text) => serde_json::from_str(text)
+                .map_err(|e| damaged(format!("metadata `{METADATA_KEY}` is not JSON ({e})")))?,
+        };
+        Ok(Self { path: path.to_path_buf(), map, metadata, entries })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The JSON under `kdm`; null when there is none.
+    pub fn metadata(&self) -> &Value {
+        &self.metadata
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Names, types and shapes.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Dtype, &[usize])> {
+        self.entries.iter().map(|(name, e)| (name.as_str(), e.dtype, e.shape.as_slice()))
+    }
+
+    /// Type, shape and bytes of one tensor, if there.
+    pub fn get(&self, name: &str) -> Option<RawTensor<'_>> {
+        let entry = self.entries.get(name)?;
+        Some(RawTensor {
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            bytes: &self.map[entry.range.clone()],
+        })
+    }
+
+    /// All tensors whose name starts with `prefix`, without it, as f32 on the host.
+    ///
+    /// # Errors
+    /// When one of them is of a type other than f32 or f16.
+    pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, TensorData>> {
+        let mut state = BTreeMap::new();
+        for (name, entry) in &self.entries {
+            let Some(rest) = name.strip_prefix(prefix) else { continue };
+            let bytes = &self.map[entry.range.clone()];
+            let values: Vec<f32> = match entry.dtype {
+                Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                Dtype::F16 => {
+                    let half = |b: &[u8; 2]| half::f16::from_le_bytes(*b).to_f32();
+                    bytes.as_chunks().0.iter().map(half).collect()
+                }
+                other => {
+                    return Err(Error::invalid(
+                        &self.path,
+                        format!("tensor `{name}`"),
+                        format!("of type {other:?}"),
+                        "convert it to float32 or float16",
+                    ));
+                }
+            };
+            state.insert(rest.to_string(), TensorData::new(values, entry.shape.clone()));
+        }
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tensors_go_out_and_in_again_in_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let state = BTreeMap::from([
+            ("a.weight".to_string(), TensorData::new(vec![1f32, 2.0, 3.0, 4.0], [2, 2])),
+            ("b".to_string(), TensorData::new(vec![0.5f32], [1])),
+        ]);
+        let metadata = json!({"version": 1, "x": [1, 2]});
+        write_state(&path, &metadata, &state).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        assert_eq!(file.metadata(), &metadata);
+        assert_eq!(file.state("").unwrap(), state);
+        assert_eq!(file.state("a.").unwrap().len(), 1);
+        write_state(&path, &metadata, &state).unwrap();
+        assert_eq!(first, std::fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let state = BTreeMap::from([("a".to_string(), TensorData::new(vec![1f32; 64], [64]))]);
+        write_state(&path, &json!({}), &state).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in (0..whole.len()).step_by(7) {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let message = TensorFile::open(&path).unwrap_err().to_string();
+            assert!(message.contains("m.safetensors"), "{message}");
+        }
+    }
+}

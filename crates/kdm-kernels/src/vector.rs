@@ -1,0 +1,68 @@
+//! Elementary functions written so that the compiler turns loops over them into vector code, and the switch that
+//! compiles such a loop for every instruction set.
+
+use burn::backend::TensorMetadata;
+use burn_flex::FlexTensor;
+use pulp::Arch;
+
+/// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the second-level cache.
+pub(crate) const TASK: usize = 16 * 1024;
+
+/// Runs `loops` compiled for the best instruction set of this machine.
+#[inline(always)]
+pub(crate) fn vectorised<R>(loops: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(loops)
+}
+
+/// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.
+///
+/// Cephes' scheme: x = n ln 2 + r, a polynomial for e^r, and 2^n put together from bits. Adding 1.5 * 2^23 rounds to
+/// the nearest integer and leaves it in the low bits of the sum.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let p = 1.987_569_2e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 0.166_666_65;
+    let p = p * r + 0.5;
+    let p = p * (r * r) + r + 1.0;
+    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The tensor as one dense block in row-major order, copied only when it is a strided view.
+pub(crate) fn dense(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.bytes().len() == tensor.shape().num_elements() * size_of::<f32>();
+    if whole { tensor } else { tensor.to_contiguous() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_ulps_of_the_library() {
+        for i in -86_900..87_900 {
+            let x = i as f32 * 1e-3;
+            let exact = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - exact).abs() / exact;
+            assert!(error < 2.5e-7, "exp({x}): relative error {error:e}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+        assert!(sigmoid(-1e9) >= 0.0 && sigmoid(-1e9) < 1e-30);
+        assert_eq!(sigmoid(1e9), 1.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! Teachers as files: what a teacher is, read from and written to a model file.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use kdm_data::pairs::TeacherStamp;
+use kdm_data::{Error, Result, model};
+use kdm_nn::state::{load_state, state_dict};
+use serde::{Deserialize, Serialize};
+
+use crate::distribution::{Distribution, DistributionConfig};
+use crate::{Denoiser, FlowMlp, FlowMlpConfig, Level, Process};
+
+/// The kind that teachers' model files name.
+pub const KIND: &str = "teacher";
+
+/// What a teacher is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TeacherConfig {
+    /// The closed form of a distribution.
+    Exact {
+        /// The distribution.
+        data: DistributionConfig,
+    },
+    /// A trained velocity network.
+    FlowMlp(FlowMlpConfig),
+}
+
+/// A teacher ready to run.
+#[derive(Clone, Debug)]
+pub struct Teacher {
+    config: TeacherConfig,
+    model: Model,
+    sha256: String,
+}
+
+#[derive(Clone, Debug)]
+enum Model {
+    Exact(Distribution),
+    FlowMlp { network: FlowMlp, data: Distribution },
+}
+
+impl Teacher {
+    /// The exact teacher of a distribution.
+    ///
+    /// # Errors
+    /// The field and its problem, when the distribution's numbers are impossible.
+    pub fn exact(data: DistributionConfig) -> std::result::Result<Self, (&'static str, String)> {
+        let distribution = data.build()?;
+        let config = TeacherConfig::Exact { data };
+        let sha256 = model::fingerprint(&config, &model::State::new());
+        Ok(Self { config, model: Model::Exact(distribution), sha256 })
+    }
+
+    /// Reads a teacher's model file.
+    ///
+    /// # Errors
+    /// When the file is damaged, is no teacher's, or its weights don't fit its configuration.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (config, state): (TeacherConfig, _) = model::read(path, KIND)?;
+        let bad = |(field, problem): (&str, String)| {
+            Error::invalid(path, format!("config.data.{field}"), problem, "train or import the teacher again")
+        };
+        let sha256 = model::fingerprint(&config, &state);
+        let model = match &config {
+            TeacherConfig::Exact { data } => Model::Exact(data.build().map_err(bad)?),
+            TeacherConfig::FlowMlp(flow) => {
+                let data = flow.data.build().map_err(bad)?;
+                let network = flow.init(&data, 0, &Device::flex());
+                let network = load_state(network, &state).map_err(|e| {
+                    Error::invalid(path, "tensors", e.0, "train or import the teacher again")
+                })?;
+                Model::FlowMlp { network: FlowMlp::new(network, data.dim()), data }
+            }
+        };
+        Ok(Self { config, model, sha256 })
+    }
+
+    /// Writes the teacher's model file.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let state = match &self.model {
+            Model::Exact(_) => model::State::new(),
+            Model::FlowMlp { network, .. } => state_dict(&network.network),
+        };
+        model::write(path, KIND, &self.config, &state)
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &TeacherConfig {
+        &self.config
+    }
+
+    /// The distribution it teaches.
+    pub fn data(&self) -> &Distribution {
+        match &self.model {
+            Model::Exact(data) | Model::FlowMlp { data, .. } => data,
+        }
+    }
+
+    /// The process its samples are drawn by unless told otherwise.
+    pub fn process(&self) -> Process {
+        match self.model {
+            Model::Exact(_) => Process::EDM,
+            Model::FlowMlp { .. } => Process::Flow,
+        }
+    }
+
+    /// Its name and hash, for pair stores.
+    pub fn stamp(&self) -> TeacherStamp {
+        let data = match &self.config {
+            TeacherConfig::Exact { data } => ("exact", data),
+            TeacherConfig::FlowMlp(flow) => ("flow-mlp", &flow.data),
+        };
+        let name = match data.1 {
+            DistributionConfig::Checkerboard { .. } => "checkerboard",
+            DistributionConfig::Gaussian { .. } => "gaussian",
+            DistributionConfig::Mixture { .. } => "mixture",
+        };
+        TeacherStamp { name: format!("{} {name}", data.0), sha256: self.sha256.clone() }
+    }
+}
+
+impl Denoiser for Teacher {
+    fn shape(&self) -> Vec<usize> {
+        self.data().shape()
+    }
+
+    fn label_dim(&self) -> usize {
+        self.data().label_dim()
+    }
+
+    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+        match &self.model {
+            Model::Exact(exact) => exact.denoise(x, level, labels),
+            Model::FlowMlp { network, .. } => network.denoise(x, level, labels),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Solver, solve};
+
+    fn network_teacher(folder: &Path) -> Teacher {
+        let flow = FlowMlpConfig {
+            data: DistributionConfig::Checkerboard { conditional: true },
+            hidden: 64,
+            layers: 3,
+        };
+        let data = flow.data.build().unwrap();
+        let network = flow.init(&data, 1, &Device::flex());
+        let path = folder.join("teacher.safetensors");
+        model::write(&path, KIND, &TeacherConfig::FlowMlp(flow), &state_dict(&network)).unwrap();
+        Teacher::load(&path).unwrap()
+    }
+
+    /// The bits of a pair don't depend on the batch it is drawn in, for the network too.
+    #[test]
+    fn one_by_one_equals_batched_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let teacher = network_teacher(folder.path());
+        let n = 700;
+        let x: Vec<f64> = kdm_kernels::random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
+        let mut labels = vec![0.0; n * 8];
+        (0..n).for_each(|row| labels[row * 8 + row % 8] = 1.0);
+        let draw = |rows: std::ops::Range<usize>| {
+            let labels = &labels[rows.start * 8..rows.end * 8];
+            solve(&teacher, &Process::Flow, Solver::Heun, 3, x[2 * rows.start..2 * rows.end].to_vec(), labels)
+        };
+        let whole = draw(0..n);
+        for batch in [1, 7, 256, 300] {
+            let starts: Vec<usize> = (0..n).step_by(batch).filter(|s| batch > 1 || s % 97 == 0).collect();
+            for start in starts {
+                let end = (start + batch).min(n);
+                assert_eq!(draw(start..end), whole[2 * start..2 * end], "batch {batch} at {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_saved_teacher_is_the_same_teacher() {
+        let folder = tempfile::tempdir().unwrap();
+        let teacher = network_teacher(folder.path());
+        let path = folder.path().join("again.safetensors");
+        teacher.save(&path).unwrap();
+        assert_eq!(Teacher::load(&path).unwrap().stamp(), teacher.stamp());
+        let exact = Teacher::exact(DistributionConfig::by_name("mixture").unwrap()).unwrap();
+        exact.save(&path).unwrap();
+        assert_eq!(Teacher::load(&path).unwrap().stamp(), exact.stamp());
+        assert_ne!(exact.stamp(), teacher.stamp());
+    }
+}

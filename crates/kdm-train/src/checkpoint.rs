@@ -1,0 +1,104 @@
+//! The state of a training in one file, written whole or not at all: weights, their moving average, Adam's moments,
+//! and how far the training is. Random numbers are functions of seed and iteration, so the iteration is all of their
+//! state; the same holds for the place in the data.
+
+use std::path::Path;
+
+use burn::module::Module;
+use kdm_data::{Error, TensorFile, tensors};
+use kdm_nn::StateDict;
+use kdm_nn::state::{load_state, state_dict};
+use serde_json::{Value, json};
+
+use crate::{Optimizer, Result};
+
+/// The checkpoint's file name in a run folder.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
+const KIND: &str = "checkpoint";
+const VERSION: u64 = 1;
+
+/// How far a training is, beside its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Iterations done.
+    pub iteration: u64,
+    /// The best validation value so far, and its iteration.
+    pub best: Option<(f64, u64)>,
+    /// Iterations in which a gradient was not finite and was replaced.
+    pub replaced: u64,
+    /// The configuration the training was begun with.
+    pub config: Value,
+}
+
+impl Checkpoint {
+    /// Writes the training's whole state to `path`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn save(&self, path: &Path, module: &impl Module, optimizer: &Optimizer) -> Result<()> {
+        let weights = state_dict(module);
+        let mut all = StateDict::new();
+        let parts = [
+            ("adam.m/", optimizer.first_moments(&weights)),
+            ("adam.v/", optimizer.second_moments(&weights)),
+            ("ema/", optimizer.ema(&weights)),
+            ("model/", weights),
+        ];
+        for (prefix, part) in parts {
+            all.extend(part.into_iter().map(|(name, data)| (format!("{prefix}{name}"), data)));
+        }
+        let metadata = json!({
+            "version": VERSION,
+            "kind": KIND,
+            "iteration": self.iteration,
+            "optimizer_steps": optimizer.steps(),
+            "best": self.best,
+            "replaced": self.replaced,
+            "config": self.config,
+        });
+        Ok(tensors::write_state(path, &metadata, &all)?)
+    }
+
+    /// Reads what [`Self::save`] wrote into a module and optimizer of the same configuration.
+    ///
+    /// # Errors
+    /// When the file is damaged, of another version, or its weights don't fit.
+    pub fn load<M: Module>(path: &Path, module: M, optimizer: &mut Optimizer) -> Result<(Self, M)> {
+        let file = TensorFile::open(path)?;
+        let metadata = file.metadata();
+        if metadata["kind"] != KIND || metadata["version"] != VERSION {
+            return Err(Error::invalid(
+                path,
+                "kind",
+                format!("is {} version {}, and a {KIND} version {VERSION} is needed", metadata["kind"], metadata["version"]),
+                "begin a new run, or resume with the program that wrote it",
+            )
+            .into());
+        }
+        let number = |field: &str| {
+            metadata[field].as_u64().ok_or_else(|| {
+                Error::invalid(path, field, "is no whole number", "begin a new run; this file is damaged")
+            })
+        };
+        let module = load_state(module, &file.state("model/")?)?;
+        let [m, v, ema] = ["adam.m/", "adam.v/", "ema/"].map(|prefix| file.state(prefix));
+        let (m, v, ema) = (m?, v?, ema?);
+        let names = state_dict(&module);
+        for part in [&m, &v, &ema] {
+            if !part.keys().eq(names.keys()) {
+                let mend = "begin a new run; this file is damaged";
+                return Err(Error::invalid(path, "tensors", "moments and weights differ in their names", mend).into());
+            }
+        }
+        optimizer.restore(number("optimizer_steps")?, &m, &v, &ema);
+        let best = serde_json::from_value(metadata["best"].clone()).unwrap_or(None);
+        let checkpoint = Self {
+            iteration: number("iteration")?,
+            best,
+            replaced: number("replaced")?,
+            config: metadata["config"].clone(),
+        };
+        Ok((checkpoint, module))
+    }
+}

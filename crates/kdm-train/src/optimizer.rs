@@ -1,0 +1,217 @@
+//! Adam with an exponential moving average of the weights, over all parameters of a module, by name.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Gradients, Shape, Tensor, TensorData};
+use kdm_kernels::{AdamEmaStep, AdamState, adam_ema};
+use kdm_nn::StateDict;
+use kdm_nn::state::NamePath;
+use serde::{Deserialize, Serialize};
+
+/// What to do about a gradient that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NonFinite {
+    /// Stop the training with an error; nothing of that iteration is kept.
+    Stop,
+    /// Put 0 for NaN and +-1e5 for infinities, as the paper does, and count it.
+    Replace,
+}
+
+/// The numbers of Adam and the average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decay of the moving average of the weights, per iteration.
+    pub ema_decay: f64,
+    /// What to do about gradients that are not finite.
+    pub non_finite: NonFinite,
+}
+
+impl Default for OptimizerConfig {
+    /// The paper's values; stops at gradients that are not finite.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, ema_decay: 0.9999, non_finite: NonFinite::Stop }
+    }
+}
+
+/// Adam's memory and the averaged weights.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    steps: u64,
+    states: BTreeMap<String, AdamState<1>>,
+}
+
+/// What a step saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Euclidean norm of the whole gradient; infinite or NaN when some value was.
+    pub gradient_norm: f64,
+    /// Parameters whose gradient was not finite.
+    pub non_finite: Vec<String>,
+}
+
+impl Optimizer {
+    /// Before the first step; the average starts at the module's weights.
+    pub fn new(config: OptimizerConfig, module: &impl Module) -> Self {
+        let device = module.devices().first().cloned().unwrap_or_default().inner();
+        let states = kdm_nn::state::state_dict(module)
+            .into_iter()
+            .map(|(name, data)| {
+                let ema = flat(data, &device);
+                let zeros = || Tensor::zeros_like(&ema);
+                (name, AdamState { m: zeros(), v: zeros(), ema })
+            })
+            .collect();
+        Self { config, steps: 0, states }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step at learning rate `lr`. Gradients of parameters that took no part in the loss count as absent: such a
+    /// parameter stays as it is.
+    ///
+    /// When a gradient is not finite and the configuration says stop, the module comes back unchanged.
+    pub fn step<M: Module>(&mut self, module: M, mut grads: Gradients, lr: f64) -> (M, StepReport) {
+        let mut collect = Collect { path: NamePath::default(), grads: &mut grads, found: BTreeMap::new(), squares: 0.0, bad: Vec::new() };
+        let module = module.map(&mut collect);
+        let Collect { mut found, squares, bad, .. } = collect;
+        let report = StepReport { gradient_norm: squares.sqrt(), non_finite: bad };
+        if !report.non_finite.is_empty() {
+            match self.config.non_finite {
+                NonFinite::Stop => return (module, report),
+                NonFinite::Replace => {
+                    for name in &report.non_finite {
+                        if let Some(grad) = found.remove(name) {
+                            found.insert(name.clone(), replace_non_finite(grad));
+                        }
+                    }
+                }
+            }
+        }
+        self.steps += 1;
+        let c = self.config;
+        let step = AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.ema_decay);
+        let mut apply = Apply { path: NamePath::default(), found, states: &mut self.states, step };
+        (module.map(&mut apply), report)
+    }
+
+    /// The averaged weights.
+    pub fn ema(&self, shapes: &StateDict) -> StateDict {
+        self.part(shapes, |state| &state.ema)
+    }
+
+    /// First moments.
+    pub(crate) fn first_moments(&self, shapes: &StateDict) -> StateDict {
+        self.part(shapes, |state| &state.m)
+    }
+
+    /// Second moments.
+    pub(crate) fn second_moments(&self, shapes: &StateDict) -> StateDict {
+        self.part(shapes, |state| &state.v)
+    }
+
+    fn part(&self, shapes: &StateDict, pick: impl Fn(&AdamState<1>) -> &Tensor<1>) -> StateDict {
+        self.states
+            .iter()
+            .map(|(name, state)| {
+                let data = pick(state).to_data_dtype(DType::F32);
+                (name.clone(), reshaped(data, shapes[name].shape().clone()))
+            })
+            .collect()
+    }
+
+    /// Puts back what a checkpoint kept; the three dictionaries hold every parameter's name.
+    pub(crate) fn restore(&mut self, steps: u64, m: &StateDict, v: &StateDict, ema: &StateDict) {
+        self.steps = steps;
+        for (name, state) in &mut self.states {
+            let device = state.m.device();
+            let part = |from: &StateDict| flat(from[name].clone(), &device);
+            *state = AdamState { m: part(m), v: part(v), ema: part(ema) };
+        }
+    }
+}
+
+/// The values as one row.
+fn flat(data: TensorData, device: &Device) -> Tensor<1> {
+    let n = data.shape().num_elements();
+    Tensor::from_data(reshaped(data, Shape::new([n])), device)
+}
+
+fn reshaped(data: TensorData, shape: Shape) -> TensorData {
+    TensorData::from_bytes(data.into_bytes(), shape, DType::F32)
+}
+
+fn replace_non_finite(grad: Tensor<1>) -> Tensor<1> {
+    let nan = grad.clone().is_nan();
+    grad.mask_fill(nan, 0.0).clamp(-1e5, 1e5)
+}
+
+/// Takes the gradients out by name, and looks at them.
+struct Collect<'a> {
+    path: NamePath,
+    grads: &'a mut Gradients,
+    found: BTreeMap<String, Tensor<1>>,
+    squares: f64,
+    bad: Vec<String>,
+}
+
+impl ModuleMapper for Collect<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if let Some(grad) = param.val().grad_remove(self.grads) {
+            let n = grad.shape().num_elements();
+            let grad = grad.reshape([n]);
+            let squares = f64::from(grad.clone().square().sum().into_scalar::<f32>());
+            if !squares.is_finite() {
+                self.bad.push(self.path.join());
+            }
+            self.squares += squares;
+            self.found.insert(self.path.join(), grad);
+        }
+        param
+    }
+}
+
+/// Puts the updated parameters in.
+struct Apply<'a> {
+    path: NamePath,
+    found: BTreeMap<String, Tensor<1>>,
+    states: &'a mut BTreeMap<String, AdamState<1>>,
+    step: AdamEmaStep,
+}
+
+impl ModuleMapper for Apply<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join();
+        let Some(grad) = self.found.remove(&name) else { return param };
+        let state = self.states.remove(&name).expect("every parameter has a state");
+        let (id, tensor, mapper) = param.consume();
+        let (shape, n) = (tensor.dims(), tensor.shape().num_elements());
+        let (updated, state) = adam_ema(tensor.inner().reshape([n]), grad, state, self.step);
+        self.states.insert(name, state);
+        let updated = Tensor::from_inner(updated.reshape(shape)).require_grad();
+        Param::from_mapped_value(id, updated, mapper)
+    }
+}
