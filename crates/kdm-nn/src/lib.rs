@@ -3,6 +3,7 @@
 //! This crate knows tensors and plain configuration. It reads and writes no files and knows neither teachers nor
 //! students.
 
+pub mod blocks;
 mod init;
 pub mod linear;
 pub mod mlp;

@@ -84,6 +84,9 @@ struct Cut {
 /// and far out in a tail these are ratios of numbers that underflow; so the exponent of the nearest interval is left
 /// out of all of them.
 fn cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
+    if std > WIDE {
+        return wide_cuts(centre, std);
+    }
     let scaled = |x: f64| (x - centre) / (std * std::f64::consts::SQRT_2);
     let ends = |i: usize| (scaled(Checkerboard::edge(i)), scaled(Checkerboard::edge(i + 1)));
     let nearest = |(a, b): (f64, f64)| if a > 0.0 { a } else if b < 0.0 { -b } else { 0.0 };
@@ -103,6 +106,22 @@ fn cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
         let (low, high) = (Checkerboard::edge(i), Checkerboard::edge(i + 1));
         let mean = if mass > 0.0 { (centre + slope / mass).clamp(low, high) } else { 0.5 * (low + high) };
         Cut { mass: mass.max(0.0), mean }
+    })
+}
+
+/// From this width on, differences of error functions lose more digits than the expansion in [`wide_cuts`] neglects.
+const WIDE: f64 = 1e4;
+
+/// [`cuts`] for a density that hardly changes over the board: exp(-(x - c)^2 / 2 s^2) is taken as exponential in each
+/// interval. Neglects (SIDE / std)^2.
+fn wide_cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
+    let middle = |i: usize| Checkerboard::edge(i) + 0.5 * SIDE;
+    let exponent = |i: usize| -0.5 * ((middle(i) - centre) / std).powi(2);
+    let top = (0..SQUARES).map(exponent).fold(f64::NEG_INFINITY, f64::max);
+    std::array::from_fn(|i| {
+        let slope = (centre - middle(i)) / (std * std);
+        let mean = middle(i) + (slope * SIDE * SIDE / 12.0).clamp(-0.5 * SIDE, 0.5 * SIDE);
+        Cut { mass: (exponent(i) - top).exp(), mean }
     })
 }
 
@@ -218,6 +237,19 @@ mod tests {
     fn pure_noise_gives_the_board_s_mean() {
         let d = Checkerboard::new(false).denoise(&[0.4, -1.0], Level { alpha: 0.0, sigma: 1.0 }, &[]);
         assert!(d.iter().all(|v| v.abs() < 1e-6), "{d:?}");
+    }
+
+    /// The two formulas meet where one takes over from the other.
+    #[test]
+    fn wide_and_narrow_formulas_agree() {
+        for centre in [-2e4, -30.0, 0.0, 5e3] {
+            for (a, b) in cuts(centre, WIDE).iter().zip(&wide_cuts(centre, WIDE)) {
+                // Masses are compared as shares: their common factor differs.
+                let share = |c: &Cut, all: &[Cut]| c.mass / all.iter().map(|c| c.mass).sum::<f64>();
+                let (x, y) = (share(a, &cuts(centre, WIDE)), share(b, &wide_cuts(centre, WIDE)));
+                assert!((x / y - 1.0).abs() < 1e-6 && (a.mean - b.mean).abs() < 1e-6, "{centre} {x} {y} {} {}", a.mean, b.mean);
+            }
+        }
     }
 
     #[test]

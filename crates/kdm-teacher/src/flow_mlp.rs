@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_kernels::random;
+use kdm_nn::blocks::{Rows, in_blocks};
 use kdm_nn::state::state_dict;
 use kdm_nn::{InitSeed, Mlp, MlpConfig};
 use kdm_train::{Losses, Task};
@@ -53,29 +54,25 @@ impl FlowMlpConfig {
     }
 }
 
-/// Rows the network is always run on. Matrix products round alike only for like sizes, so every batch is cut and filled
-/// up to this: a row's answer then has the same bits in any batch.
-const BLOCK: usize = 256;
-
 impl FlowMlp {
     /// A teacher for points of `dim` numbers.
     pub fn new(network: Mlp, dim: usize) -> Self {
         Self { network, dim }
     }
 
+    /// v at one time for all rows.
     fn velocity(&self, x: &[f32], t: f32, labels: &[f32]) -> Vec<f32> {
         let device = Device::flex();
-        let tensor = |values: &[f32], width: usize| {
-            let mut rows = values.to_vec();
-            rows.resize(BLOCK * width, 0.0);
-            Tensor::<2>::from_data(TensorData::new(rows, [BLOCK, width]), &device)
-        };
-        let label_dim = self.network.label_dim;
-        let labels = (label_dim > 0).then(|| tensor(labels, label_dim));
-        let v = self.network.forward_at(tensor(x, self.dim), t, labels);
-        let mut v = v.try_into_vec_as::<f32>().expect("the network computes in f32");
-        v.truncate(x.len());
-        v
+        let x = Rows { values: x, width: self.dim };
+        match self.network.label_dim {
+            0 => in_blocks([x], &device, |[x]| self.network.forward_at(x, t, None)),
+            width => {
+                // No labels mean any class: rows of zeros.
+                let zeros = vec![0.0; if labels.is_empty() { x.values.len() / x.width * width } else { 0 }];
+                let labels = Rows { values: if labels.is_empty() { &zeros } else { labels }, width };
+                in_blocks([x, labels], &device, |[x, y]| self.network.forward_at(x, t, Some(y)))
+            }
+        }
     }
 }
 
@@ -93,15 +90,8 @@ impl Denoiser for FlowMlp {
         let scale = 1.0 / (level.alpha + level.sigma);
         let t = level.sigma * scale;
         let scaled: Vec<f32> = x.iter().map(|x| (x * scale) as f32).collect();
-        let mut out = Vec::with_capacity(x.len());
-        for (i, block) in scaled.chunks(BLOCK * self.dim).enumerate() {
-            let width = BLOCK * self.network.label_dim;
-            let labels = labels.get(i * width..((i + 1) * width).min(labels.len())).unwrap_or(&[]);
-            let v = self.velocity(block, t as f32, labels);
-            let start = i * BLOCK * self.dim;
-            out.extend(v.iter().enumerate().map(|(k, v)| x[start + k] * scale - t * f64::from(*v)));
-        }
-        out
+        let v = self.velocity(&scaled, t as f32, labels);
+        x.iter().zip(v).map(|(x, v)| x * scale - t * f64::from(v)).collect()
     }
 }
 

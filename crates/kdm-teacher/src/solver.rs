@@ -138,18 +138,24 @@ mod tests {
         found.iter().zip(&exact).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// The slope of log error over log steps against the closed-form flow of a Gaussian, between 64 and 256 steps. On
+    /// The slope of log error over log steps against the closed-form flow of a Gaussian, between 256 and 1024 steps. On
     /// the flow-matching path all times are smooth. Heun and DPM-Solver++ are of first order in their last step, whose
     /// length falls with the others: its contribution is of second order too.
     #[test]
     fn orders_of_convergence() {
-        for (solver, order) in
-            [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::Midpoint, 2.0), (Solver::DpmSolver, 2.0)]
-        {
-            let (coarse, fine) = (error(Process::Flow, solver, 64), error(Process::Flow, solver, 256));
+        for (solver, order) in [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::DpmSolver, 2.0)] {
+            let (coarse, fine) = (error(Process::Flow, solver, 256), error(Process::Flow, solver, 1024));
             let slope = (coarse / fine).ln() / 4f64.ln();
-            assert!((slope - order).abs() < 0.25, "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}");
+            assert!((slope - order).abs() < 0.2, "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}");
         }
+    }
+
+    /// For a Gaussian third order is seen here, on either process.
+    #[test]
+    fn midpoint_is_of_second_order_at_least() {
+        let (coarse, fine) = (error(Process::Flow, Solver::Midpoint, 64), error(Process::Flow, Solver::Midpoint, 256));
+        let slope = (coarse / fine).ln() / 4f64.ln();
+        assert!(slope > 1.75, "slope {slope}, errors {coarse:e} {fine:e}");
     }
 
     /// With EDM's levels: the last step, from sigma_min, leaves an error of the size of sigma_min^2 whatever the number of

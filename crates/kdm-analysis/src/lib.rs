@@ -1,0 +1,12 @@
+//! What can be seen in a student: the operator's spectrum, the structure of the noise; figures of it, and the report.
+//!
+//! This crate knows operators and numbers on the host. It gives pictures and pages as bytes and writes no files.
+
+pub mod clusters;
+pub mod figures;
+pub mod report;
+pub mod spectrum;
+
+pub use clusters::{Clusters, cluster};
+pub use report::{Figure, Report, Table};
+pub use spectrum::Spectrum;

@@ -1,0 +1,45 @@
+//! The dense operator: z^ = A z + b, one linear layer.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+use kdm_nn::{InitSeed, Linear, LinearConfig};
+
+use super::Affine;
+
+/// A full n x n matrix with bias.
+#[derive(Module, Debug)]
+pub struct Dense {
+    /// A as [n, n] (row i gives number i of z^) and b.
+    pub linear: Linear,
+}
+
+impl Dense {
+    /// Fresh weights, as PyTorch's linear layer starts.
+    pub fn init(n: usize, seed: &mut InitSeed, device: &Device) -> Self {
+        Self { linear: LinearConfig { inputs: n, outputs: n }.init(seed, device) }
+    }
+
+    /// A z + b for every row of [N, n].
+    pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
+        self.linear.forward(z)
+    }
+
+    /// A and b.
+    pub fn matrix(&self) -> Affine {
+        let bias = host(self.linear.bias.val());
+        Affine { n: bias.len(), matrix: host(self.linear.weight.val()), bias }
+    }
+
+    #[cfg(test)]
+    pub(super) fn identity(n: usize, device: &Device) -> Self {
+        use burn::module::Param;
+        let (weight, bias) = (Tensor::eye(n, device), Tensor::zeros([n], device));
+        Self { linear: Linear { weight: Param::from_tensor(weight), bias: Param::from_tensor(bias) } }
+    }
+}
+
+/// A tensor's values as f64.
+pub(super) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    let data = tensor.into_data_dtype(DType::F32);
+    data.as_slice::<f32>().expect("cast to f32 above").iter().map(|x| f64::from(*x)).collect()
+}

@@ -1,0 +1,11 @@
+//! Importers for models written by other programs. A pickle is data here: it is read by an interpreter that knows the
+//! opcodes and the few tensor-building functions that weights need, and refuses all else by name. Nothing in a file is
+//! ever executed.
+//!
+//! This crate knows foreign formats and the students they become.
+
+mod official;
+pub mod pickle;
+pub mod torch;
+
+pub use official::{Imported, import};

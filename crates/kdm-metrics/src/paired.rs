@@ -1,0 +1,46 @@
+//! Errors between samples drawn from the same noise, a figure that only stored pairs allow.
+
+use serde::Serialize;
+
+/// Distances between a student's samples and the teacher's from the same noise: of a pair, the Euclidean distance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Paired {
+    /// Root of the mean squared distance.
+    pub rmse: f64,
+    /// Median distance.
+    pub median_error: f64,
+    /// Root mean squared error of a single coordinate: `rmse` / sqrt(dim).
+    pub coordinate_rmse: f64,
+}
+
+/// Compares rows of `dim` values; both arrays of one length, at least one row.
+pub fn paired(student: &[f32], teacher: &[f32], dim: usize) -> Paired {
+    assert_eq!(student.len(), teacher.len(), "one sample for each of the teacher's");
+    let mut squares: Vec<f64> = student
+        .chunks(dim)
+        .zip(teacher.chunks(dim))
+        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum())
+        .collect();
+    let rmse = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+    squares.sort_by(f64::total_cmp);
+    let middle = squares.len() / 2;
+    let median = if squares.len() % 2 == 1 {
+        squares[middle].sqrt()
+    } else {
+        0.5 * (squares[middle - 1].sqrt() + squares[middle].sqrt())
+    };
+    Paired { rmse, median_error: median, coordinate_rmse: rmse / (dim as f64).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_by_hand() {
+        let p = paired(&[0.0, 0.0, 3.0, 4.0, 1.0, 1.0], &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0], 2);
+        assert_eq!(p.rmse, (26f64 / 3.0).sqrt());
+        assert_eq!(p.median_error, 1.0);
+        assert_eq!(p.coordinate_rmse, (26f64 / 6.0).sqrt());
+    }
+}

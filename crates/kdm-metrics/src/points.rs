@@ -1,0 +1,86 @@
+//! Distances between two sets of points as distributions.
+
+use kdm_kernels::random;
+use rayon::prelude::*;
+
+/// Sliced Wasserstein-2 distance: the root of the mean, over random directions, of the squared Wasserstein-2 distance
+/// of the projections (Bonneel et al., 2015). Rows of `dim` values, as many in `a` as in `b`.
+pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, seed: u64) -> f64 {
+    assert_eq!(a.len(), b.len(), "sets of one size");
+    let total: f64 = (0..directions as u64)
+        .into_par_iter()
+        .map(|k| {
+            let mut direction = vec![0.0; dim];
+            random::fill_normal(random::derive_seed(seed, k), &mut direction);
+            let length = direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let project = |rows: &[f32]| {
+                let dot = |row: &[f32]| row.iter().zip(&direction).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum::<f64>();
+                let mut p: Vec<f64> = rows.chunks(dim).map(|row| dot(row) / length).collect();
+                p.sort_by(f64::total_cmp);
+                p
+            };
+            let (p, q) = (project(a), project(b));
+            p.iter().zip(&q).map(|(p, q)| (p - q).powi(2)).sum::<f64>() / p.len() as f64
+        })
+        .collect::<Vec<_>>()
+        .iter()
+        .sum();
+    (total / directions as f64).sqrt()
+}
+
+/// Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| (Szekely & Rizzo, 2013), over all pairs; 0 for equal distributions.
+/// The cost is quadratic in the number of rows.
+pub fn energy_distance(a: &[f32], b: &[f32], dim: usize) -> f64 {
+    let mean_distance = |x: &[f32], y: &[f32]| {
+        let sums: Vec<f64> = x
+            .par_chunks(dim)
+            .map(|p| {
+                let distance = |q: &[f32]| p.iter().zip(q).map(|(p, q)| f64::from(p - q).powi(2)).sum::<f64>().sqrt();
+                y.chunks(dim).map(distance).sum()
+            })
+            .collect();
+        sums.iter().sum::<f64>() / (x.len() / dim) as f64 / (y.len() / dim) as f64
+    };
+    2.0 * mean_distance(a, b) - mean_distance(a, a) - mean_distance(b, b)
+}
+
+/// The share of points, 0 to 1, for which `inside` says no.
+pub fn share_outside(points: &[f32], dim: usize, inside: impl Fn(&[f64]) -> bool) -> f64 {
+    let outside = |row: &[f32]| !inside(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
+    points.chunks(dim).filter(|row| outside(row)).count() as f64 / (points.len() / dim).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use random::normal_vec;
+
+    fn shifted(seed: u64, n: usize, by: f32) -> Vec<f32> {
+        normal_vec(seed, 2 * n).chunks(2).flat_map(|p| [p[0] + by, p[1]]).collect()
+    }
+
+    /// A shift by s moves every projection by s cos(angle): the mean of its square is s^2 / 2.
+    #[test]
+    fn sliced_distance_of_a_shift() {
+        let a = shifted(1, 2000, 0.0);
+        let b: Vec<f32> = a.chunks(2).flat_map(|p| [p[0] + 2.0, p[1]]).collect();
+        let d = sliced_wasserstein2(&a, &b, 2, 4000, 3);
+        // cos^2 has variance 1/8: five standard errors of 4000 directions, in the root.
+        assert!((d * d - 2.0).abs() < 5.0 * 4.0 * (0.125f64 / 4000.0).sqrt(), "{d}");
+        assert_eq!(sliced_wasserstein2(&a, &a, 2, 10, 3), 0.0);
+    }
+
+    #[test]
+    fn energy_distance_by_hand_and_of_equal_sets() {
+        // X = {0, 1}, Y = {2}: 2 * 1.5 - 0.5 - 0 = 2.5.
+        assert!((energy_distance(&[0.0, 1.0], &[2.0], 1) - 2.5).abs() < 1e-12);
+        let (a, b, far) = (shifted(1, 1500, 0.0), shifted(2, 1500, 0.0), shifted(3, 1500, 1.0));
+        let (same, apart) = (energy_distance(&a, &b, 2), energy_distance(&a, &far, 2));
+        assert!(same < 0.01 && apart > 10.0 * same, "{same} {apart}");
+    }
+
+    #[test]
+    fn share_outside_counts() {
+        assert_eq!(share_outside(&[0.5, 2.0, -3.0, 0.1], 1, |p| p[0].abs() < 1.0), 0.5);
+    }
+}
