@@ -55,6 +55,15 @@ impl DistributionConfig {
         }
     }
 
+    /// Its name, one of [`Self::NAMES`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Checkerboard { .. } => "checkerboard",
+            Self::Gaussian { .. } => "gaussian",
+            Self::Mixture { .. } => "mixture",
+        }
+    }
+
     /// The distribution.
     ///
     /// # Errors

@@ -111,16 +111,11 @@ impl Teacher {
 
     /// Its name and hash, for pair stores.
     pub fn stamp(&self) -> TeacherStamp {
-        let data = match &self.config {
+        let (name, data) = match &self.config {
             TeacherConfig::Exact { data } => ("exact", data),
             TeacherConfig::FlowMlp(flow) => ("flow-mlp", &flow.data),
         };
-        let name = match data.1 {
-            DistributionConfig::Checkerboard { .. } => "checkerboard",
-            DistributionConfig::Gaussian { .. } => "gaussian",
-            DistributionConfig::Mixture { .. } => "mixture",
-        };
-        TeacherStamp { name: format!("{} {name}", data.0), sha256: self.sha256.clone() }
+        TeacherStamp { name: name.into(), data: data.name().into(), sha256: self.sha256.clone() }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Manifest {
 pub struct TeacherStamp {
     /// Its kind, for a person to read.
     pub name: String,
+    /// The data it learned, such as `checkerboard`.
+    pub data: String,
     /// Hash of its configuration and weights.
     pub sha256: String,
 }

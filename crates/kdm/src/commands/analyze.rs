@@ -1,0 +1,122 @@
+//! `kdm analyze`: spectrum, clusters, outliers.
+
+use std::path::PathBuf;
+
+use kdm_analysis::Report;
+use kdm_analysis::clusters::ClusterConfig;
+use kdm_core::sampler::one_hot;
+use kdm_data::pairs::{PairStore, label_of_seed, noise_of_seed};
+use kdm_data::{array, atomic};
+use kdm_teacher::distribution::DistributionConfig;
+use serde_json::json;
+
+use super::output::print;
+use crate::pipeline::{self, LoadedStudent};
+use crate::{Failure, Outcome};
+
+/// Flags of `kdm analyze`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The student's file
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// A store of pairs, for the teacher's samples and the noise [default: noise of the seeds 0, 1, ...]
+    #[arg(long, value_name = "DIR")]
+    pairs: Option<PathBuf>,
+    /// Where figures, eigenvalues and the report go
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Samples to sort into clusters
+    #[arg(long, default_value_t = 5000, value_name = "N")]
+    samples: usize,
+    /// Clusters: samples within this distance are neighbours
+    #[arg(long, default_value_t = 0.15)]
+    eps: f64,
+    /// Clusters: neighbours that make a sample part of a cluster's core
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    min_neighbours: usize,
+    /// Outliers: standard deviations above the mean distance to neighbours
+    #[arg(long, default_value_t = 3.0)]
+    z_score: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Eigenvalues printed in the JSON and kept in `eigenvalues.npy`: all of them.
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        for (flag, ok) in [
+            ("--samples", self.samples > 0),
+            ("--eps", self.eps > 0.0),
+            ("--min-neighbours", self.min_neighbours > 0),
+            ("--z-score", self.z_score > 0.0),
+        ] {
+            if !ok {
+                return Err(Failure::Usage(format!("{flag}: give a number above 0")));
+            }
+        }
+        let student = LoadedStudent::open(&self.model)?;
+        let config = student.file.student.clone();
+        let clusters = ClusterConfig { eps: self.eps, min_neighbours: self.min_neighbours, z_score: self.z_score };
+        let dim = config.dim();
+        let (noise, labels, teacher, data) = match &self.pairs {
+            Some(folder) => {
+                let store = PairStore::open_verified(folder)?;
+                student.check_pairs(&store)?;
+                let pairs = store.range(0..store.len().min(2 * self.samples));
+                let name = store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
+                let data = DistributionConfig::by_name(&name).and_then(|config| config.build().ok());
+                (pairs.noise, one_hot(&pairs.labels, config.label_dim), Some(pairs.images), data)
+            }
+            None => {
+                let seeds = 0..2 * self.samples as u64;
+                let mut noise = vec![0.0; 2 * self.samples * dim];
+                noise
+                    .chunks_mut(dim)
+                    .zip(seeds.clone())
+                    .for_each(|(row, seed)| noise_of_seed(seed, config.noise_std, row));
+                let classes: Vec<u32> = seeds.map(|seed| label_of_seed(seed, config.label_dim)).collect();
+                (noise, one_hot(&classes, config.label_dim), None, None)
+            }
+        };
+        atomic::create_folder(&self.out)?;
+        let mut object = json!({});
+        let (figures, spectrum, tables) = if dim == 2 {
+            let (figures, structure, spectrum) = pipeline::point_figures(
+                &student, &noise, &labels, teacher.as_deref(), clusters, self.samples, data.as_ref(),
+            )?;
+            object["clusters"] = json!(structure.cluster_sizes);
+            object["outliers"] = json!(structure.outliers);
+            let table = pipeline::structure_table(&structure, &spectrum);
+            (figures, spectrum, vec![table])
+        } else {
+            let spectrum = pipeline::spectrum(&student)?;
+            (vec![pipeline::spectrum_figure(&spectrum)], spectrum, Vec::new())
+        };
+        object["latent"] = json!(spectrum.latent);
+        object["spectral_radius"] = json!(spectrum.spectral_radius);
+        object["leading"] = json!(spectrum.leading);
+        object["eigenvalues"] = json!(spectrum.eigenvalues);
+        pipeline::write_figures(&self.out, &figures)?;
+        let pairs: Vec<f32> = spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
+        array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([spectrum.latent, 2], pairs))?;
+        let page = Report {
+            title: "kdm: analysis of a student".into(),
+            summary: format!("{}. Operator: {:?} on {} numbers.", self.model.display(), config.operator.kind, spectrum.latent),
+            figures,
+            tables,
+            config: pipeline::pretty(&json!(student.file)),
+        };
+        let report = self.out.join("report.html");
+        atomic::write(&report, page.html().as_bytes())?;
+        if self.json {
+            return print(&pipeline::pretty(&object));
+        }
+        print(&format!(
+            "spectral_radius  {:.4}\nleading          {} of {}\nreport: {}\n",
+            spectrum.spectral_radius, spectrum.leading, spectrum.latent, report.display()
+        ))
+    }
+}

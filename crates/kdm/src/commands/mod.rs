@@ -1,0 +1,128 @@
+//! The command line: one file a command, its flags, documentation and work together.
+
+mod analyze;
+mod bench;
+mod distill;
+mod evaluate;
+mod import;
+mod info;
+mod output;
+mod pairs;
+mod run;
+mod sample;
+mod teacher;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::experiment::PRESETS;
+use crate::{Failure, Outcome};
+
+/// Distill a diffusion model into a one-step generator, offline, from noise-image pairs.
+#[derive(Debug, Parser)]
+#[command(name = "kdm", version, after_help = "\
+Start here:
+  kdm run checkerboard            the whole way, teacher to report, in minutes
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error.")]
+pub struct Cli {
+    /// Threads to compute with; all cores unless given
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole way: teacher, pairs, distillation, samples, evaluation, report
+    Run(run::Args),
+    /// Bring in a model that another program wrote
+    Import(import::Args),
+    /// Train a teacher, draw samples with it, or ask it for a denoised sample
+    #[command(subcommand)]
+    Teacher(teacher::Command),
+    /// Make, check, change and copy stores of noise-image pairs
+    #[command(subcommand)]
+    Pairs(pairs::Command),
+    /// Train a student on stored pairs
+    Distill(distill::Args),
+    /// Draw one-step samples with a student
+    Sample(sample::Args),
+    /// Measure a student against stored pairs
+    Evaluate(evaluate::Args),
+    /// Look into a student: spectrum, clusters of outputs, outliers
+    Analyze(analyze::Args),
+    /// Tell what a file or folder is
+    Info(info::Args),
+    /// Measure the speed of sampling or of a training step
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// List the built-in presets, or print one
+    Presets {
+        /// The preset to print
+        name: Option<String>,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The command's failure.
+    pub fn run(self) -> Outcome<()> {
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                return Err(Failure::Usage("--threads 0: give at least 1".into()));
+            }
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()
+                .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
+        }
+        match self.command {
+            Command::Run(args) => args.run(),
+            Command::Import(args) => args.run(),
+            Command::Teacher(command) => command.run(),
+            Command::Pairs(command) => command.run(),
+            Command::Distill(args) => args.run(),
+            Command::Sample(args) => args.run(),
+            Command::Evaluate(args) => args.run(),
+            Command::Analyze(args) => args.run(),
+            Command::Info(args) => args.run(),
+            Command::Bench(command) => command.run(),
+            Command::Presets { name } => presets(name.as_deref()),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "kdm", &mut script);
+                output::print(&String::from_utf8_lossy(&script))
+            }
+        }
+    }
+}
+
+fn presets(name: Option<&str>) -> Outcome<()> {
+    let Some(name) = name else {
+        let line = |(name, text): &(&str, &str)| {
+            let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+            format!("{name:20} {about}\n")
+        };
+        return output::print(&PRESETS.iter().map(line).collect::<String>());
+    };
+    output::print(&crate::Experiment::load(name, &[])?.to_toml())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

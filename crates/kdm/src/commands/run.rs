@@ -1,0 +1,49 @@
+//! `kdm run`: from teacher to report with one command.
+
+use std::path::PathBuf;
+
+use super::output::print;
+use crate::pipeline::{self, metric_table, next_run_folder, open_run};
+use crate::{Experiment, Outcome};
+
+/// Flags of `kdm run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A preset's name (see `kdm presets`) or a TOML file
+    preset: String,
+    /// The run's folder [default: runs/NNNNN-NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Change a value, such as --set train.lr=1e-3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on with the run in --out
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Print the whole configuration and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the evaluation as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let experiment = Experiment::load(&self.preset, &self.settings)?;
+        if self.dry_run {
+            return print(&experiment.to_toml());
+        }
+        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        open_run(&folder, &experiment, self.resume)?;
+        eprintln!("run folder: {}", folder.display());
+        let values = pipeline::run(&experiment, &folder)?;
+        if self.json {
+            return print(&pipeline::pretty(&serde_json::json!(values)));
+        }
+        let rows: String =
+            metric_table(&values).rows.iter().map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n")).collect();
+        print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
+    }
+}

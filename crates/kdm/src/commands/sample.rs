@@ -1,0 +1,120 @@
+//! `kdm sample`: one-step samples.
+
+use std::path::PathBuf;
+
+use kdm_core::sampler::one_hot;
+use kdm_data::Array;
+use kdm_data::pairs::{label_of_seed, noise_of_seed};
+
+use super::output::{read_labels, read_rows, write_samples};
+use crate::pipeline::LoadedStudent;
+use crate::{Failure, Outcome};
+
+/// Flags of `kdm sample`.
+#[derive(Debug, clap::Args)]
+#[group(id = "source", required = true, multiple = false, args = ["n", "seeds", "noise"])]
+pub struct Args {
+    /// The student's file
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// Draw with the seeds 0 to N-1
+    #[arg(short, long, value_name = "N")]
+    n: Option<u64>,
+    /// Draw with these seeds, such as 0-63 or 1,5,9-12; a sample depends on its seed alone
+    #[arg(long, value_name = "LIST")]
+    seeds: Option<String>,
+    /// Draw from this x_T, one a row, with its full standard deviation
+    #[arg(long, value_name = "X.npy")]
+    noise: Option<PathBuf>,
+    /// The class of all samples
+    #[arg(long, value_name = "K", conflicts_with = "labels")]
+    class: Option<u32>,
+    /// One-hot label rows
+    #[arg(long, value_name = "L.npy")]
+    labels: Option<PathBuf>,
+    /// Where samples go: a .npy, .npz or .png file, or a folder
+    #[arg(long, value_name = "FILE|DIR")]
+    out: PathBuf,
+}
+
+/// Samples one command draws at most: more than any use, less than memory.
+const MOST: u64 = 100_000_000;
+
+/// Seeds from a list of numbers and ranges.
+pub fn parse_seeds(list: &str) -> Outcome<Vec<u64>> {
+    let bad = |part: &str| Failure::Usage(format!("--seeds {list}: `{part}` is no seed and no range; write such as 0-63 or 1,5,9-12"));
+    let mut seeds = Vec::new();
+    for part in list.split(',') {
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| bad(part));
+        match part.split_once('-') {
+            None => seeds.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first || last - first >= MOST {
+                    return Err(bad(part));
+                }
+                seeds.extend(first..=last);
+            }
+        }
+    }
+    Ok(seeds)
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let student = LoadedStudent::open(&self.model)?;
+        let config = &student.file.student;
+        let dim = config.dim();
+        let (noise, seeds) = match (&self.noise, &self.seeds, self.n) {
+            (Some(path), ..) => (read_rows(path, dim, "the student")?, Vec::new()),
+            (None, list, n) => {
+                let seeds = match (list, n) {
+                    (Some(list), _) => parse_seeds(list)?,
+                    (None, n) => match n.unwrap_or(0) {
+                        n if n == 0 || n > MOST => {
+                            return Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}")));
+                        }
+                        n => (0..n).collect(),
+                    },
+                };
+                let mut data = vec![0.0; seeds.len() * dim];
+                data.chunks_mut(dim)
+                    .zip(&seeds)
+                    .for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
+                let shape = [&[seeds.len()], config.shape.as_slice()].concat();
+                (Array::new(shape, data), seeds)
+            }
+        };
+        let labels = read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
+        // Without labels a seed draws its class too, as it does for pairs.
+        let labels = labels.unwrap_or_else(|| {
+            let classes: Vec<u32> = seeds.iter().map(|seed| label_of_seed(*seed, config.label_dim)).collect();
+            one_hot(&classes, config.label_dim)
+        });
+        if config.label_dim > 0 && labels.is_empty() {
+            return Err(Failure::Usage("this student is conditional: give --labels or --class beside --noise".into()));
+        }
+        let samples = Array::new(noise.shape.clone(), student.sampler.sample(&noise.data, &labels));
+        let labels = Array::new([noise.rows(), config.label_dim], labels);
+        let mut others = vec![("noise", &noise)];
+        if config.label_dim > 0 {
+            others.push(("labels", &labels));
+        }
+        write_samples(&self.out, &samples, &others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_lists_and_ranges() {
+        assert_eq!(parse_seeds("0-3").unwrap(), [0, 1, 2, 3]);
+        assert_eq!(parse_seeds("7, 1-2").unwrap(), [7, 1, 2]);
+        for bad in ["", "3-1", "a", "1-", "0-18446744073709551615"] {
+            assert!(parse_seeds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `kdm teacher`: train, sample, denoise.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use kdm_data::Array;
+use kdm_teacher::distribution::DistributionConfig;
+use kdm_teacher::{Denoiser, Level, Process, Solver, Teacher, solve};
+
+use super::output::{print, read_labels, read_rows, write_samples};
+use crate::pipeline::{TEACHER, make_teacher, open_run};
+use crate::{Experiment, Failure, Outcome};
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train the teacher of a preset
+    Train(TrainArgs),
+    /// Draw samples by following the teacher's differential equation
+    Sample(SampleArgs),
+    /// The teacher's clean sample for a noisy one, D(x; sigma)
+    Denoise(DenoiseArgs),
+}
+
+/// A teacher's file or an exact teacher's name.
+pub fn load_teacher(model: &str) -> Outcome<Teacher> {
+    if let Some(config) = DistributionConfig::by_name(model) {
+        return Teacher::exact(config).map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
+    }
+    let path = Path::new(model);
+    if !path.exists() && path.extension().is_none() {
+        return Err(Failure::Usage(format!(
+            "no teacher `{model}`: give a model file, or one of the exact teachers {}",
+            DistributionConfig::NAMES.join(", ")
+        )));
+    }
+    Ok(Teacher::load(path)?)
+}
+
+/// Flags of `kdm teacher train`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// A preset's name or a TOML file
+    #[arg(long)]
+    preset: String,
+    /// The folder to train in; the teacher will be teacher.safetensors in it
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Change a value, such as --set teacher.train.lr=1e-3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on with the training in --out
+    #[arg(long)]
+    resume: bool,
+    /// Print the whole configuration and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The process a solver follows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProcessName {
+    /// x = x_0 + sigma e, from sigma-max to 0
+    Diffusion,
+    /// x = (1 - t) x_0 + t e, from 1 to 0
+    Flow,
+}
+
+/// Solvers' names.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SolverName {
+    /// First order
+    Euler,
+    /// Second order, EDM's
+    Heun,
+    /// Second order
+    Midpoint,
+    /// DPM-Solver++(2M), second order
+    DpmSolver,
+}
+
+/// How samples are drawn.
+#[derive(Debug, clap::Args)]
+pub struct SolverArgs {
+    /// The solver
+    #[arg(long, value_enum, default_value = "heun")]
+    solver: SolverName,
+    /// Solver steps
+    #[arg(long, default_value_t = 18, value_name = "N")]
+    pub steps: usize,
+    /// The process [default: flow for flow-matching teachers, diffusion for exact ones]
+    #[arg(long, value_enum)]
+    process: Option<ProcessName>,
+    /// Diffusion: the smallest noise level
+    #[arg(long, default_value_t = 0.002, value_name = "S")]
+    sigma_min: f64,
+    /// Diffusion: the first noise level
+    #[arg(long, default_value_t = 80.0, value_name = "S")]
+    sigma_max: f64,
+    /// Diffusion: the spacing of noise levels
+    #[arg(long, default_value_t = 7.0)]
+    rho: f64,
+}
+
+impl SolverArgs {
+    /// The process and the solver.
+    pub fn resolve(&self, teacher: &Teacher) -> Outcome<(Process, Solver)> {
+        let diffusion = Process::Diffusion { sigma_min: self.sigma_min, sigma_max: self.sigma_max, rho: self.rho };
+        let process = match (self.process, teacher.process()) {
+            (Some(ProcessName::Flow), _) | (None, Process::Flow) => Process::Flow,
+            (Some(ProcessName::Diffusion), _) | (None, Process::Diffusion { .. }) => diffusion,
+        };
+        if let Some((field, problem)) = process.problem() {
+            return Err(Failure::Usage(format!("--{}: {problem}", field.replace('_', "-"))));
+        }
+        if self.steps == 0 {
+            return Err(Failure::Usage("--steps 0: give at least 1".into()));
+        }
+        let solver = match self.solver {
+            SolverName::Euler => Solver::Euler,
+            SolverName::Heun => Solver::Heun,
+            SolverName::Midpoint => Solver::Midpoint,
+            SolverName::DpmSolver => Solver::DpmSolver,
+        };
+        Ok((process, solver))
+    }
+}
+
+/// Flags of `kdm teacher sample`.
+#[derive(Debug, clap::Args)]
+pub struct SampleArgs {
+    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long, value_name = "T")]
+    model: String,
+    /// Noise of unit variance, one sample a row; the solver scales it by its first noise level
+    #[arg(long, value_name = "EPS.npy")]
+    noise: PathBuf,
+    /// One-hot label rows
+    #[arg(long, value_name = "L.npy")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    solver: SolverArgs,
+    /// Where samples go: a .npy, .npz or .png file, or a folder
+    #[arg(long, value_name = "X0.npy")]
+    out: PathBuf,
+}
+
+/// Flags of `kdm teacher denoise`.
+#[derive(Debug, clap::Args)]
+pub struct DenoiseArgs {
+    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long, value_name = "T")]
+    model: String,
+    /// Noisy samples x_0 + sigma e, one a row
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+    /// The noise's standard deviation, above 0
+    #[arg(long, value_name = "S")]
+    sigma: f64,
+    /// One-hot label rows
+    #[arg(long, value_name = "L.npy")]
+    labels: Option<PathBuf>,
+    /// Where the clean samples go
+    #[arg(long, value_name = "D.npy")]
+    out: PathBuf,
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        match self {
+            Self::Train(args) => {
+                let experiment = Experiment::load(&args.preset, &args.settings)?;
+                if args.dry_run {
+                    return print(&experiment.to_toml());
+                }
+                open_run(&args.out, &experiment, args.resume)?;
+                make_teacher(&experiment, &args.out)?;
+                print(&format!("{}\n", args.out.join(TEACHER).display()))
+            }
+            Self::Sample(args) => {
+                let teacher = load_teacher(&args.model)?;
+                let (process, solver) = args.solver.resolve(&teacher)?;
+                let noise = read_rows(&args.noise, teacher.dim(), "the teacher")?;
+                let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
+                let std = process.noise_std();
+                let x = noise.data.iter().map(|e| f64::from(*e) * std).collect();
+                let x = solve(&teacher, &process, solver, args.solver.steps, x, &labels.unwrap_or_default());
+                let samples = Array::new(noise.shape.clone(), x.iter().map(|x| *x as f32).collect());
+                write_samples(&args.out, &samples, &[("noise", &noise)])
+            }
+            Self::Denoise(args) => {
+                if !(args.sigma > 0.0 && args.sigma.is_finite()) {
+                    return Err(Failure::Usage(format!("--sigma {}: give a number above 0", args.sigma)));
+                }
+                let teacher = load_teacher(&args.model)?;
+                let input = read_rows(&args.input, teacher.dim(), "the teacher")?;
+                let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
+                let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
+                let d = teacher.denoise(&x, Level { alpha: 1.0, sigma: args.sigma }, &labels.unwrap_or_default());
+                let clean = Array::new(input.shape.clone(), d.iter().map(|x| *x as f32).collect());
+                write_samples(&args.out, &clean, &[])
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `kdm`: offline distillation of diffusion models into one-step generators with a Koopman operator.
+//!
+//! This crate is the program and the facade: experiments as configuration, the way from teacher to report, and the
+//! other crates under one name.
+
+pub mod commands;
+pub mod error;
+pub mod experiment;
+pub mod pipeline;
+pub mod progress;
+
+pub use error::{Failure, Outcome};
+pub use experiment::Experiment;
+pub use {kdm_analysis as analysis, kdm_core as core, kdm_data as data, kdm_formats as formats};
+pub use {kdm_kernels as kernels, kdm_metrics as metrics, kdm_nn as nn, kdm_teacher as teacher, kdm_train as train};
