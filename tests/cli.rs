@@ -1,1 +1,669 @@
+//! Whole-program tests: what a person types, what they see, and what is left on the disk.
+//!
+//! Tests that compare with the original implementations need `../shared/reference` beside the checkout, which users
+//! don't have; without it they say so and pass.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use kdm::data::{Array, array};
+use serde_json::Value;
+
+fn kdm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kdm"));
+    command.args(arguments).stdin(Stdio::null());
+    for variable in ["SLURM_PROCID", "JOB_COMPLETION_INDEX", "OMPI_COMM_WORLD_RANK"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must succeed; gives its standard output.
+fn done(arguments: &[&str]) -> String {
+    let output = kdm(arguments).output().unwrap();
+    assert!(output.status.success(), "kdm {arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a command that must fail with `code` and one message that has all `parts`.
+fn fails(arguments: &[&str], code: i32, parts: &[&str]) -> String {
+    check_failure(&kdm(arguments).output().unwrap(), arguments, code, parts)
+}
+
+fn check_failure(output: &Output, arguments: &[&str], code: i32, parts: &[&str]) -> String {
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "kdm {arguments:?}: {message}");
+    assert!(!message.contains("panicked"), "kdm {arguments:?}: {message}");
+    assert_eq!(message.matches("error: ").count(), 1, "one message: {message}");
+    for part in parts {
+        assert!(message.contains(part), "kdm {arguments:?}: `{part}` is not in: {message}");
+    }
+    message
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = done(arguments);
+    serde_json::from_str(&output).unwrap_or_else(|e| panic!("one JSON object and nothing else: {e}: {output}"))
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    fn at(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Names and contents of a folder's files.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn store(folder: &Folder, name: &str, more: &[&str]) -> String {
+    let out = folder.at(name);
+    let base = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--out", &out];
+    let steps: &[&str] = if more.contains(&"--steps") { &[] } else { &["--steps", "4"] };
+    done(&[&base[..], steps, more].concat());
+    out
+}
+
+/// A small distillation's settings: seconds, with several checkpoints.
+const SMALL: [&str; 16] = [
+    "--set", "train.iterations=60", "--set", "train.batch=64", "--set", "train.held_out=200",
+    "--set", "train.log_every=10", "--set", "train.validate_every=20", "--set", "train.checkpoint_every=10",
+    "--set", "student.latent=32", "--set", "student.network={kind='mlp',hidden=32,layers=3}",
+];
+
+fn distill<'a>(pairs: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["distill", "--preset", "checkerboard", "--pairs", pairs, "--out", out], &SMALL[..], more].concat()
+}
+
+fn reference(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {name} of the original implementations is not beside the checkout");
+    None
+}
+
+fn write_rows(path: &Path, data: Vec<f32>, width: usize) -> String {
+    array::write_npy(path, &Array::new([data.len() / width, width], data)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+// ---- the pair store ----
+
+/// 50 000 pairs in other batches, with other threads, by two workers, and after being killed: the same bytes.
+#[test]
+fn pairs_are_the_same_bits_however_they_are_drawn() {
+    let folder = Folder::new();
+    let count = ["--count", "50000"];
+    let one = store(&folder, "one", &count);
+    let other = store(&folder, "other", &[&count[..], &["--batch", "333", "--threads", "1"]].concat());
+    let expected = contents(Path::new(&one));
+    assert_eq!(expected.len(), 8, "a manifest and seven shards");
+    assert!(expected == contents(Path::new(&other)), "batch and threads");
+
+    let shared = folder.at("shared");
+    store(&folder, "shared", &[&count[..], &["--shard", "1/2"]].concat());
+    fails(&["pairs", "verify", &shared], 1, &["manifest.json", "unfinished: 3 of 7", "again"]);
+    store(&folder, "shared", &[&count[..], &["--shard", "0/2"]].concat());
+    assert!(expected == contents(Path::new(&shared)), "two workers");
+
+    // Scheduler variables name the worker.
+    let slurm = folder.at("slurm");
+    for rank in ["0", "1", "2"] {
+        let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "4", "--out", &slurm, "--count", "50000"];
+        let status = kdm(&arguments).env("SLURM_PROCID", rank).env("SLURM_NTASKS", "3").output().unwrap().status;
+        assert!(status.success());
+    }
+    assert!(expected == contents(Path::new(&slurm)), "three workers of a scheduler");
+
+    // Killed again and again, then left to finish.
+    let killed = folder.at("killed");
+    let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "4", "--out", &killed, "--count", "50000"];
+    for milliseconds in [15, 40, 70] {
+        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    done(&arguments);
+    let left: Vec<(String, Vec<u8>)> =
+        contents(Path::new(&killed)).into_iter().filter(|(name, _)| !name.starts_with('.')).collect();
+    assert!(expected == left, "killed and resumed");
+    done(&["pairs", "verify", &killed, "--teacher", "checkerboard"]);
+}
+
+/// The resident memory of drawing pairs doesn't grow with their number.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_flat_in_the_number_of_pairs() {
+    let folder = Folder::new();
+    let peak = |count: &str, name: &str| -> u64 {
+        let out = folder.at(name);
+        let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "1", "--out", &out, "--count", count];
+        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find(|l| l.starts_with("VmHWM:"));
+            let kilobytes = line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
+            peak = peak.max(kilobytes.unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    };
+    let (few, many) = (peak("50000", "few"), peak("1000000", "many"));
+    // A shard of 8192 points and a batch of 4096 are under a megabyte; completing maps one shard at a time.
+    assert!(many < few + 8_000, "{few} kB for 50 thousand, {many} kB for a million");
+}
+
+#[test]
+fn damaged_stores_are_refused_and_mended() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "3000", "--shard-size", "1000"]);
+    let run = folder.at("run");
+    let shard = folder.path("pairs").join("shard-00001.safetensors");
+    let whole = fs::read(&shard).unwrap();
+
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 5;
+    flipped[last] ^= 0x10;
+    fs::write(&shard, &flipped).unwrap();
+    fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "sha256", "delete that file"]);
+    fails(&distill(&pairs, &run, &[]), 1, &["shard-00001.safetensors", "sha256"]);
+
+    for length in [0, 7, 100, whole.len() - 1] {
+        fs::write(&shard, &whole[..length]).unwrap();
+        fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "header", "delete that file"]);
+    }
+    // The mend of the message: only what is missing is drawn again.
+    let before = fs::metadata(folder.path("pairs").join("shard-00000.safetensors")).unwrap().modified().unwrap();
+    fs::remove_file(&shard).unwrap();
+    let manifest = folder.path("pairs").join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "cannot read"]);
+    store(&folder, "pairs", &["--count", "3000", "--shard-size", "1000"]);
+    assert_eq!(fs::read(&shard).unwrap(), whole);
+    assert_eq!(fs::metadata(folder.path("pairs").join("shard-00000.safetensors")).unwrap().modified().unwrap(), before);
+    done(&["pairs", "verify", &pairs]);
+
+    // The manifest edited, cut, of another version, or of another teacher.
+    fs::write(&manifest, text.replace("\"noise_std\": 1.0", "\"noise_std\": 2.0")).unwrap();
+    fails(&["pairs", "verify", &pairs], 1, &["manifest.json", "checksum"]);
+    fs::write(&manifest, &text[..text.len() / 2]).unwrap();
+    fails(&["pairs", "verify", &pairs], 1, &["manifest.json", "not JSON"]);
+    fs::write(&manifest, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
+    fails(&["pairs", "info", &pairs], 1, &["manifest.json", "version: 9"]);
+    fs::write(&manifest, &text).unwrap();
+    fails(&["pairs", "verify", &pairs, "--teacher", "mixture"], 1, &["manifest.json", "exact mixture"]);
+    let other = ["pairs", "generate", "--teacher", "mixture", "--process", "flow", "--steps", "4", "--count", "3000", "--shard-size", "1000", "--out", &pairs];
+    fails(&other, 1, &["manifest.json", "teacher", "mixture", "--out"]);
+    assert_eq!(fs::read(&shard).unwrap(), whole, "nothing was lost");
+}
+
+#[test]
+fn full_disks_read_only_folders_and_strange_folders() {
+    let folder = Folder::new();
+    let strange = folder.path("strange");
+    fs::create_dir(&strange).unwrap();
+    fs::write(strange.join("thesis.tex"), "years of work").unwrap();
+    let generate = |out: &str| -> Vec<String> {
+        ["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", out].map(String::from).to_vec()
+    };
+    let strings = |v: &[String]| -> Vec<String> { v.to_vec() };
+    let arguments = strings(&generate(&folder.at("strange")));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    fails(&arguments, 1, &["strange", "thesis.tex", "new folder"]);
+    let strange_out = folder.at("strange");
+    fails(&distill("anywhere", &strange_out, &[]), 2, &["strange", "--out"]);
+
+    // A folder below a file can't be made; /proc can't be written even by root.
+    let below = folder.at("strange/thesis.tex/store");
+    fails(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &below], 1, &["thesis.tex", "create"]);
+    if Path::new("/proc/self").exists() {
+        fails(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", "/proc/store"], 1, &["/proc/store"]);
+    }
+    // A disk that fills: the system's limit on file sizes stands in for it.
+    #[cfg(unix)]
+    {
+        let out = folder.at("full");
+        let script = format!(
+            "ulimit -f 8; trap '' XFSZ; exec \"{}\" pairs generate --teacher checkerboard --process flow --steps 1 --count 40000 --out \"{out}\"",
+            assert_cmd::cargo::cargo_bin!("kdm").display()
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        check_failure(&output, &["with a full disk"], 1, &["shard-00000.safetensors", "free some space"]);
+        let names: Vec<String> = contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["manifest.json"], "no part file is left");
+        done(&["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "1", "--count", "40000", "--out", &out]);
+    }
+}
+
+#[test]
+fn pairs_are_filtered_exported_and_imported() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "2000", "--steps", "18"]);
+    let exported = folder.at("pairs.npz");
+    done(&["pairs", "export", "--pairs", &pairs, "--out", &exported]);
+    let again = folder.at("again");
+    done(&["pairs", "import", &exported, "--out", &again]);
+    done(&["pairs", "verify", &again]);
+    let twice = folder.at("twice.npz");
+    done(&["pairs", "export", "--pairs", &again, "--out", &twice]);
+    assert_eq!(array::read_npz(Path::new(&exported)).unwrap(), array::read_npz(Path::new(&twice)).unwrap());
+
+    // Everything within 1.2 of the centre of one square goes, and nothing else does.
+    let unwanted = write_rows(&folder.path("unwanted.npy"), vec![3.33, 3.33], 2);
+    let near = folder.at("near");
+    done(&["pairs", "filter", "--pairs", &pairs, "--out", &near, "--near", &unwanted, "--radius", "1.2"]);
+    let kept = folder.at("near.npz");
+    done(&["pairs", "export", "--pairs", &near, "--out", &kept]);
+    let images = |path: &str| array::read_npz(Path::new(path)).unwrap().into_iter().find(|(n, _)| n == "image").unwrap().1;
+    let far = |p: &&[f32]| (p[0] - 3.33).hypot(p[1] - 3.33) > 1.2;
+    let all = images(&exported);
+    let expected: Vec<f32> = all.data.chunks(2).filter(far).flatten().copied().collect();
+    assert!(expected.len() < all.data.len());
+    assert_eq!(images(&kept).data, expected);
+    let info = json(&["pairs", "info", &near, "--json"]);
+    assert!(info["history"][0].as_str().unwrap().contains("unwanted"));
+
+    let norm = folder.at("norm");
+    done(&["pairs", "filter", "--pairs", &pairs, "--out", &norm, "--above-norm", "3", "--outliers-above", "4"]);
+    let kept = folder.at("norm.npz");
+    done(&["pairs", "export", "--pairs", &norm, "--out", &kept]);
+    assert!(images(&kept).data.chunks(2).all(|p| p[0].hypot(p[1]) <= 3.0));
+    fails(&["pairs", "filter", "--pairs", &pairs, "--out", &norm, "--below-norm", "99"], 1, &["every pair would be dropped"]);
+    fails(&["pairs", "filter", "--pairs", &pairs, "--out", &norm], 2, &["nothing to drop"]);
+
+    // The official layout: (steps, points, 2), noise first.
+    let path = folder.path("official.npy");
+    let trajectory: Vec<f32> = (0..3 * 50 * 2).map(|i| (i as f32 * 0.7).sin()).collect();
+    array::write_npy(&path, &Array::new([3, 50, 2], trajectory.clone())).unwrap();
+    let official = folder.at("official");
+    done(&["pairs", "import", &folder.at("official.npy"), "--out", &official, "--noise-std", "1"]);
+    let exported = folder.at("official.npz");
+    done(&["pairs", "export", "--pairs", &official, "--out", &exported]);
+    assert_eq!(images(&exported).data, trajectory[200..]);
+    fails(&["pairs", "import", &unwanted, "--out", &folder.at("x")], 1, &["unwanted.npy", "layout"]);
+}
+
+// ---- distillation ----
+
+/// A distillation killed at random moments and resumed ends in the same bytes as one never killed.
+#[test]
+fn a_killed_distillation_resumes_to_the_same_bits() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "1500"]);
+    let (whole, killed) = (folder.at("whole"), folder.at("killed"));
+    let longer = ["--set", "train.iterations=150"];
+    let started = std::time::Instant::now();
+    done(&distill(&pairs, &whole, &longer));
+    let whole_time = started.elapsed();
+
+    let mut kills = 0;
+    for part in 1..40u32 {
+        let resume: &[&str] = if part == 1 { &[] } else { &["--resume"] };
+        let arguments = distill(&pairs, &killed, &[&longer[..], resume].concat());
+        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Later and later, at moments that have nothing to do with the checkpoints.
+        std::thread::sleep(whole_time.mul_f64(0.17 + 0.061 * f64::from(part)));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills >= 3, "it was killed {kills} times");
+    done(&distill(&pairs, &killed, &[&longer[..], &["--resume"]].concat()));
+    for name in ["student.safetensors", "last.safetensors", "last-ema.safetensors", "checkpoint.safetensors"] {
+        let (a, b) = (fs::read(folder.path("whole").join(name)).unwrap(), fs::read(folder.path("killed").join(name)).unwrap());
+        assert!(a == b, "{name} differs after {kills} kills");
+    }
+    // The logs agree too, but for the speed.
+    let log = |name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(folder.path(name).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                line.as_object_mut().unwrap().remove("train/iterations_per_second");
+                line
+            })
+            .collect()
+    };
+    assert_eq!(log("whole"), log("killed"));
+}
+
+#[test]
+fn wrong_configurations_are_told_before_any_work() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let run = folder.at("run");
+    let preset = folder.path("mine.toml");
+    let file = folder.at("mine.toml");
+    let with = |text: &str| {
+        fs::write(&preset, text).unwrap();
+        ["distill", "--preset", &file, "--pairs", &pairs, "--out", &run].map(String::from).to_vec()
+    };
+    let refused = |text: &str, parts: &[&str]| {
+        let arguments = with(text);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        fails(&arguments, 2, parts);
+        assert!(!Path::new(&run).exists(), "no work was begun");
+    };
+    refused("base = 'checkerboard'\n[train]\nbatchsize = 4", &["mine.toml", "train.batchsize"]);
+    refused("[train]\nlr = -1.0", &["mine.toml", "`train.lr` is -1", "--set"]);
+    refused("[train\nlr = 1", &["mine.toml", "TOML"]);
+    refused("base = 'chckerboard'", &["did you mean `checkerboard`"]);
+    refused("base = 'MINE'".replace("MINE", &file).as_str(), &["circle"]);
+    fails(&distill(&pairs, &run, &["--set", "train.held_out=500"]), 2, &["train.held_out", "500 pairs"]);
+    fails(&["distill", "--preset", "checkerboard", "--pairs", &folder.at("none"), "--out", &folder.at("r2")], 1, &["none", "check the path"]);
+
+    // An existing run: refused without --resume, and with it when the configuration is another.
+    let run = folder.at("kept");
+    done(&distill(&pairs, &run, &[]));
+    let before = contents(Path::new(&run));
+    fails(&distill(&pairs, &run, &[]), 2, &["kept", "--resume"]);
+    fails(&distill(&pairs, &run, &["--resume", "--set", "train.lr=0.5"]), 2, &["config.toml", "train.lr", "0.001", "0.5"]);
+    assert!(before == contents(Path::new(&run)), "nothing was lost");
+    // Wrong words.
+    for arguments in [&["frobnicate"][..], &["sample"], &["distill", "--pairs"]] {
+        assert_eq!(kdm(arguments).output().unwrap().status.code(), Some(2));
+    }
+}
+
+#[test]
+fn nan_in_training_stops_with_the_checkpoint_kept() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let run = folder.at("run");
+    // A rate so high that weights overflow within a few iterations after the warm-up.
+    let wild = ["--set", "train.lr=1e30", "--set", "train.warmup=0", "--set", "train.checkpoint_every=1", "--set", "train.schedule=constant"];
+    let message = fails(&distill(&pairs, &run, &wild), 1, &["iteration", "gradient of", "not finite", "train.non_finite"]);
+    assert!(message.contains("checkpoint of iteration") && folder.path("run/checkpoint.safetensors").exists(), "{message}");
+    // The paper's way: replaced and counted.
+    let other = folder.at("other");
+    let replaced = [&wild[..], &["--set", "train.non_finite=replace"]].concat();
+    let output = kdm(&distill(&pairs, &other, &replaced)).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("were replaced in"), "{}", text(&output.stderr));
+}
+
+// ---- samples, evaluation, analysis ----
+
+#[test]
+fn every_kind_of_student_goes_the_whole_way() {
+    let folder = Folder::new();
+    for (name, more) in [
+        ("dense", vec![]),
+        ("huber-push", vec!["--set", "loss.reconstruction=huber", "--set", "loss.push_weight=1"]),
+        ("factorized", vec!["--set", "student.operator.kind=factorized", "--set", "loss.eigenvalues=one", "--set", "student.operator.projection=16"]),
+        ("eigen", vec!["--set", "loss.eigenvalues=uniform"]),
+        ("control", vec!["--set", "teacher.data.conditional=true", "--set", "student.operator.control=true"]),
+    ] {
+        let run = folder.at(name);
+        let settings = [
+            "--set", "teacher.kind=exact", "--set", "pairs.count=1200", "--set", "pairs.test=300", "--set", "pairs.steps=6",
+            "--set", "evaluate.clusters=300",
+        ];
+        let values = json(&[&["run", "checkerboard", "--out", &run, "--json"], &SMALL[..], &settings, &more].concat());
+        for key in ["rmse", "median_error", "sliced_wasserstein2", "energy_distance", "off_board", "teacher_off_board", "latent", "rec", "push", "total"] {
+            assert!(values[key].as_f64().is_some_and(f64::is_finite), "{name}: {key} of {values}");
+        }
+        let page = fs::read_to_string(folder.path(name).join("report.html")).unwrap();
+        assert!(page.matches("data:image/png;base64,").count() >= 6, "{name}");
+        // A finished run resumes to itself.
+        let student = fs::read(folder.path(name).join("student.safetensors")).unwrap();
+        json(&[&["run", "checkerboard", "--out", &run, "--json", "--resume"], &SMALL[..], &settings, &more].concat());
+        assert!(student == fs::read(folder.path(name).join("student.safetensors")).unwrap());
+        assert_eq!(json(&["info", &run, "--json"])["iteration"], 60);
+    }
+    // Conditional samples: by class, by labels, by seed; and what is impossible.
+    let model = folder.at("control/student.safetensors");
+    let (a, b) = (folder.at("a.npz"), folder.at("b.npy"));
+    done(&["sample", "--model", &model, "--seeds", "0-5", "--class", "3", "--out", &a]);
+    let arrays = array::read_npz(Path::new(&a)).unwrap();
+    let get = |name: &str| arrays.iter().find(|(n, _)| n == name).unwrap().1.clone();
+    let labels = folder.path("labels.npy");
+    array::write_npy(&labels, &get("labels")).unwrap();
+    let noise = folder.path("noise.npy");
+    array::write_npy(&noise, &get("noise")).unwrap();
+    done(&["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--labels", &folder.at("labels.npy"), "--out", &b]);
+    assert_eq!(array::read_npy(Path::new(&b)).unwrap(), get("samples"));
+    fails(&["sample", "--model", &model, "--n", "4", "--class", "8", "--out", &b], 2, &["--class 8", "0 to 7"]);
+    fails(&["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--out", &b], 2, &["--labels"]);
+    let plain = folder.at("dense/student.safetensors");
+    fails(&["sample", "--model", &plain, "--n", "4", "--class", "1", "--out", &b], 2, &["unconditional"]);
+}
+
+#[test]
+fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let run = folder.at("run");
+    done(&distill(&pairs, &run, &[]));
+    let model = folder.at("run/student.safetensors");
+    let rows = |seeds: &str| {
+        let out = folder.at("s.npy");
+        done(&["sample", "--model", &model, "--seeds", seeds, "--out", &out]);
+        array::read_npy(Path::new(&out)).unwrap().data
+    };
+    let many = rows("0-599");
+    assert_eq!(rows("7"), many[14..16]);
+    assert_eq!(rows("590-599,3"), [&many[1180..1200], &many[6..8]].concat());
+    let png = folder.at("s.png");
+    done(&["sample", "--model", &model, "--n", "100", "--out", &png]);
+    assert_eq!(&fs::read(&png).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
+    let both = folder.at("samples");
+    done(&["sample", "--model", &model, "-n", "100", "--out", &both]);
+    assert!(folder.path("samples/samples.npy").exists() && folder.path("samples/samples.png").exists());
+    fails(&["sample", "--model", &model, "--n", "4", "--out", &folder.at("s.gif")], 2, &[".gif", ".npy"]);
+    fails(&["sample", "--model", &folder.at("none.safetensors"), "--n", "4", "--out", &png], 1, &["none.safetensors", "check the path"]);
+    let wrong = write_rows(&folder.path("wrong.npy"), vec![0.0; 9], 3);
+    fails(&["sample", "--model", &model, "--noise", &wrong, "--out", &png], 1, &["wrong.npy", "shape", "2 values"]);
+    let nan = write_rows(&folder.path("nan.npy"), vec![0.0, f32::NAN], 2);
+    fails(&["sample", "--model", &model, "--noise", &nan, "--out", &png], 1, &["nan.npy", "row 0"]);
+    // A checkpoint and a teacher are no students.
+    fails(&["sample", "--model", &folder.at("run/checkpoint.safetensors"), "--n", "4", "--out", &png], 1, &["checkpoint", "a student is needed"]);
+
+    let values = json(&["evaluate", "--model", &model, "--pairs", &pairs, "--metrics", "losses", "--json"]);
+    let keys: Vec<&str> = values.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["latent", "pairs", "push", "rec", "total"]);
+    let of = |key: &str| values[key].as_f64().unwrap();
+    // The checkerboard preset leaves the push term out of the sum.
+    assert!((of("total") - of("latent") - of("rec")).abs() < 1e-6 * of("total"));
+    let analysis = json(&["analyze", "--model", &model, "--pairs", &pairs, "--out", &folder.at("analysis"), "--json"]);
+    assert_eq!(analysis["eigenvalues"].as_array().unwrap().len(), 32);
+    assert!(folder.path("analysis/report.html").exists() && folder.path("analysis/eigenvalues.npy").exists());
+    // Pairs of another kind.
+    let other = folder.at("diffusion");
+    done(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &other]);
+    fails(&["evaluate", "--model", &model, "--pairs", &other], 1, &["diffusion", "deviation"]);
+    // A reader that goes away is no failure of ours.
+    assert!(json(&["info", &model, "--json"])["kind"] == "student");
+}
+
+// ---- teachers ----
+
+/// For a Gaussian both commands have closed forms.
+#[test]
+fn teachers_denoise_and_sample_as_the_closed_form_says() {
+    let folder = Folder::new();
+    let teacher = kdm::teacher::Gaussian::new(vec![0.5, -0.5], vec![vec![1.0, 0.6], vec![0.6, 0.5]]).unwrap();
+    let data = vec![0.3, -1.0, 2.0, 0.1, -0.7, 0.9];
+    let eps = write_rows(&folder.path("eps.npy"), data.clone(), 2);
+    let wide: Vec<f64> = data.iter().map(|e| f64::from(*e)).collect();
+    let out = folder.at("out.npy");
+    let close = |expected: &[f64], tolerance: f64| {
+        let found = array::read_npy(Path::new(&out)).unwrap();
+        for (a, b) in found.data.iter().zip(expected) {
+            assert!((f64::from(*a) - b).abs() < tolerance, "{a} {b}");
+        }
+    };
+    done(&["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0.7", "--out", &out]);
+    let level = kdm::teacher::Level { alpha: 1.0, sigma: 0.7 };
+    close(&kdm::teacher::Denoiser::denoise(&teacher, &wide, level, &[]), 1e-6);
+    done(&["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--solver", "heun", "--steps", "200", "--out", &out]);
+    let start: Vec<f64> = wide.iter().map(|e| 80.0 * e).collect();
+    // 200 Heun steps leave an error of second order, about 1e-4.
+    close(&teacher.flow(&start, kdm::teacher::Level { alpha: 1.0, sigma: 80.0 }), 1e-3);
+    fails(&["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0", "--out", &out], 2, &["--sigma 0"]);
+    fails(&["teacher", "denoise", "--model", "gausian", "--input", &eps, "--sigma", "1", "--out", &out], 2, &["gausian", "gaussian"]);
+    fails(&["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--sigma-min", "90", "--out", &out], 2, &["--sigma-max"]);
+}
+
+/// A trained teacher: killed and resumed it ends in the same bits, and its pairs don't depend on batch and threads.
+#[test]
+fn trained_teachers_resume_and_draw_the_same_pairs() {
+    let folder = Folder::new();
+    let settings = [
+        "--set", "teacher.train.iterations=120", "--set", "teacher.train.batch=128", "--set", "teacher.hidden=48",
+        "--set", "train.checkpoint_every=20", "--set", "train.validate_every=50", "--set", "train.log_every=10",
+    ];
+    let (whole, killed) = (folder.at("whole"), folder.at("killed"));
+    done(&[&["teacher", "train", "--preset", "checkerboard", "--out", &whole], &settings[..]].concat());
+    for (part, milliseconds) in [150, 300].into_iter().enumerate() {
+        let resume: &[&str] = if part == 0 { &[] } else { &["--resume"] };
+        let arguments = [&["teacher", "train", "--preset", "checkerboard", "--out", &killed], &settings[..], resume].concat();
+        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    done(&[&["teacher", "train", "--preset", "checkerboard", "--out", &killed, "--resume"], &settings[..]].concat());
+    let teacher = folder.at("whole/teacher.safetensors");
+    assert!(fs::read(&teacher).unwrap() == fs::read(folder.path("killed/teacher.safetensors")).unwrap());
+
+    let generate = |name: &str, more: &[&str]| {
+        let out = folder.at(name);
+        done(&[&["pairs", "generate", "--teacher", &teacher, "--steps", "3", "--count", "3000", "--shard-size", "1024", "--out", &out], more].concat());
+        contents(Path::new(&out))
+    };
+    let one = generate("one", &[]);
+    assert!(one == generate("two", &["--batch", "100", "--threads", "1"]), "batch and threads");
+    assert!(one == generate("three", &["--batch", "1000", "--threads", "3"]), "batch and threads");
+}
+
+// ---- the rest of the command line ----
+
+#[test]
+fn dry_runs_presets_benches_and_completions() {
+    let folder = Folder::new();
+    let printed = done(&["run", "checkerboard-paper", "--dry-run", "--set", "seed=7"]);
+    assert!(printed.contains("iterations = 20001") && printed.contains("seed = 7"));
+    // What a dry run prints is itself a file to run.
+    let file = folder.at("resolved.toml");
+    fs::write(&file, &printed).unwrap();
+    assert_eq!(done(&["run", &file, "--dry-run"]), printed);
+    assert!(done(&["presets"]).contains("checkerboard-paper"));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(done(&["completions", shell]).contains("kdm"));
+    }
+    for what in ["sample", "train"] {
+        let value = json(&["bench", what, "--preset", "checkerboard", "--batch", "32", "--iters", "3", "--json"]);
+        for key in ["median_ms", "ms_per_image", "gflops", "peak_rss_bytes"] {
+            assert!(value[key].as_f64().is_some_and(|v| v > 0.0), "{key} of {value}");
+        }
+    }
+    fails(&["bench", "sample", "--preset", "checkerboard", "--batch", "0"], 2, &["--batch"]);
+    fails(&["info", &folder.at("")], 1, &["manifest.json", "config.toml"]);
+}
+
+// ---- foreign files ----
+
+/// The paper's trained checkerboard student: imported, it draws what the official code drew.
+#[test]
+fn the_official_checkerboard_is_reproduced() {
+    let (Some(checkpoint), Some(golden)) = (reference("kdm_checkerboard.pt"), reference("kdm_checkerboard.golden.npz")) else {
+        return;
+    };
+    let folder = Folder::new();
+    let model = folder.at("official.safetensors");
+    let found = done(&["import", &checkpoint.to_string_lossy(), "--out", &model]);
+    assert!(found.contains("KoopmanDistillModelCheckerBoard") && found.contains("858114 numbers"), "{found}");
+    let arrays = array::read_npz(&golden).unwrap();
+    let get = |name: &str| &arrays.iter().find(|(n, _)| n == name).unwrap().1;
+    let noise = folder.path("xT.npy");
+    array::write_npy(&noise, get("xT")).unwrap();
+    let out = folder.at("y.npy");
+    done(&["sample", "--model", &model, "--noise", &folder.at("xT.npy"), "--out", &out]);
+    let found = array::read_npy(Path::new(&out)).unwrap();
+    let largest = found.data.iter().zip(&get("y").data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let rms = {
+        let squares = found.data.iter().zip(&get("y").data).map(|(a, b)| f64::from(a - b).powi(2));
+        (squares.sum::<f64>() / found.data.len() as f64).sqrt()
+    };
+    eprintln!("official checkerboard: largest difference {largest:e}, root mean square {rms:e}");
+    // Samples have standard deviation 2.56. The golden values are f32 themselves: the same network in f64 differs from
+    // them by up to 1.95e-5 at the few samples where the student is steepest.
+    assert!(rms < 1e-5 && largest < 1e-5 * 2.56, "largest {largest:e}, rms {rms:e}");
+    let analysis = json(&["analyze", "--model", &model, "--out", &folder.at("analysis"), "--json"]);
+    let radius = analysis["spectral_radius"].as_f64().unwrap();
+    assert!((radius - 0.166_336_28).abs() < 1e-5, "{radius}");
+}
+
+#[test]
+fn hostile_and_damaged_foreign_files_are_refused() {
+    use std::io::Write;
+    let folder = Folder::new();
+    let out = folder.at("out.safetensors");
+    let path = folder.at("evil.pt");
+    let archive = |pickle: &[u8]| {
+        let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        writer.start_file("model/data.pkl", stored).unwrap();
+        writer.write_all(pickle).unwrap();
+        writer.finish().unwrap();
+    };
+    archive(b"\x80\x02cposix\nsystem\nq\x00X\x16\x00\x00\x00touch /tmp/kdm-was-hereq\x01\x85q\x02Rq\x03.");
+    fails(&["import", &path, "--out", &out], 1, &["evil.pt", "posix.system", "nothing was run"]);
+    archive(b"\x80\x02]q\x00h\x05.");
+    fails(&["import", &path, "--out", &out], 1, &["evil.pt", "data.pkl", "damaged"]);
+    archive(b"\x80\x02}q\x00.");
+    fails(&["import", &path, "--out", &out], 1, &["evil.pt", "no module"]);
+    fs::write(&path, b"not a zip").unwrap();
+    fails(&["import", &path, "--out", &out], 1, &["evil.pt", "zip"]);
+    assert!(!Path::new(&out).exists());
+    let Some(checkpoint) = reference("kdm_checkerboard.pt") else { return };
+    let whole = fs::read(checkpoint).unwrap();
+    for length in [100, whole.len() / 2, whole.len() - 10] {
+        fs::write(&path, &whole[..length]).unwrap();
+        fails(&["import", &path, "--out", &out], 1, &["evil.pt"]);
+    }
+    // Bits flipped in the structure: a message or a model, never a panic.
+    for i in (0..20_000.min(whole.len())).step_by(1500) {
+        let mut bytes = whole.clone();
+        bytes[i] ^= 0x20;
+        fs::write(&path, &bytes).unwrap();
+        let output = kdm(&["import", &path, "--out", &out]).output().unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 1)), "byte {i}: {}", text(&output.stderr));
+    }
+    for name in ["kdm_uncond_dense.pt", "edm_adm_cond.pkl"] {
+        let Some(other) = reference(name) else { return };
+        fails(&["import", &other.to_string_lossy(), "--out", &out], 1, &[name]);
+    }
+}

@@ -91,7 +91,13 @@ pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
             .x_label_area_size(36)
             .y_label_area_size(44)
             .build_cartesian_2d(-half..half, -half..half)?;
-        chart.configure_mesh().light_line_style(TRANSPARENT).label_style((font(), 18)).draw()?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_label_formatter(&number)
+            .y_label_formatter(&number)
+            .label_style((font(), 18))
+            .draw()?;
         for group in groups {
             let colour = group.colour.map_or(BLACK, |c| PALETTE[c % PALETTE.len()]);
             let style = colour.mix(if group.crosses { 1.0 } else { 0.65 }).filled();
@@ -102,8 +108,8 @@ pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
                 chart.draw_series(inside.map(|p| Circle::new(*p, 2, style)))?;
             }
             if let Some(name) = &group.name {
-                let dot = move |(x, y)| Circle::new((x + 8, y), 5, colour.filled());
-                chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name).legend(dot);
+                let mark = move |(x, y)| Cross::new((x + 8, y), 5, colour.stroke_width(2));
+                chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name).legend(mark);
             }
         }
         if groups.iter().any(|g| g.name.is_some()) {
@@ -121,6 +127,7 @@ where
 {
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .label_font((font(), 18))
@@ -128,33 +135,54 @@ where
     Ok(())
 }
 
-/// Eigenvalues in the complex plane with the unit circle.
+/// Eigenvalues in the complex plane with the unit circle, and a close-up of them.
 pub fn spectrum(title: &str, eigenvalues: &[(f64, f64)]) -> Vec<u8> {
-    let reach = eigenvalues.iter().map(|l| l.0.hypot(l.1)).fold(1.0, f64::max);
-    let half = 1.1 * reach;
-    png(SIZE, SIZE, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, (font(), 30))
-            .margin(16)
-            .x_label_area_size(36)
-            .y_label_area_size(52)
-            .build_cartesian_2d(-half..half, -half..half)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("real part")
-            .y_desc("imaginary part")
-            .label_style((font(), 18))
-            .draw()?;
+    let reach = eigenvalues.iter().map(|l| l.0.hypot(l.1)).fold(0.0, f64::max);
+    png(2 * SIZE, SIZE, |area| {
+        let (left, right) = area.split_horizontally(SIZE);
+        plane(&left, title, eigenvalues, 1.1 * reach.max(1.0))?;
+        // Nearly all eigenvalues are far smaller than the largest.
+        let mut moduli: Vec<f64> = eigenvalues.iter().map(|l| l.0.hypot(l.1)).collect();
+        moduli.sort_by(f64::total_cmp);
+        let most = moduli.get(moduli.len() * 95 / 100).copied().unwrap_or(1.0);
+        plane(&right, "close-up of the smaller 95%", eigenvalues, 1.3 * most.max(1e-9))
+    })
+}
+
+/// Eigenvalues within `half` of the origin, and as much of the unit circle.
+fn plane(area: &Drawing, title: &str, eigenvalues: &[(f64, f64)], half: f64) -> Drawn {
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (font(), 30))
+        .margin(16)
+        .x_label_area_size(52)
+        .y_label_area_size(72)
+        .build_cartesian_2d(-half..half, -half..half)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_desc("real part")
+        .y_desc("imaginary part")
+        .x_label_formatter(&number)
+        .y_label_formatter(&number)
+        .label_style((font(), 18))
+        .draw()?;
+    let inside = |p: &(f64, f64)| p.0.abs() <= half && p.1.abs() <= half;
+    if half > 1.0 {
         let circle = (0..=360).map(|d| {
             let a = f64::from(d).to_radians();
             (a.cos(), a.sin())
         });
         chart.draw_series(LineSeries::new(circle, BLACK.mix(0.6).stroke_width(2)))?;
-        let style = PALETTE[0].mix(0.7).filled();
-        chart.draw_series(eigenvalues.iter().map(|l| Circle::new(*l, 4, style)))?;
-        Ok(())
-    })
+    }
+    let style = PALETTE[0].mix(0.7).filled();
+    chart.draw_series(eigenvalues.iter().filter(|p| inside(p)).map(|l| Circle::new(*l, 4, style)))?;
+    Ok(())
+}
+
+/// An axis label: three digits, and no minus before zero.
+fn number(value: &f64) -> String {
+    let rounded = format!("{:.3}", if value.abs() < 5e-4 { 0.0 } else { *value });
+    rounded.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 /// Curves over iterations with a logarithmic axis of values. Gives none when there is nothing to draw.

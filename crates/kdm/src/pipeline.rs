@@ -504,8 +504,8 @@ pub fn point_figures(
     figures.push(Figure {
         title: "Outputs by cluster".into(),
         png: figures::scatter("Outputs by cluster", &structure.groups(&drawn), half),
-        caption: "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, or far from \
-                  their neighbours."
+        caption: "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, far from their \
+                  neighbours, or on no dark square of the board."
             .into(),
     });
     figures.push(Figure {

@@ -12,7 +12,7 @@ use crate::{Failure, Outcome};
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
-#[group(id = "source", required = true, multiple = false, args = ["n", "seeds", "noise"])]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["n", "seeds", "noise"]))]
 pub struct Args {
     /// The student's file
     #[arg(long, value_name = "M")]
