@@ -89,9 +89,22 @@ fn store(folder: &Folder, name: &str, more: &[&str]) -> String {
 
 /// A small distillation's settings: seconds, with several checkpoints.
 const SMALL: [&str; 16] = [
-    "--set", "train.iterations=60", "--set", "train.batch=64", "--set", "train.held_out=200",
-    "--set", "train.log_every=10", "--set", "train.validate_every=20", "--set", "train.checkpoint_every=10",
-    "--set", "student.latent=32", "--set", "student.network={kind='mlp',hidden=32,layers=3}",
+    "--set",
+    "train.iterations=60",
+    "--set",
+    "train.batch=64",
+    "--set",
+    "train.held_out=200",
+    "--set",
+    "train.log_every=10",
+    "--set",
+    "train.validate_every=20",
+    "--set",
+    "train.checkpoint_every=10",
+    "--set",
+    "student.latent=32",
+    "--set",
+    "student.network={kind='mlp',hidden=32,layers=3}",
 ];
 
 fn distill<'a>(pairs: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -134,7 +147,20 @@ fn pairs_are_the_same_bits_however_they_are_drawn() {
     // Scheduler variables name the worker.
     let slurm = folder.at("slurm");
     for rank in ["0", "1", "2"] {
-        let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "4", "--out", &slurm, "--count", "50000"];
+        let arguments = [
+            "pairs",
+            "generate",
+            "--teacher",
+            "checkerboard",
+            "--process",
+            "flow",
+            "--steps",
+            "4",
+            "--out",
+            &slurm,
+            "--count",
+            "50000",
+        ];
         let status = kdm(&arguments).env("SLURM_PROCID", rank).env("SLURM_NTASKS", "3").output().unwrap().status;
         assert!(status.success());
     }
@@ -142,7 +168,20 @@ fn pairs_are_the_same_bits_however_they_are_drawn() {
 
     // Killed again and again, then left to finish.
     let killed = folder.at("killed");
-    let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "4", "--out", &killed, "--count", "50000"];
+    let arguments = [
+        "pairs",
+        "generate",
+        "--teacher",
+        "checkerboard",
+        "--process",
+        "flow",
+        "--steps",
+        "4",
+        "--out",
+        &killed,
+        "--count",
+        "50000",
+    ];
     for milliseconds in [15, 40, 70] {
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(milliseconds));
@@ -163,7 +202,20 @@ fn memory_is_flat_in_the_number_of_pairs() {
     let folder = Folder::new();
     let peak = |count: &str, name: &str| -> u64 {
         let out = folder.at(name);
-        let arguments = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "1", "--out", &out, "--count", count];
+        let arguments = [
+            "pairs",
+            "generate",
+            "--teacher",
+            "checkerboard",
+            "--process",
+            "flow",
+            "--steps",
+            "1",
+            "--out",
+            &out,
+            "--count",
+            count,
+        ];
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let mut peak = 0;
@@ -220,7 +272,22 @@ fn damaged_stores_are_refused_and_mended() {
     fails(&["pairs", "info", &pairs], 1, &["manifest.json", "version: 9"]);
     fs::write(&manifest, &text).unwrap();
     fails(&["pairs", "verify", &pairs, "--teacher", "mixture"], 1, &["manifest.json", "exact mixture"]);
-    let other = ["pairs", "generate", "--teacher", "mixture", "--process", "flow", "--steps", "4", "--count", "3000", "--shard-size", "1000", "--out", &pairs];
+    let other = [
+        "pairs",
+        "generate",
+        "--teacher",
+        "mixture",
+        "--process",
+        "flow",
+        "--steps",
+        "4",
+        "--count",
+        "3000",
+        "--shard-size",
+        "1000",
+        "--out",
+        &pairs,
+    ];
     fails(&other, 1, &["manifest.json", "teacher", "mixture", "--out"]);
     assert_eq!(fs::read(&shard).unwrap(), whole, "nothing was lost");
 }
@@ -243,9 +310,17 @@ fn full_disks_read_only_folders_and_strange_folders() {
 
     // A folder below a file can't be made; /proc can't be written even by root.
     let below = folder.at("strange/thesis.tex/store");
-    fails(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &below], 1, &["thesis.tex", "create"]);
+    fails(
+        &["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &below],
+        1,
+        &["thesis.tex", "create"],
+    );
     if Path::new("/proc/self").exists() {
-        fails(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", "/proc/store"], 1, &["/proc/store"]);
+        fails(
+            &["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", "/proc/store"],
+            1,
+            &["/proc/store"],
+        );
     }
     // A disk that fills: the system's limit on file sizes stands in for it.
     #[cfg(unix)]
@@ -259,7 +334,20 @@ fn full_disks_read_only_folders_and_strange_folders() {
         check_failure(&output, &["with a full disk"], 1, &["shard-00000.safetensors", "free some space"]);
         let names: Vec<String> = contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["manifest.json"], "no part file is left");
-        done(&["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--steps", "1", "--count", "40000", "--out", &out]);
+        done(&[
+            "pairs",
+            "generate",
+            "--teacher",
+            "checkerboard",
+            "--process",
+            "flow",
+            "--steps",
+            "1",
+            "--count",
+            "40000",
+            "--out",
+            &out,
+        ]);
     }
 }
 
@@ -282,7 +370,8 @@ fn pairs_are_filtered_exported_and_imported() {
     done(&["pairs", "filter", "--pairs", &pairs, "--out", &near, "--near", &unwanted, "--radius", "1.2"]);
     let kept = folder.at("near.npz");
     done(&["pairs", "export", "--pairs", &near, "--out", &kept]);
-    let images = |path: &str| array::read_npz(Path::new(path)).unwrap().into_iter().find(|(n, _)| n == "image").unwrap().1;
+    let images =
+        |path: &str| array::read_npz(Path::new(path)).unwrap().into_iter().find(|(n, _)| n == "image").unwrap().1;
     let far = |p: &&[f32]| (p[0] - 3.33).hypot(p[1] - 3.33) > 1.2;
     let all = images(&exported);
     let expected: Vec<f32> = all.data.chunks(2).filter(far).flatten().copied().collect();
@@ -296,7 +385,11 @@ fn pairs_are_filtered_exported_and_imported() {
     let kept = folder.at("norm.npz");
     done(&["pairs", "export", "--pairs", &norm, "--out", &kept]);
     assert!(images(&kept).data.chunks(2).all(|p| p[0].hypot(p[1]) <= 3.0));
-    fails(&["pairs", "filter", "--pairs", &pairs, "--out", &norm, "--below-norm", "99"], 1, &["every pair would be dropped"]);
+    fails(
+        &["pairs", "filter", "--pairs", &pairs, "--out", &norm, "--below-norm", "99"],
+        1,
+        &["every pair would be dropped"],
+    );
     fails(&["pairs", "filter", "--pairs", &pairs, "--out", &norm], 2, &["nothing to drop"]);
 
     // The official layout: (steps, points, 2), noise first.
@@ -341,7 +434,8 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
     assert!(kills >= 3, "it was killed {kills} times");
     done(&distill(&pairs, &killed, &[&longer[..], &["--resume"]].concat()));
     for name in ["student.safetensors", "last.safetensors", "last-ema.safetensors", "checkpoint.safetensors"] {
-        let (a, b) = (fs::read(folder.path("whole").join(name)).unwrap(), fs::read(folder.path("killed").join(name)).unwrap());
+        let (a, b) =
+            (fs::read(folder.path("whole").join(name)).unwrap(), fs::read(folder.path("killed").join(name)).unwrap());
         assert!(a == b, "{name} differs after {kills} kills");
     }
     // The logs agree too, but for the speed.
@@ -381,14 +475,22 @@ fn wrong_configurations_are_told_before_any_work() {
     refused("base = 'chckerboard'", &["did you mean `checkerboard`"]);
     refused("base = 'MINE'".replace("MINE", &file).as_str(), &["circle"]);
     fails(&distill(&pairs, &run, &["--set", "train.held_out=500"]), 2, &["train.held_out", "500 pairs"]);
-    fails(&["distill", "--preset", "checkerboard", "--pairs", &folder.at("none"), "--out", &folder.at("r2")], 1, &["none", "check the path"]);
+    fails(
+        &["distill", "--preset", "checkerboard", "--pairs", &folder.at("none"), "--out", &folder.at("r2")],
+        1,
+        &["none", "check the path"],
+    );
 
     // An existing run: refused without --resume, and with it when the configuration is another.
     let run = folder.at("kept");
     done(&distill(&pairs, &run, &[]));
     let before = contents(Path::new(&run));
     fails(&distill(&pairs, &run, &[]), 2, &["kept", "--resume"]);
-    fails(&distill(&pairs, &run, &["--resume", "--set", "train.lr=0.5"]), 2, &["config.toml", "train.lr", "0.001", "0.5"]);
+    fails(
+        &distill(&pairs, &run, &["--resume", "--set", "train.lr=0.5"]),
+        2,
+        &["config.toml", "train.lr", "0.001", "0.5"],
+    );
     assert!(before == contents(Path::new(&run)), "nothing was lost");
     // Wrong words.
     for arguments in [&["frobnicate"][..], &["sample"], &["distill", "--pairs"]] {
@@ -402,9 +504,22 @@ fn nan_in_training_stops_with_the_checkpoint_kept() {
     let pairs = store(&folder, "pairs", &["--count", "500"]);
     let run = folder.at("run");
     // A rate so high that weights overflow within a few iterations after the warm-up.
-    let wild = ["--set", "train.lr=1e30", "--set", "train.warmup=0", "--set", "train.checkpoint_every=1", "--set", "train.schedule=constant"];
-    let message = fails(&distill(&pairs, &run, &wild), 1, &["iteration", "gradient of", "not finite", "train.non_finite"]);
-    assert!(message.contains("checkpoint of iteration") && folder.path("run/checkpoint.safetensors").exists(), "{message}");
+    let wild = [
+        "--set",
+        "train.lr=1e30",
+        "--set",
+        "train.warmup=0",
+        "--set",
+        "train.checkpoint_every=1",
+        "--set",
+        "train.schedule=constant",
+    ];
+    let message =
+        fails(&distill(&pairs, &run, &wild), 1, &["iteration", "gradient of", "not finite", "train.non_finite"]);
+    assert!(
+        message.contains("checkpoint of iteration") && folder.path("run/checkpoint.safetensors").exists(),
+        "{message}"
+    );
     // The paper's way: replaced and counted.
     let other = folder.at("other");
     let replaced = [&wild[..], &["--set", "train.non_finite=replace"]].concat();
@@ -421,17 +536,46 @@ fn every_kind_of_student_goes_the_whole_way() {
     for (name, more) in [
         ("dense", vec![]),
         ("huber-push", vec!["--set", "loss.reconstruction=huber", "--set", "loss.push_weight=1"]),
-        ("factorized", vec!["--set", "student.operator.kind=factorized", "--set", "loss.eigenvalues=one", "--set", "student.operator.projection=16"]),
+        (
+            "factorized",
+            vec![
+                "--set",
+                "student.operator.kind=factorized",
+                "--set",
+                "loss.eigenvalues=one",
+                "--set",
+                "student.operator.projection=16",
+            ],
+        ),
         ("eigen", vec!["--set", "loss.eigenvalues=uniform"]),
         ("control", vec!["--set", "teacher.data.conditional=true", "--set", "student.operator.control=true"]),
     ] {
         let run = folder.at(name);
         let settings = [
-            "--set", "teacher.kind=exact", "--set", "pairs.count=1200", "--set", "pairs.test=300", "--set", "pairs.steps=6",
-            "--set", "evaluate.clusters=300",
+            "--set",
+            "teacher.kind=exact",
+            "--set",
+            "pairs.count=1200",
+            "--set",
+            "pairs.test=300",
+            "--set",
+            "pairs.steps=6",
+            "--set",
+            "evaluate.clusters=300",
         ];
         let values = json(&[&["run", "checkerboard", "--out", &run, "--json"], &SMALL[..], &settings, &more].concat());
-        for key in ["rmse", "median_error", "sliced_wasserstein2", "energy_distance", "off_board", "teacher_off_board", "latent", "rec", "push", "total"] {
+        for key in [
+            "rmse",
+            "median_error",
+            "sliced_wasserstein2",
+            "energy_distance",
+            "off_board",
+            "teacher_off_board",
+            "latent",
+            "rec",
+            "push",
+            "total",
+        ] {
             assert!(values[key].as_f64().is_some_and(f64::is_finite), "{name}: {key} of {values}");
         }
         let page = fs::read_to_string(folder.path(name).join("report.html")).unwrap();
@@ -452,7 +596,17 @@ fn every_kind_of_student_goes_the_whole_way() {
     array::write_npy(&labels, &get("labels")).unwrap();
     let noise = folder.path("noise.npy");
     array::write_npy(&noise, &get("noise")).unwrap();
-    done(&["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--labels", &folder.at("labels.npy"), "--out", &b]);
+    done(&[
+        "sample",
+        "--model",
+        &model,
+        "--noise",
+        &folder.at("noise.npy"),
+        "--labels",
+        &folder.at("labels.npy"),
+        "--out",
+        &b,
+    ]);
     assert_eq!(array::read_npy(Path::new(&b)).unwrap(), get("samples"));
     fails(&["sample", "--model", &model, "--n", "4", "--class", "8", "--out", &b], 2, &["--class 8", "0 to 7"]);
     fails(&["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--out", &b], 2, &["--labels"]);
@@ -482,13 +636,21 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
     done(&["sample", "--model", &model, "-n", "100", "--out", &both]);
     assert!(folder.path("samples/samples.npy").exists() && folder.path("samples/samples.png").exists());
     fails(&["sample", "--model", &model, "--n", "4", "--out", &folder.at("s.gif")], 2, &[".gif", ".npy"]);
-    fails(&["sample", "--model", &folder.at("none.safetensors"), "--n", "4", "--out", &png], 1, &["none.safetensors", "check the path"]);
+    fails(
+        &["sample", "--model", &folder.at("none.safetensors"), "--n", "4", "--out", &png],
+        1,
+        &["none.safetensors", "check the path"],
+    );
     let wrong = write_rows(&folder.path("wrong.npy"), vec![0.0; 9], 3);
     fails(&["sample", "--model", &model, "--noise", &wrong, "--out", &png], 1, &["wrong.npy", "shape", "2 values"]);
     let nan = write_rows(&folder.path("nan.npy"), vec![0.0, f32::NAN], 2);
     fails(&["sample", "--model", &model, "--noise", &nan, "--out", &png], 1, &["nan.npy", "row 0"]);
     // A checkpoint and a teacher are no students.
-    fails(&["sample", "--model", &folder.at("run/checkpoint.safetensors"), "--n", "4", "--out", &png], 1, &["checkpoint", "a student is needed"]);
+    fails(
+        &["sample", "--model", &folder.at("run/checkpoint.safetensors"), "--n", "4", "--out", &png],
+        1,
+        &["checkpoint", "a student is needed"],
+    );
 
     let values = json(&["evaluate", "--model", &model, "--pairs", &pairs, "--metrics", "losses", "--json"]);
     let keys: Vec<&str> = values.as_object().unwrap().keys().map(String::as_str).collect();
@@ -527,13 +689,28 @@ fn teachers_denoise_and_sample_as_the_closed_form_says() {
     done(&["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0.7", "--out", &out]);
     let level = kdm::teacher::Level { alpha: 1.0, sigma: 0.7 };
     close(&kdm::teacher::Denoiser::denoise(&teacher, &wide, level, &[]), 1e-6);
-    done(&["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--solver", "heun", "--steps", "200", "--out", &out]);
+    done(&[
+        "teacher", "sample", "--model", "gaussian", "--noise", &eps, "--solver", "heun", "--steps", "200", "--out",
+        &out,
+    ]);
     let start: Vec<f64> = wide.iter().map(|e| 80.0 * e).collect();
     // 200 Heun steps leave an error of second order, about 1e-4.
     close(&teacher.flow(&start, kdm::teacher::Level { alpha: 1.0, sigma: 80.0 }), 1e-3);
-    fails(&["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0", "--out", &out], 2, &["--sigma 0"]);
-    fails(&["teacher", "denoise", "--model", "gausian", "--input", &eps, "--sigma", "1", "--out", &out], 2, &["gausian", "gaussian"]);
-    fails(&["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--sigma-min", "90", "--out", &out], 2, &["--sigma-max"]);
+    fails(
+        &["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0", "--out", &out],
+        2,
+        &["--sigma 0"],
+    );
+    fails(
+        &["teacher", "denoise", "--model", "gausian", "--input", &eps, "--sigma", "1", "--out", &out],
+        2,
+        &["gausian", "gaussian"],
+    );
+    fails(
+        &["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--sigma-min", "90", "--out", &out],
+        2,
+        &["--sigma-max"],
+    );
 }
 
 /// A trained teacher: killed and resumed it ends in the same bits, and its pairs don't depend on batch and threads.
@@ -541,14 +718,25 @@ fn teachers_denoise_and_sample_as_the_closed_form_says() {
 fn trained_teachers_resume_and_draw_the_same_pairs() {
     let folder = Folder::new();
     let settings = [
-        "--set", "teacher.train.iterations=120", "--set", "teacher.train.batch=128", "--set", "teacher.hidden=48",
-        "--set", "train.checkpoint_every=20", "--set", "train.validate_every=50", "--set", "train.log_every=10",
+        "--set",
+        "teacher.train.iterations=120",
+        "--set",
+        "teacher.train.batch=128",
+        "--set",
+        "teacher.hidden=48",
+        "--set",
+        "train.checkpoint_every=20",
+        "--set",
+        "train.validate_every=50",
+        "--set",
+        "train.log_every=10",
     ];
     let (whole, killed) = (folder.at("whole"), folder.at("killed"));
     done(&[&["teacher", "train", "--preset", "checkerboard", "--out", &whole], &settings[..]].concat());
     for (part, milliseconds) in [150, 300].into_iter().enumerate() {
         let resume: &[&str] = if part == 0 { &[] } else { &["--resume"] };
-        let arguments = [&["teacher", "train", "--preset", "checkerboard", "--out", &killed], &settings[..], resume].concat();
+        let arguments =
+            [&["teacher", "train", "--preset", "checkerboard", "--out", &killed], &settings[..], resume].concat();
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(milliseconds));
         let _ = child.kill();
@@ -560,7 +748,26 @@ fn trained_teachers_resume_and_draw_the_same_pairs() {
 
     let generate = |name: &str, more: &[&str]| {
         let out = folder.at(name);
-        done(&[&["pairs", "generate", "--teacher", &teacher, "--steps", "3", "--count", "3000", "--shard-size", "1024", "--out", &out], more].concat());
+        done(
+            &[
+                &[
+                    "pairs",
+                    "generate",
+                    "--teacher",
+                    &teacher,
+                    "--steps",
+                    "3",
+                    "--count",
+                    "3000",
+                    "--shard-size",
+                    "1024",
+                    "--out",
+                    &out,
+                ],
+                more,
+            ]
+            .concat(),
+        );
         contents(Path::new(&out))
     };
     let one = generate("one", &[]);
@@ -598,7 +805,8 @@ fn dry_runs_presets_benches_and_completions() {
 /// The paper's trained checkerboard student: imported, it draws what the official code drew.
 #[test]
 fn the_official_checkerboard_is_reproduced() {
-    let (Some(checkpoint), Some(golden)) = (reference("kdm_checkerboard.pt"), reference("kdm_checkerboard.golden.npz")) else {
+    let (Some(checkpoint), Some(golden)) = (reference("kdm_checkerboard.pt"), reference("kdm_checkerboard.golden.npz"))
+    else {
         return;
     };
     let folder = Folder::new();

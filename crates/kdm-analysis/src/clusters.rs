@@ -86,11 +86,8 @@ pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
     let n = sparseness.len().max(1) as f64;
     let mean = sparseness.iter().sum::<f64>() / n;
     let std = (sparseness.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let outlier: Vec<bool> = label
-        .iter()
-        .zip(&sparseness)
-        .map(|(label, s)| label.is_none() || *s > mean + config.z_score * std)
-        .collect();
+    let outlier: Vec<bool> =
+        label.iter().zip(&sparseness).map(|(label, s)| label.is_none() || *s > mean + config.z_score * std).collect();
     Clusters {
         cluster: label.into_iter().map(|l| l.map(|k| rank[k])).collect(),
         outliers: outlier.iter().filter(|o| **o).count(),

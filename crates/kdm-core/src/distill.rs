@@ -152,8 +152,7 @@ impl Task for DistillTask {
         let sampler = Sampler::new(averaged.clone(), config.dim(), config.label_dim, &device);
         let drawn = sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
         let errors = paired(&drawn, &pairs.images, config.dim());
-        let mut values =
-            vec![("rmse".to_string(), errors.rmse), ("median_error".to_string(), errors.median_error)];
+        let mut values = vec![("rmse".to_string(), errors.rmse), ("median_error".to_string(), errors.median_error)];
         values.extend(evaluate_losses(averaged, &self.file, &self.store, range, self.targets.as_deref(), &device));
         values
     }

@@ -144,9 +144,9 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OperatorKind;
     use burn::tensor::Device;
     use kdm_nn::InitSeed;
-    use crate::OperatorKind;
 
     #[test]
     fn eigenvalues_of_a_rotation() {
@@ -162,7 +162,8 @@ mod tests {
     /// The dense loss's gradient against central differences in f64.
     #[test]
     fn dense_gradient_equals_finite_differences() {
-        for (target, n) in [(EigenvalueTarget::One, 5), (EigenvalueTarget::Uniform, 6), (EigenvalueTarget::Gradual, 8)] {
+        for (target, n) in [(EigenvalueTarget::One, 5), (EigenvalueTarget::Uniform, 6), (EigenvalueTarget::Gradual, 8)]
+        {
             let values: Vec<f64> =
                 kdm_kernels::random::normal_vec(n as u64, n * n).into_iter().map(|x| f64::from(x) * 0.5).collect();
             let targets = target.targets(n, 9).unwrap();
@@ -176,7 +177,11 @@ mod tests {
                 };
                 let difference = (at(h) - at(-h)) / (2.0 * h);
                 // Second-order error h^2 times curvature, and eigenvalue rounding 1e-15 / h.
-                assert!((difference - loss.gradient[k]).abs() < 1e-6, "{target:?} {k}: {difference} {}", loss.gradient[k]);
+                assert!(
+                    (difference - loss.gradient[k]).abs() < 1e-6,
+                    "{target:?} {k}: {difference} {}",
+                    loss.gradient[k]
+                );
             }
         }
     }
@@ -189,9 +194,7 @@ mod tests {
         let targets = EigenvalueTarget::Uniform.targets(n, 4).unwrap();
         for kind in [OperatorKind::Dense, OperatorKind::Factorized] {
             let op = Operator::init(kind, n, &mut InitSeed::new(5), &device);
-            let value = |op: &Operator| {
-                f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>())
-            };
+            let value = |op: &Operator| f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>());
             let grads = operator_loss(&op, Some(&targets)).unwrap().backward();
             let state = kdm_nn::state::state_dict(&op);
             struct Pick<'a>(Vec<Vec<f32>>, &'a burn::tensor::Gradients);
@@ -207,9 +210,15 @@ mod tests {
             op.visit(&mut pick);
             struct Names(Vec<String>, kdm_nn::state::NamePath);
             impl burn::module::ModuleVisitor for Names {
-                fn enter_module(&mut self, name: &str, kind: &str) { self.1.enter(name, kind); }
-                fn exit_module(&mut self, _: &str, _: &str) { self.1.exit(); }
-                fn visit_float<const D: usize>(&mut self, _: &burn::module::Param<Tensor<D>>) { self.0.push(self.1.join()); }
+                fn enter_module(&mut self, name: &str, kind: &str) {
+                    self.1.enter(name, kind);
+                }
+                fn exit_module(&mut self, _: &str, _: &str) {
+                    self.1.exit();
+                }
+                fn visit_float<const D: usize>(&mut self, _: &burn::module::Param<Tensor<D>>) {
+                    self.0.push(self.1.join());
+                }
             }
             let mut names = Names(Vec::new(), kdm_nn::state::NamePath::default());
             op.visit(&mut names);
@@ -227,7 +236,11 @@ mod tests {
                     let difference = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
                     // f32: rounding of a loss of size 1 by 1e-7 over 4e-3, and curvature times h^2.
                     let tolerance = 2e-3 * (1.0 + difference.abs());
-                    assert!((difference - f64::from(grad[k])).abs() < tolerance, "{kind:?} {name} {k}: {difference} {}", grad[k]);
+                    assert!(
+                        (difference - f64::from(grad[k])).abs() < tolerance,
+                        "{kind:?} {name} {k}: {difference} {}",
+                        grad[k]
+                    );
                 }
             }
         }

@@ -56,9 +56,8 @@ pub fn read_npy(path: &Path) -> Result<Array> {
 
 /// `length`: bytes there are at most, so that a header can't ask for more memory than the file could fill.
 fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
-    let bad = |problem: String| {
-        Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)")
-    };
+    let bad =
+        |problem: String| Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)");
     let npy = NpyFile::new(reader).map_err(|e| bad(format!("not a NumPy array file ({e})")))?;
     let shape: Vec<usize> = npy.shape().iter().map(|n| *n as usize).collect();
     if npy.order() == npyz::Order::Fortran && shape.len() > 1 {
@@ -144,9 +143,8 @@ fn read_archive(reader: impl Read + Seek, path: &Path) -> Result<Vec<(String, Ar
 pub fn write_npz(path: &Path, arrays: &[(&str, &Array)]) -> Result<()> {
     let mut buffer = std::io::Cursor::new(Vec::new());
     let mut archive = zip::ZipWriter::new(&mut buffer);
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .large_file(true);
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
     for (name, array) in arrays {
         archive.start_file(format!("{name}.npy"), options).expect("writing to memory");
         archive.write_all(&npy_bytes(array)).expect("writing to memory");

@@ -101,8 +101,8 @@ impl TensorFile {
         let damaged = |problem: String| {
             Error::invalid(path, "header", problem, "copy or make the file again; it is cut short or damaged")
         };
-        let (header, info) = SafeTensors::read_metadata(&map)
-            .map_err(|e| damaged(format!("not a readable safetensors file ({e})")))?;
+        let (header, info) =
+            SafeTensors::read_metadata(&map).map_err(|e| damaged(format!("not a readable safetensors file ({e})")))?;
         let end = 8 + header + info.data_len();
         if map.len() != end {
             return Err(damaged(format!("the file has {} bytes where its header tells of {end}", map.len())));
@@ -146,11 +146,7 @@ impl TensorFile {
     /// Type, shape and bytes of one tensor, if there.
     pub fn get(&self, name: &str) -> Option<RawTensor<'_>> {
         let entry = self.entries.get(name)?;
-        Some(RawTensor {
-            dtype: entry.dtype,
-            shape: entry.shape.clone(),
-            bytes: &self.map[entry.range.clone()],
-        })
+        Some(RawTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes: &self.map[entry.range.clone()] })
     }
 
     /// All tensors whose name starts with `prefix`, without it, as f32 on the host.

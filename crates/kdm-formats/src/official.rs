@@ -109,8 +109,7 @@ pub fn import(path: &Path) -> Result<Imported> {
     if let Some((field, problem)) = file.loss.problems().into_iter().next() {
         return Err(invalid(&field, problem));
     }
-    let student = load_state(file.student.init(0, &Device::flex()), &state)
-        .map_err(|e| invalid("tensors", e.0))?;
+    let student = load_state(file.student.init(0, &Device::flex()), &state).map_err(|e| invalid("tensors", e.0))?;
     let numbers: usize = state.values().map(|t| t.shape().num_elements()).sum();
     let known: Vec<&str> = NETWORKS.iter().map(|(theirs, _)| *theirs).chain(["koopman_operator"]).collect();
     let ignored = p

@@ -86,7 +86,8 @@ impl Pickle {
     /// # Errors
     /// When it is damaged, or names anything that is not on the lists.
     pub fn parse(bytes: &[u8]) -> Result<Self, PickleError> {
-        let mut machine = Machine { bytes, at: 0, arena: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine =
+            Machine { bytes, at: 0, arena: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         let root = machine.run()?;
         Ok(Self { arena: machine.arena, root })
     }
@@ -293,7 +294,7 @@ impl Machine<'_> {
     }
 
     fn set_items(&mut self, items: &[Id]) -> Step<()> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return self.damaged("a key has no value");
         }
         let target = self.top()?;
@@ -501,7 +502,8 @@ impl Machine<'_> {
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Text(module), Value::Text(name)) = (self.arena[module].clone(), self.arena[name].clone())
+                    let (Value::Text(module), Value::Text(name)) =
+                        (self.arena[module].clone(), self.arena[name].clone())
                     else {
                         return self.damaged("a name is no text");
                     };

@@ -35,7 +35,10 @@ impl TorchFile {
         let size = file.metadata().map_err(Error::io("read", path))?.len();
         let mut archive = ZipArchive::new(BufReader::new(file))
             .map_err(|e| bad("archive", format!("not a readable zip archive ({e})")))?;
-        let names: Vec<String> = archive.file_names().map(|n| n.map(|n| n.into_owned())).collect::<std::result::Result<_, _>>()
+        let names: Vec<String> = archive
+            .file_names()
+            .map(|n| n.map(|n| n.into_owned()))
+            .collect::<std::result::Result<_, _>>()
             .map_err(|e| bad("archive", format!("{e}")))?;
         let Some(pickle_name) = names.iter().find(|n| n.ends_with("/data.pkl") || *n == "data.pkl") else {
             return Err(bad("archive", "holds no data.pkl".into()));
@@ -139,16 +142,12 @@ impl TorchFile {
 }
 
 /// The elements of a strided view, row-major.
-fn strided(
-    values: &[f32],
-    offset: usize,
-    shape: &[usize],
-    strides: &[usize],
-) -> std::result::Result<Array, String> {
+fn strided(values: &[f32], offset: usize, shape: &[usize], strides: &[usize]) -> std::result::Result<Array, String> {
     let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
-    let last = shape.iter().zip(strides).try_fold(offset, |at, (size, stride)| {
-        at.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
-    });
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |at, (size, stride)| at.checked_add(size.saturating_sub(1).checked_mul(*stride)?));
     let (Some(count), Some(last)) = (count, last) else { return Err("has an impossible shape".into()) };
     if shape.len() != strides.len() || count > values.len() || (count > 0 && last >= values.len()) {
         return Err(format!("of shape {shape:?} reaches outside its storage of {} numbers", values.len()));

@@ -85,10 +85,7 @@ pub(crate) fn adam_ema_plain<B: Backend>(
     s: AdamEmaStep,
 ) -> Four<FloatTensor<B>> {
     let mix = |old: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
-        B::float_add(
-            B::float_mul_scalar(old, decay.into()),
-            B::float_mul_scalar(new, (1.0 - decay).into()),
-        )
+        B::float_add(B::float_mul_scalar(old, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
     };
     let m = mix(m, grad.clone(), s.beta1);
     let v = mix(v, B::float_mul(grad.clone(), grad), s.beta2);
@@ -112,25 +109,11 @@ pub(crate) fn adam_ema_flex(
     }
     let [mut param, mut m, mut v, mut ema] = [param, m, v, ema].map(dense);
     let grad = dense(grad);
-    adam_ema_loop(
-        param.storage_mut(),
-        grad.storage(),
-        m.storage_mut(),
-        v.storage_mut(),
-        ema.storage_mut(),
-        step,
-    );
+    adam_ema_loop(param.storage_mut(), grad.storage(), m.storage_mut(), v.storage_mut(), ema.storage_mut(), step);
     (param, m, v, ema)
 }
 
-fn adam_ema_loop(
-    param: &mut [f32],
-    grad: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    ema: &mut [f32],
-    s: AdamEmaStep,
-) {
+fn adam_ema_loop(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], ema: &mut [f32], s: AdamEmaStep) {
     param
         .par_chunks_mut(TASK)
         .zip(grad.par_chunks(TASK))

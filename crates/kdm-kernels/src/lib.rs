@@ -22,19 +22,12 @@ use burn::backend::{Backend, backend_extension};
 #[backend_extension(Flex, Autodiff)]
 pub trait KernelOps: Backend {
     /// `silu(x weight^T + bias)` for `x` [N, in], `weight` [out, in], `bias` [out].
-    fn linear_silu(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::forward_plain::<Self>(x, weight, bias)
     }
 
     /// Adds `bias` [M] to every row of `product` [N, M]; gives `(silu(a), a)` of that sum `a`.
-    fn bias_silu(
-        product: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn bias_silu(product: FloatTensor<Self>, bias: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         linear_silu::bias_silu_plain::<Self>(product, bias)
     }
 
@@ -51,12 +44,7 @@ pub trait KernelOps: Backend {
         v: FloatTensor<Self>,
         ema: FloatTensor<Self>,
         step: AdamEmaStep,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         adam::adam_ema_plain::<Self>(param, grad, m, v, ema, step)
     }
 }

@@ -4,11 +4,11 @@
 //! pass for dL/da = g silu'(a), then two matrix products and a column sum. Plain ops would take five passes forward
 //! and seven backward.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::NodeId;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
@@ -47,10 +47,7 @@ pub(crate) fn bias_silu_plain<B: Backend>(
     (B::float_mul(a.clone(), B::sigmoid(a.clone())), a)
 }
 
-pub(crate) fn silu_backward_plain<B: Backend>(
-    a: FloatTensor<B>,
-    grad: FloatTensor<B>,
-) -> FloatTensor<B> {
+pub(crate) fn silu_backward_plain<B: Backend>(a: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     // silu'(a) = s (1 + a (1 - s)), s = sigmoid(a)
     let s = B::sigmoid(a.clone());
     let one_minus = B::float_add_scalar(B::float_neg(s.clone()), 1.into());
@@ -93,46 +90,38 @@ impl KernelOps for Flex {
 /// a += bias, row by row; y = silu(a).
 fn bias_silu_loop(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
     let rows = (TASK / bias.len().max(1)).max(1) * bias.len().max(1);
-    a.par_chunks_mut(rows)
-        .zip(y.par_chunks_mut(rows))
-        .for_each(|(a, y)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (a, y) in a.chunks_mut(bias.len()).zip(y.chunks_mut(bias.len())) {
-                        for ((a, y), b) in a.iter_mut().zip(y).zip(bias) {
-                            *a += b;
-                            *y = *a * sigmoid(*a);
-                        }
+    a.par_chunks_mut(rows).zip(y.par_chunks_mut(rows)).for_each(|(a, y)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (a, y) in a.chunks_mut(bias.len()).zip(y.chunks_mut(bias.len())) {
+                    for ((a, y), b) in a.iter_mut().zip(y).zip(bias) {
+                        *a += b;
+                        *y = *a * sigmoid(*a);
                     }
-                },
-            );
-        });
+                }
+            },
+        );
+    });
 }
 
 /// grad *= silu'(a).
 fn silu_backward_loop(a: &[f32], grad: &mut [f32]) {
-    a.par_chunks(TASK)
-        .zip(grad.par_chunks_mut(TASK))
-        .for_each(|(a, grad)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (a, g) in a.iter().zip(grad) {
-                        let s = sigmoid(*a);
-                        *g *= s * (1.0 + a * (1.0 - s));
-                    }
-                },
-            );
-        });
+    a.par_chunks(TASK).zip(grad.par_chunks_mut(TASK)).for_each(|(a, grad)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (a, g) in a.iter().zip(grad) {
+                    let s = sigmoid(*a);
+                    *g *= s * (1.0 + a * (1.0 - s));
+                }
+            },
+        );
+    });
 }
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn linear_silu(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct LinearSilu;
 
@@ -140,12 +129,7 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             /// The input and the weight as checkpoints, and the sum before the activation.
             type State = (NodeId, NodeId, FloatTensor<B>);
 
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                grads: &mut Gradients,
-                checkpointer: &mut Checkpointer,
-            ) {
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
                 let (x, weight, a) = ops.state;
                 let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
@@ -170,16 +154,13 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                let product =
-                    B::float_matmul(x.into_primitive(), B::float_transpose(weight.into_primitive()));
+                let product = B::float_matmul(x.into_primitive(), B::float_transpose(weight.into_primitive()));
                 let (y, a) = B::bias_silu(product, bias.into_primitive());
                 prep.finish((x_id, weight_id, a), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_silu(
-                x.into_primitive(),
-                weight.into_primitive(),
-                bias.into_primitive(),
-            )),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::linear_silu(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
+            }
         }
     }
 }
@@ -212,18 +193,14 @@ mod tests {
             let g = tensor::<2>(4, [n, outputs], &device);
 
             let fused = linear_silu(x.clone(), w.clone(), b.clone());
-            let plain = activation::silu(
-                x.clone().matmul(w.clone().transpose()) + b.clone().unsqueeze::<2>(),
-            );
+            let plain = activation::silu(x.clone().matmul(w.clone().transpose()) + b.clone().unsqueeze::<2>());
             let fused_grads = (fused.clone() * g.clone()).sum().backward();
             let plain_grads = (plain.clone() * g).sum().backward();
 
             // f32 rounding of sums of up to 300 terms of size 1.
             let tolerance = 2e-4;
             assert!(max_difference(fused, plain) < 1e-5);
-            let of = |t: &Tensor<2>| {
-                max_difference(t.grad(&fused_grads).unwrap(), t.grad(&plain_grads).unwrap())
-            };
+            let of = |t: &Tensor<2>| max_difference(t.grad(&fused_grads).unwrap(), t.grad(&plain_grads).unwrap());
             assert!(of(&x) < tolerance && of(&w) < tolerance, "{n} {inputs} {outputs}");
             let db = max_difference(b.grad(&fused_grads).unwrap(), b.grad(&plain_grads).unwrap());
             assert!(db < tolerance, "{n} {inputs} {outputs}: bias {db}");

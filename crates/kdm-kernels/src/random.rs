@@ -67,9 +67,7 @@ pub fn fill_normal(seed: u64, out: &mut [f32]) {
 
 /// [`fill_normal`] on all threads; the same bits.
 pub fn par_fill_normal(seed: u64, out: &mut [f32]) {
-    out.par_chunks_mut(TASK)
-        .enumerate()
-        .for_each(|(i, chunk)| fill_normal_from(seed, (i * TASK / 2) as u64, chunk));
+    out.par_chunks_mut(TASK).enumerate().for_each(|(i, chunk)| fill_normal_from(seed, (i * TASK / 2) as u64, chunk));
 }
 
 /// `n` standard normal numbers of the stream `seed`.

@@ -14,7 +14,8 @@ pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, 
             random::fill_normal(random::derive_seed(seed, k), &mut direction);
             let length = direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             let project = |rows: &[f32]| {
-                let dot = |row: &[f32]| row.iter().zip(&direction).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum::<f64>();
+                let dot =
+                    |row: &[f32]| row.iter().zip(&direction).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum::<f64>();
                 let mut p: Vec<f64> = rows.chunks(dim).map(|row| dot(row) / length).collect();
                 p.sort_by(f64::total_cmp);
                 p

@@ -25,17 +25,11 @@ impl InitSeed {
     }
 
     /// A parameter uniform in [-bound, bound).
-    pub fn uniform<const D: usize>(
-        &mut self,
-        shape: [usize; D],
-        bound: f64,
-        device: &Device,
-    ) -> Param<Tensor<D>> {
+    pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64, device: &Device) -> Param<Tensor<D>> {
         let seed = self.next_seed();
         let n: usize = shape.iter().product();
-        let values: Vec<f32> = (0..n as u64)
-            .map(|i| (bound * (2.0 * random::uniform_f64(seed, i) - 1.0)) as f32)
-            .collect();
+        let values: Vec<f32> =
+            (0..n as u64).map(|i| (bound * (2.0 * random::uniform_f64(seed, i) - 1.0)) as f32).collect();
         param(values, shape, device)
     }
 }

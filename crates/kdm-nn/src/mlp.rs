@@ -78,14 +78,8 @@ mod tests {
 
     #[test]
     fn initial_weights_follow_the_seed_alone() {
-        let config = MlpConfig {
-            input_dim: 2,
-            output_dim: 3,
-            hidden: 16,
-            layers: 3,
-            label_dim: 4,
-            activate_output: false,
-        };
+        let config =
+            MlpConfig { input_dim: 2, output_dim: 3, hidden: 16, layers: 3, label_dim: 4, activate_output: false };
         let device = Device::flex();
         let weight = |seed| config.init(&mut InitSeed::new(seed), &device).layers[1].weight.val().to_data();
         assert_eq!(weight(1), weight(1));

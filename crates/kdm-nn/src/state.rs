@@ -11,7 +11,9 @@ pub type StateDict = BTreeMap<String, TensorData>;
 
 /// Why weights don't fit a module.
 #[derive(Debug, thiserror::Error, PartialEq)]
-#[error("the weights don't fit the configured network: {0}; check that the file's `config` is the one it was trained with")]
+#[error(
+    "the weights don't fit the configured network: {0}; check that the file's `config` is the one it was trained with"
+)]
 pub struct StateError(pub String);
 
 /// The dotted name of the parameter being visited.
@@ -70,11 +72,9 @@ pub fn load_state<M: Module>(module: M, state: &StateDict) -> Result<M, StateErr
     for (name, data) in &expected {
         match state.get(name) {
             None => problems.push(format!("`{name}` {} is missing", shape_text(data))),
-            Some(found) if found.shape() != data.shape() => problems.push(format!(
-                "`{name}` is {} and should be {}",
-                shape_text(found),
-                shape_text(data)
-            )),
+            Some(found) if found.shape() != data.shape() => {
+                problems.push(format!("`{name}` is {} and should be {}", shape_text(found), shape_text(data)))
+            }
             Some(_) => {}
         }
     }

@@ -89,7 +89,15 @@ fn cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
     }
     let scaled = |x: f64| (x - centre) / (std * std::f64::consts::SQRT_2);
     let ends = |i: usize| (scaled(Checkerboard::edge(i)), scaled(Checkerboard::edge(i + 1)));
-    let nearest = |(a, b): (f64, f64)| if a > 0.0 { a } else if b < 0.0 { -b } else { 0.0 };
+    let nearest = |(a, b): (f64, f64)| {
+        if a > 0.0 {
+            a
+        } else if b < 0.0 {
+            -b
+        } else {
+            0.0
+        }
+    };
     let least = (0..SQUARES).map(|i| nearest(ends(i))).fold(f64::INFINITY, f64::min);
     std::array::from_fn(|i| {
         let (a, b) = ends(i);
@@ -247,7 +255,12 @@ mod tests {
                 // Masses are compared as shares: their common factor differs.
                 let share = |c: &Cut, all: &[Cut]| c.mass / all.iter().map(|c| c.mass).sum::<f64>();
                 let (x, y) = (share(a, &cuts(centre, WIDE)), share(b, &wide_cuts(centre, WIDE)));
-                assert!((x / y - 1.0).abs() < 1e-6 && (a.mean - b.mean).abs() < 1e-6, "{centre} {x} {y} {} {}", a.mean, b.mean);
+                assert!(
+                    (x / y - 1.0).abs() < 1e-6 && (a.mean - b.mean).abs() < 1e-6,
+                    "{centre} {x} {y} {} {}",
+                    a.mean,
+                    b.mean
+                );
             }
         }
     }

@@ -40,10 +40,9 @@ impl DistributionConfig {
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "checkerboard" => Some(Self::Checkerboard { conditional: false }),
-            "gaussian" => Some(Self::Gaussian {
-                mean: vec![0.5, -0.5],
-                covariance: vec![vec![1.0, 0.6], vec![0.6, 0.5]],
-            }),
+            "gaussian" => {
+                Some(Self::Gaussian { mean: vec![0.5, -0.5], covariance: vec![vec![1.0, 0.6], vec![0.6, 0.5]] })
+            }
             "mixture" => {
                 let component = |k: usize| {
                     let angle = std::f64::consts::TAU * k as f64 / 8.0;
@@ -172,8 +171,9 @@ mod tests {
         for name in ["checkerboard", "mixture"] {
             let mut config = DistributionConfig::by_name(name).unwrap();
             match &mut config {
-                DistributionConfig::Checkerboard { conditional }
-                | DistributionConfig::Mixture { conditional, .. } => *conditional = true,
+                DistributionConfig::Checkerboard { conditional } | DistributionConfig::Mixture { conditional, .. } => {
+                    *conditional = true
+                }
                 DistributionConfig::Gaussian { .. } => {}
             }
             let d = config.build().unwrap();

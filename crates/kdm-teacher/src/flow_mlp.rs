@@ -121,8 +121,7 @@ impl FlowTask {
         let (points, classes) = self.distribution.sample(random::derive_seed(seed, 0), n);
         let x0: Vec<f32> = points.into_iter().map(|x| x as f32).collect();
         let e = random::normal_vec(random::derive_seed(seed, 1), n * dim);
-        let t: Vec<f32> =
-            (0..n as u64).map(|i| random::uniform_f64(random::derive_seed(seed, 2), i) as f32).collect();
+        let t: Vec<f32> = (0..n as u64).map(|i| random::uniform_f64(random::derive_seed(seed, 2), i) as f32).collect();
         let tensor = |data, width| Tensor::<2>::from_data(TensorData::new(data, [n, width]), device);
         let labels = (network.label_dim > 0).then(|| {
             let mut one_hot = vec![0.0; n * network.label_dim];

@@ -30,7 +30,7 @@ impl Gaussian {
         let symmetric = (0..n).all(|i| (0..i).all(|j| (matrix[(i, j)] - matrix[(j, i)]).abs() < 1e-9));
         let eigen = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| "has no eigenvalues".to_string())?;
         let variances: Vec<f64> = (0..n).map(|i| eigen.S()[i]).collect();
-        if !symmetric || variances.iter().any(|v| !(*v > 0.0)) {
+        if !symmetric || !variances.iter().all(|v| *v > 0.0) {
             return Err("must be symmetric with eigenvalues above 0".into());
         }
         let axes = (0..n).map(|k| (0..n).map(|i| eigen.U()[(i, k)]).collect()).collect();

@@ -104,8 +104,7 @@ impl Denoiser for Mixture {
             for (c, log) in self.components.iter().zip(&logs) {
                 let share = (log - top).exp() / total;
                 let variance = c.std * c.std;
-                let gain =
-                    level.alpha * variance / (level.alpha.powi(2) * variance + level.sigma.powi(2));
+                let gain = level.alpha * variance / (level.alpha.powi(2) * variance + level.sigma.powi(2));
                 for ((out, x), m) in out.iter_mut().zip(x).zip(&c.mean) {
                     *out += share * (m + gain * (x - level.alpha * m));
                 }

@@ -68,9 +68,8 @@ impl Teacher {
             TeacherConfig::FlowMlp(flow) => {
                 let data = flow.data.build().map_err(bad)?;
                 let network = flow.init(&data, 0, &Device::flex());
-                let network = load_state(network, &state).map_err(|e| {
-                    Error::invalid(path, "tensors", e.0, "train or import the teacher again")
-                })?;
+                let network = load_state(network, &state)
+                    .map_err(|e| Error::invalid(path, "tensors", e.0, "train or import the teacher again"))?;
                 Model::FlowMlp { network: FlowMlp::new(network, data.dim()), data }
             }
         };
@@ -142,11 +141,8 @@ mod tests {
     use crate::{Solver, solve};
 
     fn network_teacher(folder: &Path) -> Teacher {
-        let flow = FlowMlpConfig {
-            data: DistributionConfig::Checkerboard { conditional: true },
-            hidden: 64,
-            layers: 3,
-        };
+        let flow =
+            FlowMlpConfig { data: DistributionConfig::Checkerboard { conditional: true }, hidden: 64, layers: 3 };
         let data = flow.data.build().unwrap();
         let network = flow.init(&data, 1, &Device::flex());
         let path = folder.join("teacher.safetensors");

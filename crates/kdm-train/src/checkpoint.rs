@@ -71,7 +71,10 @@ impl Checkpoint {
             return Err(Error::invalid(
                 path,
                 "kind",
-                format!("is {} version {}, and a {KIND} version {VERSION} is needed", metadata["kind"], metadata["version"]),
+                format!(
+                    "is {} version {}, and a {KIND} version {VERSION} is needed",
+                    metadata["kind"], metadata["version"]
+                ),
                 "begin a new run, or resume with the program that wrote it",
             )
             .into());

@@ -24,9 +24,9 @@ impl EventWriter {
     /// When the file can't be created.
     pub fn create(folder: &Path, resumed_at: u64) -> Result<Self> {
         let nanos = now().as_nanos();
-        let path = folder.join(format!("events.out.tfevents.{}.{:09}.kdm", nanos / 1_000_000_000, nanos % 1_000_000_000));
-        let file =
-            OpenOptions::new().create_new(true).write(true).open(&path).map_err(Error::io("create", &path))?;
+        let path =
+            folder.join(format!("events.out.tfevents.{}.{:09}.kdm", nanos / 1_000_000_000, nanos % 1_000_000_000));
+        let file = OpenOptions::new().create_new(true).write(true).open(&path).map_err(Error::io("create", &path))?;
         let mut writer = Self { path, file };
         // file_version, field 3
         writer.event(0, &length_delimited(3, b"brain.Event:2"))?;

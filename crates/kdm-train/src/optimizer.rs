@@ -83,7 +83,13 @@ impl Optimizer {
     ///
     /// When a gradient is not finite and the configuration says stop, the module comes back unchanged.
     pub fn step<M: Module>(&mut self, module: M, mut grads: Gradients, lr: f64) -> (M, StepReport) {
-        let mut collect = Collect { path: NamePath::default(), grads: &mut grads, found: BTreeMap::new(), squares: 0.0, bad: Vec::new() };
+        let mut collect = Collect {
+            path: NamePath::default(),
+            grads: &mut grads,
+            found: BTreeMap::new(),
+            squares: 0.0,
+            bad: Vec::new(),
+        };
         let module = module.map(&mut collect);
         let Collect { mut found, squares, bad, .. } = collect;
         let report = StepReport { gradient_norm: squares.sqrt(), non_finite: bad };

@@ -236,7 +236,10 @@ impl Experiment {
             }
         }
         if t.held_out >= p.count {
-            problems.push(("train.held_out".into(), format!("is {} of {} pairs, which leaves none to train on", t.held_out, p.count)));
+            problems.push((
+                "train.held_out".into(),
+                format!("is {} of {} pairs, which leaves none to train on", t.held_out, p.count),
+            ));
         }
         if !BEST_BY.contains(&t.best_by.as_str()) {
             problems.push(("train.best_by".into(), format!("is `{}` and must be one of {BEST_BY:?}", t.best_by)));
@@ -333,7 +336,8 @@ fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         }
         None => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            let close = closest(source, names.iter().copied()).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default();
+            let close =
+                closest(source, names.iter().copied()).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default();
             let known = names.join(", ");
             return Err(Failure::Usage(format!(
                 "no preset `{source}`{close} Presets are {known}; or give a file that ends in .toml"
@@ -346,7 +350,9 @@ fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
     let mut table = match overlay.remove("base") {
         None => BASE.parse::<Table>().expect("a file of this project"),
         Some(Value::String(_)) if depth >= MAX_BASES => {
-            return Err(Failure::Usage(format!("{label}: `base`: files build on each other in a circle; remove one `base`")));
+            return Err(Failure::Usage(format!(
+                "{label}: `base`: files build on each other in a circle; remove one `base`"
+            )));
         }
         Some(Value::String(base)) => layered(&base, depth + 1)?.1,
         Some(other) => {
@@ -364,8 +370,7 @@ fn merge(table: &mut Table, overlay: Table) {
             (Some(Value::Table(below)), Value::Table(above)) => {
                 // Teachers keep all their fields whatever their kind.
                 let tag = if key == "data" { "name" } else { "kind" };
-                let other_kind = key != "teacher"
-                    && above.get(tag).is_some_and(|kind| below.get(tag) != Some(kind));
+                let other_kind = key != "teacher" && above.get(tag).is_some_and(|kind| below.get(tag) != Some(kind));
                 if other_kind && key != "operator" {
                     *below = above;
                 } else {
@@ -390,9 +395,7 @@ fn suggestion(problem: &str) -> String {
     let mut quoted = problem.split('`').skip(1).step_by(2);
     let unknown = problem.starts_with("unknown");
     match quoted.next() {
-        Some(wrong) if unknown => {
-            closest(wrong, quoted).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
-        }
+        Some(wrong) if unknown => closest(wrong, quoted).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default(),
         _ => String::new(),
     }
 }

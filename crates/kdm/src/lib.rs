@@ -8,6 +8,7 @@ pub mod error;
 pub mod experiment;
 pub mod pipeline;
 pub mod progress;
+pub mod workload;
 
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;

@@ -61,7 +61,9 @@ pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome
         )));
     }
     if !config.exists() {
-        return Err(Failure::Usage(format!("`{shown}` holds no run ({CONFIG} is missing): choose another folder with --out")));
+        return Err(Failure::Usage(format!(
+            "`{shown}` holds no run ({CONFIG} is missing): choose another folder with --out"
+        )));
     }
     let begun = Experiment::read(&config)?;
     match first_difference(&json!(begun), &json!(experiment), "") {
@@ -138,7 +140,8 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
             let outcome =
                 train(&task, network, &experiment.teacher_loop(), folder, &best, &mut report_step(&mut progress))?;
             kdm_train::Task::save(&task, &outcome.averaged, &path)?;
-            let loss = outcome.best.map_or(String::new(), |(value, at)| format!(", validation loss {value:.4} at {at}"));
+            let loss =
+                outcome.best.map_or(String::new(), |(value, at)| format!(", validation loss {value:.4} at {at}"));
             progress.finish(&format!("trained{loss}"));
         }
     }
@@ -211,8 +214,12 @@ pub fn draw_pairs(
     let manifest = pairs::generate(folder, plan, worker, drawing.batch, &mut draw, &mut |p| {
         progress.set(p.done as u64, p.total as u64, "");
     })?;
-    let state = if manifest.is_complete() { "the store is complete" } else { "other workers still have shards to write" };
-    progress.finish(&format!("{drawn} pairs drawn, {} evaluations each; {state}", drawing.solver.evaluations(drawing.steps)));
+    let state =
+        if manifest.is_complete() { "the store is complete" } else { "other workers still have shards to write" };
+    progress.finish(&format!(
+        "{drawn} pairs drawn, {} evaluations each; {state}",
+        drawing.solver.evaluations(drawing.steps)
+    ));
     Ok(manifest)
 }
 
@@ -312,7 +319,10 @@ impl LoadedStudent {
         } else if config.label_dim != manifest.label_dim {
             format!("the student knows {} classes and the pairs {}", config.label_dim, manifest.label_dim)
         } else if !same_std {
-            format!("the student takes noise of deviation {} and the pairs have {}", config.noise_std, manifest.noise_std)
+            format!(
+                "the student takes noise of deviation {} and the pairs have {}",
+                config.noise_std, manifest.noise_std
+            )
         } else {
             return Ok(());
         };
@@ -351,7 +361,12 @@ pub fn evaluate(
         let seed = random::derive_seed(METRIC_SEED, 0);
         let targets = student.file.loss.eigenvalues.targets(config.operator_dim(), seed);
         let terms = distill::evaluate_losses(
-            &student.student, &student.file, store, 0..store.len(), targets.as_deref(), &Device::flex(),
+            &student.student,
+            &student.file,
+            store,
+            0..store.len(),
+            targets.as_deref(),
+            &Device::flex(),
         );
         values.extend(terms);
     }
@@ -367,7 +382,10 @@ pub fn evaluate(
         }
         if groups.contains(&MetricGroup::Distribution) {
             let seed = random::derive_seed(METRIC_SEED, 1);
-            values.insert("sliced_wasserstein2".into(), sliced_wasserstein2(&drawn, &pairs.images, dim, directions, seed));
+            values.insert(
+                "sliced_wasserstein2".into(),
+                sliced_wasserstein2(&drawn, &pairs.images, dim, directions, seed),
+            );
             // Quadratic in the points: 10 000 of each give it to three digits in a second.
             let some = |x: &[f32]| x[..x.len().min(10_000 * dim)].to_vec();
             values.insert("energy_distance".into(), energy_distance(&some(&drawn), &some(&pairs.images), dim));
@@ -504,16 +522,18 @@ pub fn point_figures(
     figures.push(Figure {
         title: "Outputs by cluster".into(),
         png: figures::scatter("Outputs by cluster", &structure.groups(&drawn), half),
-        caption: "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, far from their \
+        caption:
+            "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, far from their \
                   neighbours, or on no dark square of the board."
-            .into(),
+                .into(),
     });
     figures.push(Figure {
         title: "Noise by cluster".into(),
         png: figures::scatter("Noise by cluster", &structure.groups(&noise), view(&noise)),
-        caption: "The noise each of these samples came from, in its sample's colour. Clusters of outputs are regions of \
+        caption:
+            "The noise each of these samples came from, in its sample's colour. Clusters of outputs are regions of \
                   noise, and outliers come from the borders between them."
-            .into(),
+                .into(),
     });
     let spectrum = spectrum(student)?;
     figures.push(spectrum_figure(&spectrum));
@@ -552,10 +572,7 @@ pub fn curve_figure(folder: &Path, title: &str, keys: &[(&str, &str)]) -> Outcom
     let lines = read_metrics(folder)?;
     let curve = |(key, name): &(&str, &str)| Curve {
         name: (*name).to_string(),
-        points: lines
-            .iter()
-            .filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?)))
-            .collect(),
+        points: lines.iter().filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?))).collect(),
     };
     let curves: Vec<Curve> = keys.iter().map(curve).collect();
     Ok(figures::curves(title, &curves).map(|png| Figure {
@@ -582,7 +599,14 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let plan = |first_seed, count| pair_plan(&teacher, &drawing, first_seed, count, p.dtype, p.shard_size);
     let (pairs, test) = (folder.join("pairs"), folder.join("pairs-test"));
     draw_pairs(&teacher, &plan(p.first_seed, p.count), &drawing, &pairs, Worker::ALONE, "pairs")?;
-    draw_pairs(&teacher, &plan(p.first_seed.wrapping_add(TEST_SEEDS), p.test), &drawing, &test, Worker::ALONE, "test pairs")?;
+    draw_pairs(
+        &teacher,
+        &plan(p.first_seed.wrapping_add(TEST_SEEDS), p.test),
+        &drawing,
+        &test,
+        Worker::ALONE,
+        "test pairs",
+    )?;
 
     let student_folder = folder.join("distill");
     atomic::create_folder(&student_folder)?;
@@ -603,7 +627,13 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
     let data = experiment.distribution();
     let (mut figures, structure, spectrum) = point_figures(
-        &student, &pairs.noise, &labels, Some(&pairs.images), ClusterConfig::default(), experiment.evaluate.clusters, Some(&data),
+        &student,
+        &pairs.noise,
+        &labels,
+        Some(&pairs.images),
+        ClusterConfig::default(),
+        experiment.evaluate.clusters,
+        Some(&data),
     )?;
     let curves = [
         ("train/loss", "training loss"),
@@ -666,7 +696,11 @@ fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, store: &
 /// Numbers of an evaluation as a table.
 pub fn metric_table(values: &BTreeMap<String, f64>) -> Table {
     let row = |(name, value): (&String, &f64)| {
-        let note = if name == "speed_up" { "times faster a sample than the teacher, on this machine in this run" } else { reading(name) };
+        let note = if name == "speed_up" {
+            "times faster a sample than the teacher, on this machine in this run"
+        } else {
+            reading(name)
+        };
         [name.clone(), format!("{value:.4}"), note.to_string()]
     };
     Table { title: "Evaluation".into(), rows: values.iter().map(row).collect() }
@@ -678,14 +712,27 @@ pub fn structure_table(structure: &Structure, spectrum: &Spectrum) -> Table {
     Table {
         title: "Structure".into(),
         rows: vec![
-            ["spectral_radius".into(), format!("{:.4}", spectrum.spectral_radius), "largest modulus of an eigenvalue".into()],
-            ["leading".into(), format!("{} of {}", spectrum.leading, spectrum.latent), "eigenvalues of at least a hundredth of it".into()],
+            [
+                "spectral_radius".into(),
+                format!("{:.4}", spectrum.spectral_radius),
+                "largest modulus of an eigenvalue".into(),
+            ],
+            [
+                "leading".into(),
+                format!("{} of {}", spectrum.leading, spectrum.latent),
+                "eigenvalues of at least a hundredth of it".into(),
+            ],
             [
                 "clusters".into(),
                 format!("{}", structure.cluster_sizes.len()),
-                "density-based clusters of outputs (eps 0.15, 5 neighbours); squares that touch at a corner may join".into(),
+                "density-based clusters of outputs (eps 0.15, 5 neighbours); squares that touch at a corner may join"
+                    .into(),
             ],
-            ["outliers".into(), format!("{} of {n}", structure.outliers), "outputs in no cluster, or of z-score above 3".into()],
+            [
+                "outliers".into(),
+                format!("{} of {n}", structure.outliers),
+                "outputs in no cluster, or of z-score above 3".into(),
+            ],
         ],
     }
 }

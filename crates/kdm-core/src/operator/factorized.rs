@@ -35,9 +35,7 @@ impl Factorized {
     /// Gaussian, both scaled by 1/sqrt(2n).
     pub fn init(n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         let scale = 1.0 / (2.0 * n as f64).sqrt();
-        let gaussian = |seed: u64| -> Vec<f64> {
-            random::normal_vec(seed, n * n).into_iter().map(f64::from).collect()
-        };
+        let gaussian = |seed: u64| -> Vec<f64> { random::normal_vec(seed, n * n).into_iter().map(f64::from).collect() };
         let mut matrix = |orthonormal: bool| {
             let g = gaussian(seed.next_seed());
             let values = if orthonormal { orthonormal_of(&g, n) } else { g };

@@ -55,12 +55,7 @@ const BLOCK: usize = 4096;
 ///
 /// # Errors
 /// When nothing would be left, the unwanted set is of another shape, or the folder can't be written.
-pub fn filter(
-    store: &PairStore,
-    drop: &Drop,
-    folder: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Manifest> {
+pub fn filter(store: &PairStore, drop: &Drop, folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Manifest> {
     let dim = store.manifest().dim();
     if let Some(unwanted) = &drop.unwanted
         && unwanted.images.row_len() != dim
@@ -90,9 +85,9 @@ pub fn filter(
                 let norm = image.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 let far = || limit.zip(distances.as_ref()).is_some_and(|(l, d)| d[start + row] > l);
                 let near = || {
-                    drop.unwanted.as_ref().is_some_and(|u| {
-                        u.images.data.chunks(dim).any(|other| distance(image, other) <= u.radius)
-                    })
+                    drop.unwanted
+                        .as_ref()
+                        .is_some_and(|u| u.images.data.chunks(dim).any(|other| distance(image, other) <= u.radius))
                 };
                 !(drop.below_norm.is_some_and(|limit| norm < limit)
                     || drop.above_norm.is_some_and(|limit| norm > limit)
@@ -135,8 +130,7 @@ fn neighbour_distances(store: &PairStore, score: OutlierScore) -> Vec<f64> {
     const CHOICE: u64 = 0x0071_1e75;
     let (dim, total) = (store.manifest().dim(), store.len());
     let chosen = Permutation::new(CHOICE, total as u64);
-    let references: Vec<usize> =
-        (0..score.references.min(total) as u64).map(|i| chosen.at(i) as usize).collect();
+    let references: Vec<usize> = (0..score.references.min(total) as u64).map(|i| chosen.at(i) as usize).collect();
     let others = store.batch(&references).images;
     let mut distances = Vec::with_capacity(total);
     for start in (0..total).step_by(BLOCK) {

@@ -62,9 +62,7 @@ fn from_npy(path: &Path) -> Result<Import> {
     if steps < 2 || points == 0 || dim == 0 {
         return Err(unknown(path, format!("an array of shape {:?}", all.shape)));
     }
-    let slice = |t: usize| {
-        Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec())
-    };
+    let slice = |t: usize| Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec());
     let found = format!("{steps} times of {points} points, noise first");
     Ok(Import { noise: slice(0), images: slice(steps - 1), labels: Vec::new(), found })
 }

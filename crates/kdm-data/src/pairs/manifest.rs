@@ -163,16 +163,14 @@ impl Manifest {
         let damaged = |field: &str, problem: String| {
             Error::invalid(&path, field, problem, "restore it from a copy, or generate or import the pairs again")
         };
-        let value: Value =
-            serde_json::from_str(&text).map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
         let version = value["version"].as_u64();
         if version != Some(u64::from(STORE_VERSION)) {
             let found = version.map_or("missing".to_string(), |v| v.to_string());
             let problem = format!("{found}, and this program reads version {STORE_VERSION}");
             return Err(Error::invalid(&path, "version", problem, "use the program that wrote it"));
         }
-        let manifest: Self =
-            serde_json::from_value(value).map_err(|e| damaged("manifest", e.to_string()))?;
+        let manifest: Self = serde_json::from_value(value).map_err(|e| damaged("manifest", e.to_string()))?;
         if manifest.checksum != manifest.own_checksum() {
             return Err(damaged("checksum", "doesn't match the rest of the file: it was edited or damaged".into()));
         }
@@ -206,9 +204,9 @@ impl Manifest {
     pub fn first_difference(&self, other: &Self) -> Option<(String, String, String)> {
         let (a, b) = (to_value(&self.plan()), to_value(&other.plan()));
         let (a, b) = (a.as_object()?, b.as_object()?);
-        a.iter().find(|(key, value)| b.get(*key) != Some(value)).map(|(key, value)| {
-            (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string())
-        })
+        a.iter()
+            .find(|(key, value)| b.get(*key) != Some(value))
+            .map(|(key, value)| (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string()))
     }
 }
 

@@ -17,4 +17,4 @@ pub use manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
 pub use store::{PairBatch, PairStore, verify};
-pub use write::{Progress, ShardContent, Worker, fill, generate};
+pub use write::{Content, Draw, Progress, ShardContent, Worker, fill, generate};

@@ -30,7 +30,7 @@ pub struct PairBatch {
     pub seeds: Vec<u64>,
 }
 
-const DRAW_AGAIN: &str =
+pub(super) const DRAW_AGAIN: &str =
     "delete that file and run the command that wrote the store again: only what is missing is made anew";
 
 /// Whether shard `k` is readable, of this plan, and of the right sizes. Its content is not read.
@@ -87,9 +87,7 @@ impl PairStore {
                 "run the command that began it again: it goes on where it was",
             ));
         }
-        let shards = (0..manifest.shard_count())
-            .map(|k| check_shard(folder, &manifest, k))
-            .collect::<Result<_>>()?;
+        let shards = (0..manifest.shard_count()).map(|k| check_shard(folder, &manifest, k)).collect::<Result<_>>()?;
         Ok(Self { folder: folder.to_path_buf(), manifest, shards })
     }
 
@@ -189,12 +187,7 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<Manifest
     for (k, (shard, record)) in store.shards.iter().zip(&store.manifest.shards).enumerate() {
         let found = sha256(shard.bytes());
         if found != record.sha256 {
-            return Err(Error::invalid(
-                shard.path(),
-                "sha256",
-                format!("is {found} where the manifest has {}: the file has changed", record.sha256),
-                DRAW_AGAIN,
-            ));
+            return Err(super::write::changed(shard.path(), &found, &record.sha256));
         }
         progress(k + 1);
     }

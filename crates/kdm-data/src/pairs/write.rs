@@ -12,10 +12,10 @@ use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed};
-use super::store::check_shard;
+use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
 use crate::tensors::{self, RawTensor};
-use crate::{Error, Result, TensorFile, atomic};
+use crate::{Error, Result, atomic};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count = index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,13 @@ pub struct ShardContent {
     pub labels: Vec<u32>,
 }
 
-/// Draws a seeded store from a teacher. `draw` turns noise x_T (already scaled; rows of `plan.dim()` values) and classes
-/// into images, row by row, `batch` rows or fewer at a time. Shards that are there already are kept.
+/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and classes into images, row by row.
+pub type Draw<'a> = dyn FnMut(&[f32], &[u32]) -> Vec<f32> + 'a;
+
+/// Gives the pairs of a range, and tells its second argument of every few it has made.
+pub type Content<'a> = dyn FnMut(std::ops::Range<usize>, &mut dyn FnMut(usize)) -> Result<ShardContent> + 'a;
+
+/// Draws a seeded store from a teacher, `batch` rows or fewer at a time. Shards that are there already are kept.
 ///
 /// Gives the finished manifest, or the unfinished one when other workers still have shards to write.
 ///
@@ -65,7 +70,7 @@ pub fn generate(
     plan: &Manifest,
     worker: Worker,
     batch: usize,
-    draw: &mut dyn FnMut(&[f32], &[u32]) -> Vec<f32>,
+    draw: &mut Draw,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
     let NoiseSource::Seeded { generator, first_seed: Some(first_seed) } = &plan.noise else {
@@ -79,10 +84,7 @@ pub fn generate(
             let end = (start + batch.max(1)).min(range.end);
             let seeds: Vec<u64> = (start..end).map(|i| first_seed.wrapping_add(i as u64)).collect();
             let mut noise = vec![0.0; seeds.len() * dim];
-            noise
-                .par_chunks_mut(dim)
-                .zip(&seeds)
-                .for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
+            noise.par_chunks_mut(dim).zip(&seeds).for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
             let labels: Vec<u32> = match plan.label_dim {
                 0 => Vec::new(),
                 n => seeds.iter().map(|seed| label_of_seed(*seed, n)).collect(),
@@ -98,8 +100,7 @@ pub fn generate(
     })
 }
 
-/// Writes this worker's shards that aren't there yet; `content` gives the pairs of a range and tells its second
-/// argument of every few it has made. The last worker to finish completes the manifest.
+/// Writes this worker's shards that aren't there yet. The last worker to finish completes the manifest.
 ///
 /// # Errors
 /// As [`generate`], and whatever `content` fails with.
@@ -108,11 +109,14 @@ pub fn fill(
     plan: &Manifest,
     worker: Worker,
     progress: &mut dyn FnMut(Progress),
-    content: &mut dyn FnMut(std::ops::Range<usize>, &mut dyn FnMut(usize)) -> Result<ShardContent>,
+    content: &mut Content,
 ) -> Result<Manifest> {
     let plan = plan.plan();
-    if let Some(finished) = start(folder, &plan)? {
-        return Ok(finished);
+    let recorded = start(folder, &plan)?;
+    if let Some(finished) = &recorded
+        && (0..plan.shard_count()).all(|k| plan.shard_path(folder, k).exists())
+    {
+        return Ok(finished.clone());
     }
     let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
     let total = mine().map(|k| plan.shard_range(k).len()).sum();
@@ -132,7 +136,7 @@ pub fn fill(
         })?;
         write_shard(folder, &plan, k, &shard)?;
     }
-    complete(folder, plan)
+    complete(folder, plan, recorded)
 }
 
 /// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
@@ -212,21 +216,94 @@ fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -
 }
 
 /// Completes the manifest when every shard is there. Several workers may come here at once: they all write the same.
-fn complete(folder: &Path, plan: Manifest) -> Result<Manifest> {
+/// Where the store was complete before and a shard was drawn again, the checksums on record still hold.
+fn complete(folder: &Path, plan: Manifest, recorded: Option<Manifest>) -> Result<Manifest> {
     let count = plan.shard_count();
     if !(0..count).all(|k| plan.shard_path(folder, k).exists()) {
         return Ok(plan);
     }
-    let shards = (0..count)
+    let shards: Vec<ShardRecord> = (0..count)
         .map(|k| {
-            check_shard(folder, &plan, k)?;
-            let path = plan.shard_path(folder, k);
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let sha256 = sha256(TensorFile::open(&path)?.bytes());
-            Ok(ShardRecord { file, count: plan.shard_range(k).len(), sha256 })
+            let file = check_shard(folder, &plan, k)?;
+            let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(ShardRecord { file: name, count: plan.shard_range(k).len(), sha256: sha256(file.bytes()) })
         })
         .collect::<Result<_>>()?;
+    if let Some(recorded) = recorded {
+        return match shards.iter().zip(&recorded.shards).find(|(new, old)| new != old) {
+            None => Ok(recorded),
+            Some((new, old)) => Err(changed(&folder.join(&new.file), &new.sha256, &old.sha256)),
+        };
+    }
     let manifest = Manifest { shards, ..plan };
     manifest.write(folder)?;
     Manifest::read(folder)
+}
+
+/// A shard whose bytes are not those on record.
+pub(super) fn changed(path: &Path, found: &str, recorded: &str) -> Error {
+    let problem = format!("is {found} where the manifest has {recorded}: the file has changed");
+    Error::invalid(path, "sha256", problem, DRAW_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::STORE_VERSION;
+    use super::*;
+    use crate::pairs::{PairStore, verify};
+    use serde_json::Value;
+
+    fn plan(dtype: ImageType, label_dim: usize) -> Manifest {
+        Manifest {
+            version: STORE_VERSION,
+            teacher: None,
+            sampling: Value::Null,
+            noise: NoiseSource::Seeded { generator: random::GENERATOR.into(), first_seed: Some(5) },
+            noise_std: 3.0,
+            shape: vec![2, 3],
+            dtype,
+            label_dim,
+            count: 25,
+            shard_size: 10,
+            history: Vec::new(),
+            shards: Vec::new(),
+            checksum: String::new(),
+        }
+    }
+
+    /// What is read is what was drawn, to the precision of the type; noise and classes come from the seeds.
+    #[test]
+    fn pairs_come_back_in_every_type() {
+        for (dtype, tolerance) in [(ImageType::F32, 0.0), (ImageType::F16, 5e-4), (ImageType::U8, 0.5 / 127.5 + 1e-6)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut draw = |noise: &[f32], labels: &[u32]| -> Vec<f32> {
+                assert_eq!(labels.len(), noise.len() / 6);
+                noise.iter().map(|x| (x * 0.3).sin()).collect()
+            };
+            let manifest = generate(folder.path(), &plan(dtype, 4), Worker::ALONE, 7, &mut draw, &mut |_| {}).unwrap();
+            assert_eq!(manifest.shards.len(), 3);
+            verify(folder.path(), &mut |_| {}).unwrap();
+            let store = PairStore::open(folder.path()).unwrap();
+            let batch = store.batch(&[24, 3, 10]);
+            assert_eq!(batch.seeds, [29, 8, 15]);
+            for (row, seed) in batch.seeds.iter().enumerate() {
+                let mut noise = [0.0; 6];
+                noise_of_seed(*seed, 3.0, &mut noise);
+                assert_eq!(batch.noise[row * 6..row * 6 + 6], noise);
+                assert_eq!(batch.labels[row], label_of_seed(*seed, 4));
+                for (x, e) in batch.images[row * 6..].iter().zip(noise) {
+                    assert!((x - (e * 0.3).sin()).abs() <= tolerance, "{dtype:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_teacher_that_gives_nan_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut draw = |noise: &[f32], _: &[u32]| vec![f32::NAN; noise.len()];
+        let failed = generate(folder.path(), &plan(ImageType::F32, 0), Worker::ALONE, 7, &mut draw, &mut |_| {});
+        assert!(failed.unwrap_err().to_string().contains("pair 0"));
+        assert!(!folder.path().join("shard-00000.safetensors").exists());
+    }
 }

@@ -85,7 +85,13 @@ impl Args {
         let mut object = json!({});
         let (figures, spectrum, tables) = if dim == 2 {
             let (figures, structure, spectrum) = pipeline::point_figures(
-                &student, &noise, &labels, teacher.as_deref(), clusters, self.samples, data.as_ref(),
+                &student,
+                &noise,
+                &labels,
+                teacher.as_deref(),
+                clusters,
+                self.samples,
+                data.as_ref(),
             )?;
             object["clusters"] = json!(structure.cluster_sizes);
             object["outliers"] = json!(structure.outliers);
@@ -104,7 +110,12 @@ impl Args {
         array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([spectrum.latent, 2], pairs))?;
         let page = Report {
             title: "kdm: analysis of a student".into(),
-            summary: format!("{}. Operator: {:?} on {} numbers.", self.model.display(), config.operator.kind, spectrum.latent),
+            summary: format!(
+                "{}. Operator: {:?} on {} numbers.",
+                self.model.display(),
+                config.operator.kind,
+                spectrum.latent
+            ),
             figures,
             tables,
             config: pipeline::pretty(&json!(student.file)),
@@ -116,7 +127,10 @@ impl Args {
         }
         print(&format!(
             "spectral_radius  {:.4}\nleading          {} of {}\nreport: {}\n",
-            spectrum.spectral_radius, spectrum.leading, spectrum.latent, report.display()
+            spectrum.spectral_radius,
+            spectrum.leading,
+            spectrum.latent,
+            report.display()
         ))
     }
 }

@@ -2,19 +2,14 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use clap::Subcommand;
-use kdm_core::losses::{LatentNoise, terms};
-use kdm_core::sampler::one_hot;
-use kdm_core::{NetworkConfig, OperatorKind, StudentConfig, distill};
-use kdm_data::pairs::PairBatch;
-use kdm_kernels::random;
+use kdm_core::{NetworkConfig, OperatorKind, StudentConfig};
 use kdm_teacher::Denoiser;
-use kdm_train::Optimizer;
 use serde_json::json;
 
 use super::output::print;
 use crate::pipeline::pretty;
+use crate::workload;
 use crate::{Experiment, Failure, Outcome};
 
 /// The sub-commands.
@@ -63,9 +58,9 @@ impl Command {
         let data = experiment.distribution();
         let config = experiment.student_config(data.shape(), data.label_dim(), experiment.pairs.process.noise_std());
         let mut times = if training {
-            time_training(&experiment, &config, batch, args.iters)
+            timed(args.iters, workload::training_step(&experiment, &config, batch))
         } else {
-            time_sampling(&config, batch, args.iters)
+            timed(args.iters, workload::sampling(&config, batch))
         };
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
@@ -95,49 +90,6 @@ impl Command {
             peak_rss().unwrap_or(0) as f64 / 1e6
         ))
     }
-}
-
-fn pairs(config: &StudentConfig, batch: usize) -> PairBatch {
-    let n = batch * config.dim();
-    PairBatch {
-        noise: random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
-        images: random::normal_vec(2, n),
-        labels: vec![0; if config.label_dim > 0 { batch } else { 0 }],
-        seeds: Vec::new(),
-    }
-}
-
-fn time_sampling(config: &StudentConfig, batch: usize, iters: usize) -> Vec<f64> {
-    let device = Device::flex();
-    let sampler = kdm_core::Sampler::new(config.init(0, &device), config.dim(), config.label_dim, &device);
-    let pairs = pairs(config, batch);
-    let labels = one_hot(&pairs.labels, config.label_dim);
-    timed(iters, || {
-        std::hint::black_box(sampler.sample(&pairs.noise, &labels));
-    })
-}
-
-fn time_training(experiment: &Experiment, config: &StudentConfig, batch: usize, iters: usize) -> Vec<f64> {
-    let device = Device::flex().autodiff();
-    let mut student = Some(config.init(0, &device));
-    let looping = experiment.student_loop();
-    let mut optimizer = Optimizer::new(looping.optimizer, student.as_ref().expect("just made"));
-    let pairs = pairs(config, batch);
-    let targets = experiment.loss.eigenvalues.targets(config.operator_dim(), 3);
-    let mut draw = 4;
-    timed(iters, || {
-        let model = student.take().expect("put back below");
-        let mut latent = || {
-            draw += 1;
-            let shape = [batch, config.operator_dim()];
-            let values = random::normal_vec(draw, shape[0] * shape[1]);
-            burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, shape), &device)
-        };
-        let noise = (experiment.loss.latent_noise > 0.0).then(|| LatentNoise { clean: latent(), noise: latent() });
-        let batch = distill::to_batch(pairs.clone(), config.dim(), config.label_dim, &device);
-        let loss = terms(&model, batch, noise, &experiment.loss, targets.as_deref(), false);
-        student = Some(optimizer.step(model, loss.total.backward(), 1e-6).0);
-    })
 }
 
 fn timed(iters: usize, mut step: impl FnMut()) -> Vec<f64> {

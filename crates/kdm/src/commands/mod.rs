@@ -20,11 +20,15 @@ use crate::{Failure, Outcome};
 
 /// Distill a diffusion model into a one-step generator, offline, from noise-image pairs.
 #[derive(Debug, Parser)]
-#[command(name = "kdm", version, after_help = "\
+#[command(
+    name = "kdm",
+    version,
+    after_help = "\
 Start here:
   kdm run checkerboard            the whole way, teacher to report, in minutes
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error."
+)]
 pub struct Cli {
     /// Threads to compute with; all cores unless given
     #[arg(long, global = true, value_name = "N")]

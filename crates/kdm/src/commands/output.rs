@@ -67,7 +67,8 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> 
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, samples)?,
         Some("npz") => {
-            let arrays: Vec<(&str, &Array)> = [("samples", samples)].into_iter().chain(others.iter().copied()).collect();
+            let arrays: Vec<(&str, &Array)> =
+                [("samples", samples)].into_iter().chain(others.iter().copied()).collect();
             array::write_npz(out, &arrays)?;
         }
         Some("png") => atomic::write(out, &picture(samples)?)?,
@@ -79,7 +80,10 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> 
             }
         }
         Some(other) => {
-            return Err(Failure::Usage(format!("--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a folder", out.display())));
+            return Err(Failure::Usage(format!(
+                "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a folder",
+                out.display()
+            )));
         }
     }
     eprintln!("{} samples in {}", samples.rows(), out.display());
@@ -89,7 +93,9 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> 
 fn picture(samples: &Array) -> Outcome<Vec<u8>> {
     if samples.row_len() != 2 {
         let n = samples.row_len();
-        return Err(Failure::Usage(format!("a picture shows points in the plane, and these have {n} numbers; name a .npy or .npz file")));
+        return Err(Failure::Usage(format!(
+            "a picture shows points in the plane, and these have {n} numbers; name a .npy or .npz file"
+        )));
     }
     Ok(figures::scatter(&format!("{} samples", samples.rows()), &[Group::of(&samples.data, 0)], view(&samples.data)))
 }

@@ -162,16 +162,14 @@ pub struct ExportArgs {
 }
 
 /// The worker that `--shard` or the scheduler names.
-fn worker(
-    shard: Option<&str>,
-    workers: Option<usize>,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Outcome<Worker> {
+fn worker(shard: Option<&str>, workers: Option<usize>, variable: &dyn Fn(&str) -> Option<String>) -> Outcome<Worker> {
     let checked = |index: usize, count: usize, from: &str| {
         if index < count {
             return Ok(Worker { index, count });
         }
-        Err(Failure::Usage(format!("{from}: worker {index} of {count}; workers count from 0 to one below their number")))
+        Err(Failure::Usage(format!(
+            "{from}: worker {index} of {count}; workers count from 0 to one below their number"
+        )))
     };
     if let Some(shard) = shard {
         let parts = shard.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
@@ -199,7 +197,9 @@ fn worker(
     }
     match workers {
         None | Some(1) => Ok(Worker::ALONE),
-        Some(n) => Err(Failure::Usage(format!("--workers {n}: no scheduler variable tells which worker this is; give --shard i/{n}"))),
+        Some(n) => Err(Failure::Usage(format!(
+            "--workers {n}: no scheduler variable tells which worker this is; give --shard i/{n}"
+        ))),
     }
 }
 
@@ -264,11 +264,16 @@ impl VerifyArgs {
         if let Some(teacher) = &self.teacher {
             let stamp = load_teacher(teacher)?.stamp();
             if manifest.teacher.as_ref() != Some(&stamp) {
-                let found = manifest.teacher.map_or("no known teacher".to_string(), |t| format!("{} {} ({:.12})", t.name, t.data, t.sha256));
+                let found = manifest
+                    .teacher
+                    .map_or("no known teacher".to_string(), |t| format!("{} {} ({:.12})", t.name, t.data, t.sha256));
                 return Err(kdm_data::Error::invalid(
                     self.pairs.join(pairs::MANIFEST),
                     "teacher",
-                    format!("the pairs are from {found}, and `{teacher}` is {} {} ({:.12})", stamp.name, stamp.data, stamp.sha256),
+                    format!(
+                        "the pairs are from {found}, and `{teacher}` is {} {} ({:.12})",
+                        stamp.name, stamp.data, stamp.sha256
+                    ),
                     "give the teacher that drew them, or draw pairs from this one",
                 )
                 .into());
@@ -295,14 +300,21 @@ impl FilterArgs {
             unwanted,
             classes: self.classes,
         };
-        let named = [drop.below_norm.is_some(), drop.above_norm.is_some(), drop.outliers.is_some(), drop.unwanted.is_some(), !drop.classes.is_empty()];
+        let named = [
+            drop.below_norm.is_some(),
+            drop.above_norm.is_some(),
+            drop.outliers.is_some(),
+            drop.unwanted.is_some(),
+            !drop.classes.is_empty(),
+        ];
         if !named.contains(&true) {
             return Err(Failure::Usage(
                 "nothing to drop: give --below-norm, --above-norm, --outliers-above, --near with --radius, or --classes".into(),
             ));
         }
         let mut progress = Progress::new("filter", "pairs");
-        let manifest = pairs::filter(&store, &drop, &self.out, &mut |p| progress.set(p.done as u64, p.total as u64, ""))?;
+        let manifest =
+            pairs::filter(&store, &drop, &self.out, &mut |p| progress.set(p.done as u64, p.total as u64, ""))?;
         let note = manifest.history.last().cloned().unwrap_or_default();
         progress.finish(&note);
         print(&format!("{} of {} pairs in {}\n", manifest.count, store.len(), self.out.display()))
@@ -326,7 +338,8 @@ impl ExportArgs {
             arrays.push(("label", &label));
         }
         array::write_npz(&self.out, &arrays)?;
-        let drawn = if matches!(manifest.noise, NoiseSource::Seeded { .. }) { " (drawn again from its seeds)" } else { "" };
+        let drawn =
+            if matches!(manifest.noise, NoiseSource::Seeded { .. }) { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
     }
 }
@@ -349,7 +362,12 @@ mod tests {
         assert_eq!(ok(worker(Some("1/3"), None, &slurm)), Some((1, 3)));
         assert_eq!(ok(worker(None, None, &slurm)), Some((2, 4)));
         assert_eq!(ok(worker(None, Some(5), &kubernetes)), Some((1, 5)));
-        for bad in [worker(None, None, &kubernetes), worker(Some("3/3"), None, &none), worker(Some("x"), None, &none), worker(None, Some(3), &none)] {
+        for bad in [
+            worker(None, None, &kubernetes),
+            worker(Some("3/3"), None, &none),
+            worker(Some("x"), None, &none),
+            worker(None, Some(3), &none),
+        ] {
             assert_eq!(bad.unwrap_err().exit_code(), 2);
         }
     }

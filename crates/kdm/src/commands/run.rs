@@ -42,8 +42,11 @@ impl Args {
         if self.json {
             return print(&pipeline::pretty(&serde_json::json!(values)));
         }
-        let rows: String =
-            metric_table(&values).rows.iter().map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n")).collect();
+        let rows: String = metric_table(&values)
+            .rows
+            .iter()
+            .map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n"))
+            .collect();
         print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
     }
 }

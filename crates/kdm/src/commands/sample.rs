@@ -42,7 +42,9 @@ const MOST: u64 = 100_000_000;
 
 /// Seeds from a list of numbers and ranges.
 pub fn parse_seeds(list: &str) -> Outcome<Vec<u64>> {
-    let bad = |part: &str| Failure::Usage(format!("--seeds {list}: `{part}` is no seed and no range; write such as 0-63 or 1,5,9-12"));
+    let bad = |part: &str| {
+        Failure::Usage(format!("--seeds {list}: `{part}` is no seed and no range; write such as 0-63 or 1,5,9-12"))
+    };
     let mut seeds = Vec::new();
     for part in list.split(',') {
         let number = |text: &str| text.trim().parse::<u64>().map_err(|_| bad(part));
@@ -79,9 +81,7 @@ impl Args {
                     },
                 };
                 let mut data = vec![0.0; seeds.len() * dim];
-                data.chunks_mut(dim)
-                    .zip(&seeds)
-                    .for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
+                data.chunks_mut(dim).zip(&seeds).for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
                 let shape = [&[seeds.len()], config.shape.as_slice()].concat();
                 (Array::new(shape, data), seeds)
             }
