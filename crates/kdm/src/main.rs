@@ -7,6 +7,11 @@ use clap::Parser;
 use kdm::commands::Cli;
 use tracing_subscriber::EnvFilter;
 
+/// Tensors of a training step come and go by the megabyte; the system's allocator gives such memory back each time and
+/// takes it anew, page by page.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("KDM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
