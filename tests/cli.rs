@@ -79,11 +79,16 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn store(folder: &Folder, name: &str, more: &[&str]) -> String {
+/// The words of a command that draws pairs from the exact checkerboard in few steps.
+fn generate<'a>(out: &'a str, count: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--out", out, "--count", count];
+    [&base[..], more].concat()
+}
+
+fn store(folder: &Folder, name: &str, count: &str, more: &[&str]) -> String {
     let out = folder.at(name);
-    let base = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--out", &out];
     let steps: &[&str] = if more.contains(&"--steps") { &[] } else { &["--steps", "4"] };
-    done(&[&base[..], steps, more].concat());
+    done(&generate(&out, count, &[steps, more].concat()));
     out
 }
 
@@ -131,36 +136,23 @@ fn write_rows(path: &Path, data: Vec<f32>, width: usize) -> String {
 #[test]
 fn pairs_are_the_same_bits_however_they_are_drawn() {
     let folder = Folder::new();
-    let count = ["--count", "50000"];
-    let one = store(&folder, "one", &count);
-    let other = store(&folder, "other", &[&count[..], &["--batch", "333", "--threads", "1"]].concat());
+    let count = "50000";
+    let one = store(&folder, "one", count, &[]);
+    let other = store(&folder, "other", count, &["--batch", "333", "--threads", "1"]);
     let expected = contents(Path::new(&one));
     assert_eq!(expected.len(), 8, "a manifest and seven shards");
     assert!(expected == contents(Path::new(&other)), "batch and threads");
 
     let shared = folder.at("shared");
-    store(&folder, "shared", &[&count[..], &["--shard", "1/2"]].concat());
+    store(&folder, "shared", count, &["--shard", "1/2"]);
     fails(&["pairs", "verify", &shared], 1, &["manifest.json", "unfinished: 3 of 7", "again"]);
-    store(&folder, "shared", &[&count[..], &["--shard", "0/2"]].concat());
+    store(&folder, "shared", count, &["--shard", "0/2"]);
     assert!(expected == contents(Path::new(&shared)), "two workers");
 
     // Scheduler variables name the worker.
     let slurm = folder.at("slurm");
     for rank in ["0", "1", "2"] {
-        let arguments = [
-            "pairs",
-            "generate",
-            "--teacher",
-            "checkerboard",
-            "--process",
-            "flow",
-            "--steps",
-            "4",
-            "--out",
-            &slurm,
-            "--count",
-            "50000",
-        ];
+        let arguments = generate(&slurm, "50000", &["--steps", "4"]);
         let status = kdm(&arguments).env("SLURM_PROCID", rank).env("SLURM_NTASKS", "3").output().unwrap().status;
         assert!(status.success());
     }
@@ -168,20 +160,7 @@ fn pairs_are_the_same_bits_however_they_are_drawn() {
 
     // Killed again and again, then left to finish.
     let killed = folder.at("killed");
-    let arguments = [
-        "pairs",
-        "generate",
-        "--teacher",
-        "checkerboard",
-        "--process",
-        "flow",
-        "--steps",
-        "4",
-        "--out",
-        &killed,
-        "--count",
-        "50000",
-    ];
+    let arguments = generate(&killed, "50000", &["--steps", "4"]);
     for milliseconds in [15, 40, 70] {
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(milliseconds));
@@ -202,20 +181,7 @@ fn memory_is_flat_in_the_number_of_pairs() {
     let folder = Folder::new();
     let peak = |count: &str, name: &str| -> u64 {
         let out = folder.at(name);
-        let arguments = [
-            "pairs",
-            "generate",
-            "--teacher",
-            "checkerboard",
-            "--process",
-            "flow",
-            "--steps",
-            "1",
-            "--out",
-            &out,
-            "--count",
-            count,
-        ];
+        let arguments = generate(&out, count, &["--steps", "1"]);
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let mut peak = 0;
@@ -236,7 +202,7 @@ fn memory_is_flat_in_the_number_of_pairs() {
 #[test]
 fn damaged_stores_are_refused_and_mended() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "3000", "--shard-size", "1000"]);
+    let pairs = store(&folder, "pairs", "3000", &["--shard-size", "1000"]);
     let run = folder.at("run");
     let shard = folder.path("pairs").join("shard-00001.safetensors");
     let whole = fs::read(&shard).unwrap();
@@ -258,7 +224,7 @@ fn damaged_stores_are_refused_and_mended() {
     let manifest = folder.path("pairs").join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "cannot read"]);
-    store(&folder, "pairs", &["--count", "3000", "--shard-size", "1000"]);
+    store(&folder, "pairs", "3000", &["--shard-size", "1000"]);
     assert_eq!(fs::read(&shard).unwrap(), whole);
     assert_eq!(fs::metadata(folder.path("pairs").join("shard-00000.safetensors")).unwrap().modified().unwrap(), before);
     done(&["pairs", "verify", &pairs]);
@@ -298,29 +264,15 @@ fn full_disks_read_only_folders_and_strange_folders() {
     let strange = folder.path("strange");
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("thesis.tex"), "years of work").unwrap();
-    let generate = |out: &str| -> Vec<String> {
-        ["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", out].map(String::from).to_vec()
-    };
-    let strings = |v: &[String]| -> Vec<String> { v.to_vec() };
-    let arguments = strings(&generate(&folder.at("strange")));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    fails(&arguments, 1, &["strange", "thesis.tex", "new folder"]);
     let strange_out = folder.at("strange");
+    fails(&generate(&strange_out, "100", &[]), 1, &["strange", "thesis.tex", "new folder"]);
     fails(&distill("anywhere", &strange_out, &[]), 2, &["strange", "--out"]);
 
     // A folder below a file can't be made; /proc can't be written even by root.
     let below = folder.at("strange/thesis.tex/store");
-    fails(
-        &["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &below],
-        1,
-        &["thesis.tex", "create"],
-    );
+    fails(&generate(&below, "100", &[]), 1, &["thesis.tex", "create"]);
     if Path::new("/proc/self").exists() {
-        fails(
-            &["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", "/proc/store"],
-            1,
-            &["/proc/store"],
-        );
+        fails(&generate("/proc/store", "100", &[]), 1, &["/proc/store"]);
     }
     // A disk that fills: the system's limit on file sizes stands in for it.
     #[cfg(unix)]
@@ -334,27 +286,14 @@ fn full_disks_read_only_folders_and_strange_folders() {
         check_failure(&output, &["with a full disk"], 1, &["shard-00000.safetensors", "free some space"]);
         let names: Vec<String> = contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["manifest.json"], "no part file is left");
-        done(&[
-            "pairs",
-            "generate",
-            "--teacher",
-            "checkerboard",
-            "--process",
-            "flow",
-            "--steps",
-            "1",
-            "--count",
-            "40000",
-            "--out",
-            &out,
-        ]);
+        done(&generate(&out, "40000", &["--steps", "1"]));
     }
 }
 
 #[test]
 fn pairs_are_filtered_exported_and_imported() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "2000", "--steps", "18"]);
+    let pairs = store(&folder, "pairs", "2000", &["--steps", "18"]);
     let exported = folder.at("pairs.npz");
     done(&["pairs", "export", "--pairs", &pairs, "--out", &exported]);
     let again = folder.at("again");
@@ -410,7 +349,7 @@ fn pairs_are_filtered_exported_and_imported() {
 #[test]
 fn a_killed_distillation_resumes_to_the_same_bits() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "1500"]);
+    let pairs = store(&folder, "pairs", "1500", &[]);
     let (whole, killed) = (folder.at("whole"), folder.at("killed"));
     let longer = ["--set", "train.iterations=150"];
     let started = std::time::Instant::now();
@@ -455,7 +394,7 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
 #[test]
 fn wrong_configurations_are_told_before_any_work() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let pairs = store(&folder, "pairs", "500", &[]);
     let run = folder.at("run");
     let preset = folder.path("mine.toml");
     let file = folder.at("mine.toml");
@@ -501,7 +440,7 @@ fn wrong_configurations_are_told_before_any_work() {
 #[test]
 fn nan_in_training_stops_with_the_checkpoint_kept() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let pairs = store(&folder, "pairs", "500", &[]);
     let run = folder.at("run");
     // A rate so high that weights overflow within a few iterations after the warm-up.
     let wild = [
@@ -586,6 +525,17 @@ fn every_kind_of_student_goes_the_whole_way() {
         assert!(student == fs::read(folder.path(name).join("student.safetensors")).unwrap());
         assert_eq!(json(&["info", &run, "--json"])["iteration"], 60);
     }
+    // Points that are not in the plane: numbers and the spectrum, and no scatter.
+    let solid = folder.path("solid.toml");
+    let text = "base = 'checkerboard'\n[teacher]\nkind = 'exact'\n[teacher.data]\nname = 'gaussian'\nmean = [0.0, 1.0, 2.0]\n\
+                covariance = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.5]]\n[pairs]\ncount = 600\ntest = 100";
+    fs::write(&solid, text).unwrap();
+    let values =
+        json(&[&["run", &folder.at("solid.toml"), "--out", &folder.at("solid"), "--json"], &SMALL[..]].concat());
+    assert!(values["rmse"].as_f64().is_some_and(f64::is_finite) && values["off_board"].is_null(), "{values}");
+    let model = folder.at("solid/student.safetensors");
+    fails(&["sample", "--model", &model, "--n", "4", "--out", &folder.at("a.png")], 2, &["3 numbers", ".npz"]);
+
     // Conditional samples: by class, by labels, by seed; and what is impossible.
     let model = folder.at("control/student.safetensors");
     let (a, b) = (folder.at("a.npz"), folder.at("b.npy"));
@@ -617,7 +567,7 @@ fn every_kind_of_student_goes_the_whole_way() {
 #[test]
 fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
     let folder = Folder::new();
-    let pairs = store(&folder, "pairs", &["--count", "500"]);
+    let pairs = store(&folder, "pairs", "500", &[]);
     let run = folder.at("run");
     done(&distill(&pairs, &run, &[]));
     let model = folder.at("run/student.safetensors");

@@ -18,7 +18,6 @@ use crate::{Student, StudentConfig};
 /// Streams of the training's seed.
 const ORDER: u64 = 1;
 const LATENT_NOISE: u64 = 2;
-const TARGETS: u64 = 3;
 
 /// A distillation. The pairs of an iteration, their order and the latent noise are functions of seed and iteration.
 #[derive(Debug)]
@@ -37,8 +36,7 @@ impl DistillTask {
     /// Trains the student of `file` on all pairs of `store` but the last `held_out` (fewer than there are), `batch` at
     /// a time, on `device` (autodiff included).
     pub fn new(store: PairStore, held_out: usize, batch: usize, seed: u64, file: StudentFile, device: Device) -> Self {
-        let n = file.student.operator_dim();
-        let targets = file.loss.eigenvalues.targets(n, random::derive_seed(seed, TARGETS));
+        let targets = file.targets();
         Self { store, held_out, batch, seed, file, targets, device }
     }
 

@@ -10,6 +10,7 @@ use kdm_nn::{InitSeed, Linear, LinearConfig, Mlp, MlpConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::operator::Complex;
 use crate::{LossConfig, NetworkConfig, Operator, StudentConfig};
 
 /// The kind that students' model files name.
@@ -129,11 +130,18 @@ pub struct StudentFile {
     pub student: StudentConfig,
     /// The loss it was trained for.
     pub loss: LossConfig,
+    /// The seed that the targets of the eigenvalue loss were drawn with.
+    pub target_seed: u64,
     /// Where it is from: the pairs and the training, or the imported file.
     pub origin: Value,
 }
 
 impl StudentFile {
+    /// The targets of the operator's eigenvalues; none when the loss has no such term.
+    pub fn targets(&self) -> Option<Vec<Complex>> {
+        self.loss.eigenvalues.targets(self.student.operator_dim(), self.target_seed)
+    }
+
     /// Writes a student's model file.
     ///
     /// # Errors

@@ -118,10 +118,14 @@ fn npy_bytes(array: &Array) -> Vec<u8> {
 /// As [`read_npy`], and when the archive is damaged.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    read_archive(BufReader::new(file), path)
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    read_archive(BufReader::new(file), length, path)
 }
 
-fn read_archive(reader: impl Read + Seek, path: &Path) -> Result<Vec<(String, Array)>> {
+/// The most that deflate can shrink an entry.
+const MAX_RATIO: u64 = 1032;
+
+fn read_archive(reader: impl Read + Seek, length: u64, path: &Path) -> Result<Vec<(String, Array)>> {
     let bad = |e: zip::result::ZipError| {
         Error::invalid(path, "archive", format!("not a readable .npz ({e})"), "copy or write the file again")
     };
@@ -130,8 +134,8 @@ fn read_archive(reader: impl Read + Seek, path: &Path) -> Result<Vec<(String, Ar
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(bad)?;
         let name = entry.name().map_err(bad)?.trim_end_matches(".npy").to_string();
-        let length = entry.size();
-        arrays.push((name, parse_npy(entry, length, path)?));
+        let size = entry.size().min(length.saturating_mul(MAX_RATIO));
+        arrays.push((name, parse_npy(entry, size, path)?));
     }
     Ok(arrays)
 }

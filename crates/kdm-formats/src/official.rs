@@ -101,6 +101,7 @@ pub fn import(path: &Path) -> Result<Imported> {
             latent_noise,
             ..LossConfig::default()
         },
+        target_seed: 0,
         origin: json!({
             "imported_from": path.file_name().unwrap_or_default().to_string_lossy(),
             "class": class,

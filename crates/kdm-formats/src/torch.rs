@@ -10,8 +10,9 @@ use zip::ZipArchive;
 
 use crate::pickle::{Id, Pickle, PickleError, Value};
 
-/// Pickles above this size hold more than a network's structure.
-const MAX_PICKLE: u64 = 256 << 20;
+/// Pickles above this size hold more than a network's structure: a tensor takes about 300 bytes. A pickle's values take up
+/// to 60 times its size in memory.
+const MAX_PICKLE: u64 = 16 << 20;
 
 /// A file opened: its structure, and its tensors on demand.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod error;
 pub mod experiment;
 pub mod pipeline;
+pub mod portrait;
 pub mod progress;
 pub mod workload;
 

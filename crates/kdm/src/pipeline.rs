@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use kdm_analysis::clusters::{ClusterConfig, cluster};
-use kdm_analysis::figures::{self, Curve, Group};
-use kdm_analysis::{Figure, Report, Spectrum, Table};
+use kdm_analysis::Report;
+use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
 use kdm_core::{DistillTask, Student, distill};
@@ -16,12 +15,12 @@ use kdm_data::atomic;
 use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker};
 use kdm_kernels::random;
 use kdm_metrics::{energy_distance, paired, share_outside, sliced_wasserstein2};
-use kdm_teacher::distribution::Distribution;
 use kdm_teacher::{Checkerboard, Denoiser, FlowTask, Process, Solver, Teacher, solve};
-use kdm_train::{CHECKPOINT, METRICS, Report as Step, read_metrics, train};
+use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
 use crate::experiment::TeacherKind;
+use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
 use crate::progress::Progress;
 use crate::{Experiment, Failure, Outcome};
 
@@ -40,7 +39,9 @@ const TEST_SEEDS: u64 = 1 << 40;
 const TEACHER_STREAM: u64 = 10;
 const STUDENT_STREAM: u64 = 11;
 const TRAINING_STREAM: u64 = 12;
-const METRIC_SEED: u64 = 13;
+const TARGET_STREAM: u64 = 13;
+/// The seed of random projections.
+const PROJECTION_SEED: u64 = 14;
 
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
 ///
@@ -246,6 +247,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let file = StudentFile {
         student: student.clone(),
         loss: experiment.loss.clone(),
+        target_seed: random::derive_seed(experiment.seed, TARGET_STREAM),
         origin: json!({
             "experiment": experiment.name,
             "seed": experiment.seed,
@@ -287,6 +289,8 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
 /// A student loaded for sampling.
 #[derive(Debug)]
 pub struct LoadedStudent {
+    /// Its file.
+    pub path: PathBuf,
     /// What its file says.
     pub file: StudentFile,
     /// Its networks.
@@ -304,7 +308,7 @@ impl LoadedStudent {
         let device = Device::flex();
         let (file, student) = StudentFile::load(path, &device)?;
         let sampler = Sampler::new(student.clone(), file.student.dim(), file.student.label_dim, &device);
-        Ok(Self { file, student, sampler })
+        Ok(Self { path: path.to_path_buf(), file, student, sampler })
     }
 
     /// Whether pairs of this store are of the student's kind.
@@ -358,8 +362,7 @@ pub fn evaluate(
     let config = &student.file.student;
     let mut values = BTreeMap::new();
     if groups.contains(&MetricGroup::Losses) {
-        let seed = random::derive_seed(METRIC_SEED, 0);
-        let targets = student.file.loss.eigenvalues.targets(config.operator_dim(), seed);
+        let targets = student.file.targets();
         let terms = distill::evaluate_losses(
             &student.student,
             &student.file,
@@ -381,10 +384,9 @@ pub fn evaluate(
             values.insert("coordinate_rmse".into(), p.coordinate_rmse);
         }
         if groups.contains(&MetricGroup::Distribution) {
-            let seed = random::derive_seed(METRIC_SEED, 1);
             values.insert(
                 "sliced_wasserstein2".into(),
-                sliced_wasserstein2(&drawn, &pairs.images, dim, directions, seed),
+                sliced_wasserstein2(&drawn, &pairs.images, dim, directions, PROJECTION_SEED),
             );
             // Quadratic in the points: 10 000 of each give it to three digits in a second.
             let some = |x: &[f32]| x[..x.len().min(10_000 * dim)].to_vec();
@@ -399,189 +401,6 @@ pub fn evaluate(
         }
     }
     Ok(values)
-}
-
-/// How each metric is read.
-pub fn reading(name: &str) -> &'static str {
-    match name {
-        "latent" => "mean squared distance of C z_T to z_0",
-        "rec" => "distance d of an image to its reconstruction D(z_0)",
-        "push" => "distance d of the teacher's image to the one-step image",
-        "eigen" => "eigenvalue loss and inverse consistency",
-        "total" => "the weighted sum of the loss's terms",
-        "rmse" => "root mean squared distance to the teacher's sample from the same noise",
-        "median_error" => "half of the samples are closer than this to the teacher's",
-        "coordinate_rmse" => "the same root mean square for a single coordinate",
-        "sliced_wasserstein2" => "distance between the two sets of samples, over random projections",
-        "energy_distance" => "distance between the two sets of samples; 0 for equal distributions",
-        "off_board" => "percent of the student's samples on no dark square",
-        "teacher_off_board" => "percent of the teacher's samples on no dark square",
-        "off_board_excess" => "percentage points the student is worse by",
-        _ => "",
-    }
-}
-
-/// A square's half edge that shows nearly all points: a little beyond the 99.5th percentile of the coordinates.
-pub fn view(points: &[f32]) -> f64 {
-    let mut magnitudes: Vec<f32> = points.iter().map(|x| x.abs()).collect();
-    magnitudes.sort_by(f32::total_cmp);
-    let index = (magnitudes.len() * 995 / 1000).min(magnitudes.len().saturating_sub(1));
-    f64::from(magnitudes.get(index).copied().unwrap_or(1.0)).max(1e-3) * 1.15
-}
-
-/// The colours of samples: their modes where the distribution is known, else density-based clusters; and the outliers.
-#[derive(Clone, Debug)]
-pub struct Structure {
-    /// Each sample's colour.
-    pub colour: Vec<Option<usize>>,
-    /// Whether it is an outlier.
-    pub outlier: Vec<bool>,
-    /// Sizes of the density-based clusters.
-    pub cluster_sizes: Vec<usize>,
-    /// Outliers among the samples.
-    pub outliers: usize,
-}
-
-/// Finds the structure of samples.
-pub fn structure(samples: &[f32], dim: usize, config: ClusterConfig, data: Option<&Distribution>) -> Structure {
-    let found = cluster(samples, dim, config);
-    let colour = match data {
-        None => found.cluster,
-        Some(data) => {
-            let mode = |row: &[f32]| data.mode_of(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
-            samples.chunks(dim).map(mode).collect()
-        }
-    };
-    Structure { colour, outlier: found.outlier, cluster_sizes: found.sizes, outliers: found.outliers }
-}
-
-impl Structure {
-    /// Points (the samples themselves, or the noise they are from) as groups of one colour, outliers as black crosses.
-    pub fn groups(&self, points: &[f32]) -> Vec<Group> {
-        let mut groups: BTreeMap<Option<usize>, Vec<(f64, f64)>> = BTreeMap::new();
-        let mut stray = Vec::new();
-        for (i, p) in points.chunks(2).enumerate() {
-            let p = (f64::from(p[0]), f64::from(p[1]));
-            match (self.outlier[i], self.colour[i]) {
-                (true, _) | (_, None) => stray.push(p),
-                (false, colour) => groups.entry(colour).or_default().push(p),
-            }
-        }
-        let coloured = groups.into_iter().map(|(colour, points)| Group { points, colour, name: None, crosses: false });
-        let stray = Group { points: stray, colour: None, name: Some("outliers".into()), crosses: true };
-        coloured.chain([stray]).collect()
-    }
-}
-
-/// Writes each figure into `folder/figures`.
-///
-/// # Errors
-/// When the folder can't be written.
-pub fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
-    let folder = folder.join("figures");
-    atomic::create_folder(&folder)?;
-    for figure in figures {
-        let name: String =
-            figure.title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        atomic::write(&folder.join(format!("{name}.png")), &figure.png)?;
-    }
-    Ok(())
-}
-
-/// Points drawn in scatter figures.
-const SHOWN: usize = 8000;
-
-/// The figures of a student of points: its samples beside the teacher's, the noise by cluster, the spectrum.
-pub fn point_figures(
-    student: &LoadedStudent,
-    noise: &[f32],
-    labels: &[f32],
-    teacher: Option<&[f32]>,
-    clusters: ClusterConfig,
-    clustered: usize,
-    data: Option<&Distribution>,
-) -> Outcome<(Vec<Figure>, Structure, Spectrum)> {
-    let drawn = student.sampler.sample(noise, labels);
-    let half = view(teacher.unwrap_or(&drawn));
-    let some = |x: &[f32], n: usize| x[..x.len().min(2 * n)].to_vec();
-    let mut figures = Vec::new();
-    if let Some(teacher) = teacher {
-        figures.push(Figure {
-            title: "Teacher".into(),
-            png: figures::scatter("Teacher", &[Group::of(&some(teacher, SHOWN), 0)], half),
-            caption: "Samples of the teacher, many network passes each.".into(),
-        });
-    }
-    figures.push(Figure {
-        title: "Student".into(),
-        png: figures::scatter("Student", &[Group::of(&some(&drawn, SHOWN), 5)], half),
-        caption: "One-step samples of the student, from the same noise. It should look like the teacher's.".into(),
-    });
-    let (drawn, noise) = (some(&drawn, clustered), some(noise, clustered));
-    let structure = structure(&drawn, 2, clusters, data);
-    figures.push(Figure {
-        title: "Outputs by cluster".into(),
-        png: figures::scatter("Outputs by cluster", &structure.groups(&drawn), half),
-        caption:
-            "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, far from their \
-                  neighbours, or on no dark square of the board."
-                .into(),
-    });
-    figures.push(Figure {
-        title: "Noise by cluster".into(),
-        png: figures::scatter("Noise by cluster", &structure.groups(&noise), view(&noise)),
-        caption:
-            "The noise each of these samples came from, in its sample's colour. Clusters of outputs are regions of \
-                  noise, and outliers come from the borders between them."
-                .into(),
-    });
-    let spectrum = spectrum(student)?;
-    figures.push(spectrum_figure(&spectrum));
-    Ok((figures, structure, spectrum))
-}
-
-/// The operator's spectrum.
-///
-/// # Errors
-/// When the operator has values that are not finite.
-pub fn spectrum(student: &LoadedStudent) -> Outcome<Spectrum> {
-    Spectrum::of(&student.student.operator).map_err(Failure::Usage)
-}
-
-/// The spectrum's figure.
-pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
-    Figure {
-        title: "Spectrum".into(),
-        png: figures::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
-        caption: format!(
-            "Eigenvalues of the Koopman operator with the unit circle. The largest has modulus {:.4}; {} of {} reach a \
-             hundredth of that. Directions with small eigenvalues are forgotten on the way from noise to image.",
-            spectrum.spectral_radius, spectrum.leading, spectrum.latent
-        ),
-    }
-}
-
-/// The curves of a training's log.
-///
-/// # Errors
-/// When the log can't be read.
-pub fn curve_figure(folder: &Path, title: &str, keys: &[(&str, &str)]) -> Outcome<Option<Figure>> {
-    if !folder.join(METRICS).exists() {
-        return Ok(None);
-    }
-    let lines = read_metrics(folder)?;
-    let curve = |(key, name): &(&str, &str)| Curve {
-        name: (*name).to_string(),
-        points: lines.iter().filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?))).collect(),
-    };
-    let curves: Vec<Curve> = keys.iter().map(curve).collect();
-    Ok(figures::curves(title, &curves).map(|png| Figure {
-        title: title.to_string(),
-        png,
-        caption: "Values over the training, on a logarithmic axis. Validation is on pairs held out, with averaged \
-                  weights and without latent noise."
-            .into(),
-    }))
 }
 
 /// The whole way, from teacher to report, in `folder`.
@@ -626,15 +445,17 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let pairs = store.range(0..store.len());
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
     let data = experiment.distribution();
-    let (mut figures, structure, spectrum) = point_figures(
-        &student,
-        &pairs.noise,
-        &labels,
-        Some(&pairs.images),
-        ClusterConfig::default(),
-        experiment.evaluate.clusters,
-        Some(&data),
-    )?;
+    let sitting = Sitting {
+        noise: &pairs.noise,
+        labels: &labels,
+        teacher: Some(&pairs.images),
+        clusters: ClusterConfig::default(),
+        clustered: experiment.evaluate.clusters,
+        data: Some(&data),
+    };
+    let portrait = portrait(&student, sitting)?;
+    let tables = vec![metric_table(&values), structure_table(&portrait)];
+    let mut figures = portrait.figures;
     let curves = [
         ("train/loss", "training loss"),
         ("train/latent", "latent"),
@@ -642,9 +463,13 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
         ("train/push", "push"),
         ("validation/rmse", "validation rmse"),
     ];
-    figures.extend(curve_figure(&student_folder, "Distillation", &curves)?);
+    let caption = "The loss and its terms over the training, on a logarithmic axis. The validation error is on pairs held out, \
+                   with averaged weights and without latent noise.";
+    figures.extend(curve_figure(&student_folder, "Distillation", caption, &curves)?);
     let teacher_curves = [("train/loss", "training loss"), ("validation/loss", "validation loss")];
-    figures.extend(curve_figure(&teacher_folder, "Teacher training", &teacher_curves)?);
+    let caption = "Mean squared error of the velocity. It can't reach zero: at a noisy point the way to the sample is not \
+                   certain. Validation is on fresh samples, with averaged weights.";
+    figures.extend(curve_figure(&teacher_folder, "Teacher training", caption, &teacher_curves)?);
     write_figures(folder, &figures)?;
     let report = Report {
         title: format!("kdm: {}", experiment.name),
@@ -660,7 +485,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
             p.test
         ),
         figures,
-        tables: vec![metric_table(&values), structure_table(&structure, &spectrum)],
+        tables,
         config: experiment.to_toml(),
     };
     atomic::write(&folder.join("report.html"), report.html().as_bytes())?;
@@ -693,56 +518,7 @@ fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, store: &
     vec![("speed_up".into(), teacher_time / student_time)]
 }
 
-/// Numbers of an evaluation as a table.
-pub fn metric_table(values: &BTreeMap<String, f64>) -> Table {
-    let row = |(name, value): (&String, &f64)| {
-        let note = if name == "speed_up" {
-            "times faster a sample than the teacher, on this machine in this run"
-        } else {
-            reading(name)
-        };
-        [name.clone(), format!("{value:.4}"), note.to_string()]
-    };
-    Table { title: "Evaluation".into(), rows: values.iter().map(row).collect() }
-}
-
-/// Numbers of the clusters and the spectrum as a table.
-pub fn structure_table(structure: &Structure, spectrum: &Spectrum) -> Table {
-    let n = structure.outlier.len();
-    Table {
-        title: "Structure".into(),
-        rows: vec![
-            [
-                "spectral_radius".into(),
-                format!("{:.4}", spectrum.spectral_radius),
-                "largest modulus of an eigenvalue".into(),
-            ],
-            [
-                "leading".into(),
-                format!("{} of {}", spectrum.leading, spectrum.latent),
-                "eigenvalues of at least a hundredth of it".into(),
-            ],
-            [
-                "clusters".into(),
-                format!("{}", structure.cluster_sizes.len()),
-                "density-based clusters of outputs (eps 0.15, 5 neighbours); squares that touch at a corner may join"
-                    .into(),
-            ],
-            [
-                "outliers".into(),
-                format!("{} of {n}", structure.outliers),
-                "outputs in no cluster, or of z-score above 3".into(),
-            ],
-        ],
-    }
-}
-
 /// JSON for a person.
 pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).expect("plain data") + "\n"
-}
-
-/// Whether a run folder's training has begun.
-pub fn has_checkpoint(folder: &Path) -> bool {
-    folder.join(CHECKPOINT).exists()
 }

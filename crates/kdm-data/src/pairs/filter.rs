@@ -11,9 +11,9 @@ use super::store::{PairBatch, PairStore};
 use super::write::{Progress, ShardContent, Worker, fill};
 use crate::{Array, Error, Result};
 
-/// Which pairs to drop; a pair that any of these names is dropped.
+/// Which pairs to drop: those that any of these names.
 #[derive(Clone, Debug, Default)]
-pub struct Drop {
+pub struct Predicate {
     /// Images with a Euclidean norm below this.
     pub below_norm: Option<f64>,
     /// Images with a Euclidean norm above this.
@@ -55,7 +55,12 @@ const BLOCK: usize = 4096;
 ///
 /// # Errors
 /// When nothing would be left, the unwanted set is of another shape, or the folder can't be written.
-pub fn filter(store: &PairStore, drop: &Drop, folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Manifest> {
+pub fn filter(
+    store: &PairStore,
+    drop: &Predicate,
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Manifest> {
     let dim = store.manifest().dim();
     if let Some(unwanted) = &drop.unwanted
         && unwanted.images.row_len() != dim
@@ -158,7 +163,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-fn describe(drop: &Drop) -> String {
+fn describe(drop: &Predicate) -> String {
     let mut parts = Vec::new();
     if let Some(limit) = drop.below_norm {
         parts.push(format!("norm below {limit} dropped"));

@@ -11,7 +11,7 @@ mod manifest;
 mod store;
 mod write;
 
-pub use filter::{Drop, OutlierScore, Unwanted, filter};
+pub use filter::{OutlierScore, Predicate, Unwanted, filter};
 pub use import::{Import, import, read_pairs};
 pub use manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,

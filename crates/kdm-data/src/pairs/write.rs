@@ -141,6 +141,10 @@ pub fn fill(
 
 /// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
 fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
+    if plan.dtype == ImageType::U8 && plan.shape.len() == 1 {
+        let problem = "is u8, which keeps images in [-1, 1], and these are points";
+        return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
+    }
     atomic::create_folder(folder)?;
     let path = folder.join(MANIFEST);
     if path.exists() {

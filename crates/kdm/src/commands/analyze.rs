@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::output::print;
 use crate::pipeline::{self, LoadedStudent};
+use crate::portrait::{Sitting, portrait, structure_table, write_figures};
 use crate::{Failure, Outcome};
 
 /// Flags of `kdm analyze`.
@@ -43,7 +44,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Eigenvalues printed in the JSON and kept in `eigenvalues.npy`: all of them.
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
@@ -82,30 +82,26 @@ impl Args {
             }
         };
         atomic::create_folder(&self.out)?;
+        let sitting = Sitting {
+            noise: &noise,
+            labels: &labels,
+            teacher: teacher.as_deref(),
+            clusters,
+            clustered: self.samples,
+            data: data.as_ref(),
+        };
+        let portrait = portrait(&student, sitting)?;
+        let spectrum = &portrait.spectrum;
         let mut object = json!({});
-        let (figures, spectrum, tables) = if dim == 2 {
-            let (figures, structure, spectrum) = pipeline::point_figures(
-                &student,
-                &noise,
-                &labels,
-                teacher.as_deref(),
-                clusters,
-                self.samples,
-                data.as_ref(),
-            )?;
+        if let Some(structure) = &portrait.structure {
             object["clusters"] = json!(structure.cluster_sizes);
             object["outliers"] = json!(structure.outliers);
-            let table = pipeline::structure_table(&structure, &spectrum);
-            (figures, spectrum, vec![table])
-        } else {
-            let spectrum = pipeline::spectrum(&student)?;
-            (vec![pipeline::spectrum_figure(&spectrum)], spectrum, Vec::new())
-        };
+        }
         object["latent"] = json!(spectrum.latent);
         object["spectral_radius"] = json!(spectrum.spectral_radius);
         object["leading"] = json!(spectrum.leading);
         object["eigenvalues"] = json!(spectrum.eigenvalues);
-        pipeline::write_figures(&self.out, &figures)?;
+        write_figures(&self.out, &portrait.figures)?;
         let pairs: Vec<f32> = spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
         array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([spectrum.latent, 2], pairs))?;
         let page = Report {
@@ -116,8 +112,8 @@ impl Args {
                 config.operator.kind,
                 spectrum.latent
             ),
-            figures,
-            tables,
+            tables: vec![structure_table(&portrait)],
+            figures: portrait.figures.clone(),
             config: pipeline::pretty(&json!(student.file)),
         };
         let report = self.out.join("report.html");

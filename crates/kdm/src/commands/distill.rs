@@ -1,4 +1,4 @@
-//! `kdm distill`: a student from stored pairs.
+//! `kdm distill`: a student from stored pairs; and the flags that all trainings share.
 
 use std::path::PathBuf;
 
@@ -6,22 +6,19 @@ use super::output::print;
 use crate::pipeline::{distill, open_run};
 use crate::{Experiment, Outcome};
 
-/// Flags of `kdm distill`.
+/// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The store of pairs
-    #[arg(long, value_name = "DIR")]
-    pairs: PathBuf,
+pub struct TrainingArgs {
     /// A preset's name or a TOML file
     #[arg(long)]
     preset: String,
-    /// The run's folder; the student will be student.safetensors in it
-    #[arg(long, value_name = "RUN")]
-    out: PathBuf,
+    /// The folder to train in; the result will be student.safetensors or teacher.safetensors in it
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Go on with the run in --out
+    /// Go on with the training in --out
     #[arg(long)]
     resume: bool,
     /// Print the whole configuration and do nothing
@@ -29,15 +26,34 @@ pub struct Args {
     dry_run: bool,
 }
 
+impl TrainingArgs {
+    /// Opens the folder for the experiment; none after a dry run.
+    pub fn open(&self) -> Outcome<Option<Experiment>> {
+        let experiment = Experiment::load(&self.preset, &self.settings)?;
+        if self.dry_run {
+            print(&experiment.to_toml())?;
+            return Ok(None);
+        }
+        open_run(&self.out, &experiment, self.resume)?;
+        Ok(Some(experiment))
+    }
+}
+
+/// Flags of `kdm distill`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The store of pairs
+    #[arg(long, value_name = "DIR")]
+    pairs: PathBuf,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
-        let experiment = Experiment::load(&self.preset, &self.settings)?;
-        if self.dry_run {
-            return print(&experiment.to_toml());
-        }
-        open_run(&self.out, &experiment, self.resume)?;
-        let student = distill(&experiment, &self.pairs, &self.out)?;
+        let Some(experiment) = self.training.open()? else { return Ok(()) };
+        let student = distill(&experiment, &self.pairs, &self.training.out)?;
         print(&format!("{}\n", student.display()))
     }
 }

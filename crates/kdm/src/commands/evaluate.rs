@@ -6,7 +6,8 @@ use kdm_data::pairs::PairStore;
 use serde_json::json;
 
 use super::output::print;
-use crate::pipeline::{self, LoadedStudent, MetricGroup, metric_table};
+use crate::pipeline::{self, LoadedStudent, MetricGroup};
+use crate::portrait::{columns, metric_table};
 use crate::{Failure, Outcome};
 
 /// Flags of `kdm evaluate`.
@@ -48,7 +49,6 @@ impl Args {
             object["pairs"] = json!(store.len());
             return print(&pipeline::pretty(&object));
         }
-        let rows = metric_table(&values).rows;
-        print(&rows.iter().map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n")).collect::<String>())
+        print(&columns(&metric_table(&values)))
     }
 }

@@ -7,7 +7,7 @@ use kdm_analysis::figures::{self, Group};
 use kdm_core::sampler::one_hot;
 use kdm_data::{Array, Error, array, atomic};
 
-use crate::pipeline::view;
+use crate::portrait::view;
 use crate::{Failure, Outcome};
 
 /// Prints to standard output. A reader that has gone away, as in `kdm ... | head`, is no failure.

@@ -293,7 +293,7 @@ impl FilterArgs {
             _ => None,
         };
         let (neighbours, references) = (self.neighbours, self.references);
-        let drop = pairs::Drop {
+        let drop = pairs::Predicate {
             below_norm: self.below_norm,
             above_norm: self.above_norm,
             outliers: self.outliers_above.map(|above| OutlierScore { above, neighbours, references }),

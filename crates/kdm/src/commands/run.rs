@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::output::print;
-use crate::pipeline::{self, metric_table, next_run_folder, open_run};
+use crate::pipeline::{self, next_run_folder, open_run};
+use crate::portrait::{columns, metric_table};
 use crate::{Experiment, Outcome};
 
 /// Flags of `kdm run`.
@@ -42,11 +43,7 @@ impl Args {
         if self.json {
             return print(&pipeline::pretty(&serde_json::json!(values)));
         }
-        let rows: String = metric_table(&values)
-            .rows
-            .iter()
-            .map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n"))
-            .collect();
+        let rows = columns(&metric_table(&values));
         print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
     }
 }

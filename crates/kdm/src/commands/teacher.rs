@@ -7,15 +7,16 @@ use kdm_data::Array;
 use kdm_teacher::distribution::DistributionConfig;
 use kdm_teacher::{Denoiser, Level, Process, Solver, Teacher, solve};
 
+use super::distill::TrainingArgs;
 use super::output::{print, read_labels, read_rows, write_samples};
-use crate::pipeline::{TEACHER, make_teacher, open_run};
-use crate::{Experiment, Failure, Outcome};
+use crate::pipeline::{TEACHER, make_teacher};
+use crate::{Failure, Outcome};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train the teacher of a preset
-    Train(TrainArgs),
+    Train(TrainingArgs),
     /// Draw samples by following the teacher's differential equation
     Sample(SampleArgs),
     /// The teacher's clean sample for a noisy one, D(x; sigma)
@@ -35,26 +36,6 @@ pub fn load_teacher(model: &str) -> Outcome<Teacher> {
         )));
     }
     Ok(Teacher::load(path)?)
-}
-
-/// Flags of `kdm teacher train`.
-#[derive(Debug, clap::Args)]
-pub struct TrainArgs {
-    /// A preset's name or a TOML file
-    #[arg(long)]
-    preset: String,
-    /// The folder to train in; the teacher will be teacher.safetensors in it
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Change a value, such as --set teacher.train.lr=1e-3; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Go on with the training in --out
-    #[arg(long)]
-    resume: bool,
-    /// Print the whole configuration and do nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// The process a solver follows.
@@ -170,11 +151,7 @@ impl Command {
     pub fn run(self) -> Outcome<()> {
         match self {
             Self::Train(args) => {
-                let experiment = Experiment::load(&args.preset, &args.settings)?;
-                if args.dry_run {
-                    return print(&experiment.to_toml());
-                }
-                open_run(&args.out, &experiment, args.resume)?;
+                let Some(experiment) = args.open()? else { return Ok(()) };
                 make_teacher(&experiment, &args.out)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }

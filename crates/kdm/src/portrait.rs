@@ -1,0 +1,269 @@
+//! A student in pictures and numbers: figures and tables for reports and the terminal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kdm_analysis::clusters::{ClusterConfig, cluster};
+use kdm_analysis::figures::{self, Curve, Group};
+use kdm_analysis::{Figure, Spectrum, Table};
+use kdm_data::atomic;
+use kdm_teacher::distribution::Distribution;
+use kdm_train::{METRICS, read_metrics};
+
+use crate::Outcome;
+use crate::pipeline::LoadedStudent;
+
+/// Metrics in the order they are shown, and how each is read.
+const READINGS: [(&str, &str); 14] = [
+    ("rmse", "root mean squared distance to the teacher's sample from the same noise"),
+    ("median_error", "half of the samples are closer than this to the teacher's"),
+    ("coordinate_rmse", "the same root mean square for a single coordinate"),
+    ("sliced_wasserstein2", "distance between the two sets of samples, over random projections"),
+    ("energy_distance", "distance between the two sets of samples; 0 for equal distributions"),
+    ("off_board", "percent of the student's samples on no dark square"),
+    ("teacher_off_board", "percent of the teacher's samples on no dark square"),
+    ("off_board_excess", "percentage points the student is worse by"),
+    ("speed_up", "times faster a sample than the teacher, on this machine in this run"),
+    ("latent", "mean squared distance of C z_T to z_0"),
+    ("rec", "distance d of an image to its reconstruction D(z_0)"),
+    ("push", "distance d of the teacher's image to the one-step image"),
+    ("eigen", "eigenvalue loss and inverse consistency"),
+    ("total", "the weighted sum of the loss's terms"),
+];
+
+/// A number with four significant digits.
+fn shown(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
+        let digits = (3.0 - value.abs().max(1e-3).log10().floor()).clamp(0.0, 6.0) as usize;
+        format!("{value:.digits$}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+/// A square's half edge that shows nearly all points: a little beyond the 99.5th percentile of the coordinates.
+pub fn view(points: &[f32]) -> f64 {
+    let mut magnitudes: Vec<f32> = points.iter().map(|x| x.abs()).collect();
+    magnitudes.sort_by(f32::total_cmp);
+    let index = (magnitudes.len() * 995 / 1000).min(magnitudes.len().saturating_sub(1));
+    f64::from(magnitudes.get(index).copied().unwrap_or(1.0)).max(1e-3) * 1.15
+}
+
+/// The colours of samples: their modes where the distribution is known, else density-based clusters; and the outliers.
+#[derive(Clone, Debug)]
+pub struct Structure {
+    /// Each sample's colour.
+    pub colour: Vec<Option<usize>>,
+    /// Whether it is an outlier.
+    pub outlier: Vec<bool>,
+    /// Sizes of the density-based clusters.
+    pub cluster_sizes: Vec<usize>,
+    /// Outliers among the samples.
+    pub outliers: usize,
+    /// How it was found.
+    pub config: ClusterConfig,
+}
+
+/// Finds the structure of samples.
+pub fn structure(samples: &[f32], dim: usize, config: ClusterConfig, data: Option<&Distribution>) -> Structure {
+    let found = cluster(samples, dim, config);
+    let colour = match data {
+        None => found.cluster,
+        Some(data) => {
+            let mode = |row: &[f32]| data.mode_of(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
+            samples.chunks(dim).map(mode).collect()
+        }
+    };
+    Structure { colour, outlier: found.outlier, cluster_sizes: found.sizes, outliers: found.outliers, config }
+}
+
+impl Structure {
+    /// Points (the samples themselves, or the noise they are from) as groups of one colour, outliers as black crosses.
+    pub fn groups(&self, points: &[f32]) -> Vec<Group> {
+        let mut groups: BTreeMap<Option<usize>, Vec<(f64, f64)>> = BTreeMap::new();
+        let mut stray = Vec::new();
+        for (i, p) in points.chunks(2).enumerate() {
+            let p = (f64::from(p[0]), f64::from(p[1]));
+            match (self.outlier[i], self.colour[i]) {
+                (true, _) | (_, None) => stray.push(p),
+                (false, colour) => groups.entry(colour).or_default().push(p),
+            }
+        }
+        let coloured = groups.into_iter().map(|(colour, points)| Group { points, colour, name: None, crosses: false });
+        let stray = Group { points: stray, colour: None, name: Some("outliers".into()), crosses: true };
+        coloured.chain([stray]).collect()
+    }
+}
+
+/// Writes each figure into `folder/figures`.
+///
+/// # Errors
+/// When the folder can't be written.
+pub fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
+    let folder = folder.join("figures");
+    atomic::create_folder(&folder)?;
+    for figure in figures {
+        let name: String =
+            figure.title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        atomic::write(&folder.join(format!("{name}.png")), &figure.png)?;
+    }
+    Ok(())
+}
+
+/// Points drawn in scatter figures.
+const SHOWN: usize = 8000;
+
+/// A student in pictures and numbers.
+#[derive(Clone, Debug)]
+pub struct Portrait {
+    /// Its samples beside the teacher's and the noise by cluster, for points in the plane; the spectrum.
+    pub figures: Vec<Figure>,
+    /// The structure of its samples, for points in the plane.
+    pub structure: Option<Structure>,
+    /// The operator's eigenvalues.
+    pub spectrum: Spectrum,
+}
+
+/// What a portrait is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sitting<'a> {
+    /// x_T, row by row.
+    pub noise: &'a [f32],
+    /// One-hot rows, or empty.
+    pub labels: &'a [f32],
+    /// The teacher's samples from that noise, if there are any.
+    pub teacher: Option<&'a [f32]>,
+    /// How samples are sorted into clusters.
+    pub clusters: ClusterConfig,
+    /// Samples sorted into clusters.
+    pub clustered: usize,
+    /// The distribution the samples should follow, if known.
+    pub data: Option<&'a Distribution>,
+}
+
+/// Draws a student's portrait.
+///
+/// # Errors
+/// When the operator has values that are not finite.
+pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> {
+    let spectrum = Spectrum::of(&student.student.operator)
+        .map_err(|problem| kdm_data::Error::invalid(&student.path, "operator", problem, "distill the student again"))?;
+    let mut figures = Vec::new();
+    let mut found = None;
+    if student.file.student.dim() == 2 {
+        let Sitting { noise, labels, teacher, clusters, clustered, data } = sitting;
+        let drawn = student.sampler.sample(noise, labels);
+        let half = view(teacher.unwrap_or(&drawn));
+        let some = |x: &[f32], n: usize| x[..x.len().min(2 * n)].to_vec();
+        let mut add = |title: &str, groups: &[Group], half: f64, caption: &str| {
+            figures.push(Figure {
+                title: title.into(),
+                png: figures::scatter(title, groups, half),
+                caption: caption.into(),
+            });
+        };
+        if let Some(teacher) = teacher {
+            let caption = "Samples of the teacher, many network passes each.";
+            add("Teacher", &[Group::of(&some(teacher, SHOWN), 0)], half, caption);
+        }
+        let caption = "One-step samples of the student, from the same noise. It should look like the teacher's.";
+        add("Student", &[Group::of(&some(&drawn, SHOWN), 5)], half, caption);
+        let (drawn, noise) = (some(&drawn, clustered), some(noise, clustered));
+        let structure = structure(&drawn, 2, clusters, data);
+        let caption = "The student's samples, a colour for each cluster. Crosses are outliers: in sparse places, far from \
+                       their neighbours, or on no dark square of the board.";
+        add("Outputs by cluster", &structure.groups(&drawn), half, caption);
+        let caption = "The noise each of these samples came from, in its sample's colour. Clusters of outputs are regions \
+                       of noise, and outliers come from the borders between them.";
+        add("Noise by cluster", &structure.groups(&noise), view(&noise), caption);
+        found = Some(structure);
+    }
+    figures.push(spectrum_figure(&spectrum));
+    Ok(Portrait { figures, structure: found, spectrum })
+}
+
+/// The spectrum's figure.
+pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
+    Figure {
+        title: "Spectrum".into(),
+        png: figures::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
+        caption: format!(
+            "Eigenvalues of the Koopman operator with the unit circle. The largest has modulus {:.4}; {} of {} reach a \
+             hundredth of that. Directions with small eigenvalues are forgotten on the way from noise to image.",
+            spectrum.spectral_radius, spectrum.leading, spectrum.latent
+        ),
+    }
+}
+
+/// The curves of a training's log.
+///
+/// # Errors
+/// When the log can't be read.
+pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &str)]) -> Outcome<Option<Figure>> {
+    if !folder.join(METRICS).exists() {
+        return Ok(None);
+    }
+    let lines = read_metrics(folder)?;
+    let curve = |(key, name): &(&str, &str)| Curve {
+        name: (*name).to_string(),
+        points: lines.iter().filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?))).collect(),
+    };
+    let curves: Vec<Curve> = keys.iter().map(curve).collect();
+    Ok(figures::curves(title, &curves).map(|png| Figure {
+        title: title.to_string(),
+        png,
+        caption: caption.to_string(),
+    }))
+}
+
+/// Numbers of an evaluation as a table.
+pub fn metric_table(values: &BTreeMap<String, f64>) -> Table {
+    let row = |(name, note): &(&str, &str)| {
+        let value = values.get(*name)?;
+        Some([(*name).to_string(), shown(*value), (*note).to_string()])
+    };
+    Table { title: "Evaluation".into(), rows: READINGS.iter().filter_map(row).collect() }
+}
+
+/// A table's rows as text in columns.
+pub fn columns(table: &Table) -> String {
+    table.rows.iter().map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n")).collect()
+}
+
+/// Numbers of the clusters and the spectrum as a table.
+pub fn structure_table(portrait: &Portrait) -> Table {
+    let spectrum = &portrait.spectrum;
+    let mut table = Table {
+        title: "Structure".into(),
+        rows: vec![
+            [
+                "spectral_radius".into(),
+                format!("{:.4}", spectrum.spectral_radius),
+                "largest modulus of an eigenvalue".into(),
+            ],
+            [
+                "leading".into(),
+                format!("{} of {}", spectrum.leading, spectrum.latent),
+                "eigenvalues of at least a hundredth of it".into(),
+            ],
+        ],
+    };
+    if let Some(structure) = &portrait.structure {
+        let ClusterConfig { eps, min_neighbours, z_score } = structure.config;
+        table.rows.extend([
+            [
+                "clusters".into(),
+                structure.cluster_sizes.len().to_string(),
+                format!(
+                    "density-based clusters of outputs (eps {eps}, {min_neighbours} neighbours); ones that touch join"
+                ),
+            ],
+            [
+                "outliers".into(),
+                format!("{} of {}", structure.outliers, structure.outlier.len()),
+                format!("outputs in no cluster, or of z-score above {z_score}"),
+            ],
+        ]);
+    }
+    table
+}
