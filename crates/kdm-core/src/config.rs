@@ -34,7 +34,7 @@ pub struct OperatorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
-    /// Shape of a sample: [D] for points.
+    /// Shape of a sample: `[D]` for points.
     pub shape: Vec<usize>,
     /// Classes; 0 when unconditional.
     pub label_dim: usize,

@@ -23,15 +23,15 @@ pub fn distance(kind: Reconstruction, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
 /// A batch of pairs on the device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// x_0, [N, dim].
+    /// x_0, `[N, dim]`.
     pub images: Tensor<2>,
-    /// x_T, [N, dim], with its full standard deviation.
+    /// x_T, `[N, dim]`, with its full standard deviation.
     pub noise: Tensor<2>,
-    /// One-hot labels, [N, label_dim]; none when unconditional.
+    /// One-hot labels, `[N, label_dim]`; none when unconditional.
     pub labels: Option<Tensor<2>>,
 }
 
-/// Standard normal numbers for the two latents, [N, n] each.
+/// Standard normal numbers for the two latents, `[N, n]` each.
 #[derive(Clone, Debug)]
 pub struct LatentNoise {
     /// e, for z_0.

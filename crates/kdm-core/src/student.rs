@@ -20,7 +20,7 @@ pub const KIND: &str = "student";
 const NOISE_TIME: f32 = 1.0;
 const CLEAN_TIME: f32 = 0.0;
 
-/// A student's networks. Samples are flat: [N, dim].
+/// A student's networks. Samples are flat: `[N, dim]`.
 #[derive(Module, Debug)]
 pub struct Student {
     /// E_0.
@@ -78,7 +78,7 @@ impl StudentConfig {
 }
 
 impl Student {
-    /// z_0 = E_0(x_0): [N, dim] -> [N, n].
+    /// z_0 = E_0(x_0): `[N, dim]` -> `[N, n]`.
     pub fn encode_clean(&self, x0: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let z = self.clean_encoder.forward_at(x0, CLEAN_TIME, labels);
         match &self.projection {
@@ -87,7 +87,7 @@ impl Student {
         }
     }
 
-    /// z_T = E_T(x_T): [N, dim] -> [N, n].
+    /// z_T = E_T(x_T): `[N, dim]` -> `[N, n]`.
     pub fn encode_noise(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let x_t = if self.noise_std == 1.0 { x_t } else { x_t / self.noise_std };
         let z = self.noise_encoder.forward_at(x_t, NOISE_TIME, labels);
@@ -97,7 +97,7 @@ impl Student {
         }
     }
 
-    /// z^_0 = C z_T + B y: [N, n] -> [N, n].
+    /// z^_0 = C z_T + B y: `[N, n]` -> `[N, n]`.
     pub fn push(&self, z_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let pushed = self.operator.apply(z_t);
         match (&self.control, labels) {
@@ -106,7 +106,7 @@ impl Student {
         }
     }
 
-    /// D(z): [N, n] -> [N, dim].
+    /// D(z): `[N, n]` -> `[N, dim]`.
     pub fn decode(&self, z: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let z = match &self.projection {
             Some(p) => p.decoder.forward(z),
@@ -115,7 +115,7 @@ impl Student {
         self.decoder.forward_at(z, CLEAN_TIME, labels)
     }
 
-    /// One-step samples: x_0 = D(C E_T(x_T) + B y), [N, dim] -> [N, dim].
+    /// One-step samples: x_0 = D(C E_T(x_T) + B y), `[N, dim]` -> `[N, dim]`.
     pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let z = self.encode_noise(x_t, labels.clone());
         self.decode(self.push(z, labels.clone()), labels)

@@ -34,6 +34,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |writer| writer.write_all(bytes))
 }
 
+/// Removes what writers that were killed left half-written in `folder`. Only for a folder that no other process writes.
+pub fn remove_parts(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.contains(PART) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Creates a folder and those above it.
 ///
 /// # Errors
@@ -50,9 +61,12 @@ fn sync_folder(path: &Path) {
     }
 }
 
+/// Stands between a file's name and the writer's process number.
+const PART: &str = ".part-";
+
 fn part_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.part-{}", std::process::id()))
+    path.with_file_name(format!(".{name}{PART}{}", std::process::id()))
 }
 
 #[cfg(test)]
@@ -71,6 +85,10 @@ mod tests {
         let message = failed.unwrap_err().to_string();
         assert!(message.contains("file") && message.contains("free some space"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What a kill leaves is removed by the next writer.
+        fs::write(folder.path().join(".file.part-1"), b"half").unwrap();
+        remove_parts(folder.path());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -55,7 +55,7 @@ fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> 
     serialize(views, Some(metadata)).expect("sizes fit the format")
 }
 
-/// Writes f32 tensors by name; see [`write`].
+/// Writes f32 tensors by name; see [`write()`].
 ///
 /// # Errors
 /// When the file can't be written.

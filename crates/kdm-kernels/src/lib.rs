@@ -21,12 +21,12 @@ use burn::backend::{Backend, backend_extension};
 /// The operations that a backend may fuse. The bodies given here are the plain-ops fallbacks.
 #[backend_extension(Flex, Autodiff)]
 pub trait KernelOps: Backend {
-    /// `silu(x weight^T + bias)` for `x` [N, in], `weight` [out, in], `bias` [out].
+    /// `silu(x weight^T + bias)` for `x` `[N, in]`, `weight` `[out, in]`, `bias` `[out]`.
     fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::forward_plain::<Self>(x, weight, bias)
     }
 
-    /// Adds `bias` [M] to every row of `product` [N, M]; gives `(silu(a), a)` of that sum `a`.
+    /// Adds `bias` `[M]` to every row of `product` `[N, M]`; gives `(silu(a), a)` of that sum `a`.
     fn bias_silu(product: FloatTensor<Self>, bias: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         linear_silu::bias_silu_plain::<Self>(product, bias)
     }

@@ -21,7 +21,7 @@ use crate::{AdamEmaStep, KernelOps};
 /// `silu(x weight^T + bias)`, with silu(a) = a / (1 + e^-a).
 ///
 /// # Shapes
-/// `x` [N, in], `weight` [out, in] (PyTorch's order), `bias` [out]; the result is [N, out].
+/// `x` `[N, in]`, `weight` `[out, in]` (PyTorch's order), `bias` `[out]`; the result is `[N, out]`.
 pub fn linear_silu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as KernelOps>::linear_silu(
         x.into_dispatch(),

@@ -18,9 +18,9 @@ pub struct LinearConfig {
 /// An affine layer, weights in PyTorch's order.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// Weight, [outputs, inputs].
+    /// Weight, `[outputs, inputs]`.
     pub weight: Param<Tensor<2>>,
-    /// Bias, [outputs].
+    /// Bias, `[outputs]`.
     pub bias: Param<Tensor<1>>,
 }
 
@@ -36,12 +36,12 @@ impl LinearConfig {
 }
 
 impl Linear {
-    /// x W^T + b: [N, inputs] -> [N, outputs].
+    /// x W^T + b: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze::<2>()
     }
 
-    /// silu(x W^T + b), fused: [N, inputs] -> [N, outputs].
+    /// silu(x W^T + b), fused: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward_silu(&self, x: Tensor<2>) -> Tensor<2> {
         linear_silu(x, self.weight.val(), self.bias.val())
     }

@@ -51,7 +51,7 @@ impl MlpConfig {
 }
 
 impl Mlp {
-    /// [N, input_dim], times [N, 1], one-hot labels [N, label_dim] when conditional -> [N, output_dim].
+    /// `[N, input_dim]`, times `[N, 1]`, one-hot labels `[N, label_dim]` when conditional -> `[N, output_dim]`.
     pub fn forward(&self, x: Tensor<2>, time: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let mut inputs = vec![x, time];
         if self.label_dim > 0 {

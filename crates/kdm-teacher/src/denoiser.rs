@@ -14,7 +14,7 @@ pub struct Level {
 /// Samples are rows of [`Denoiser::dim`] f64 values: a solver's state is f64 whatever a network computes in. Each
 /// row's answer depends on that row alone, to the bit, so that a pair doesn't depend on the batch it was drawn in.
 pub trait Denoiser: Send + Sync {
-    /// Shape of one sample: [D] for points, [C, H, W] for images.
+    /// Shape of one sample: `[D]` for points, `[C, H, W]` for images.
     fn shape(&self) -> Vec<usize>;
 
     /// Classes; 0 for an unconditional teacher.

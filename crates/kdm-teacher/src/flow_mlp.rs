@@ -30,7 +30,7 @@ pub struct FlowMlpConfig {
 /// The velocity network as a teacher.
 #[derive(Clone, Debug)]
 pub struct FlowMlp {
-    /// v(x_t, t): [N, D], [N, 1] -> [N, D].
+    /// v(x_t, t): `[N, D]`, `[N, 1]` -> `[N, D]`.
     pub network: Mlp,
     dim: usize,
 }

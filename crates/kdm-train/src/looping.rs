@@ -102,6 +102,7 @@ pub fn train<T: Task>(
     best_file: &Path,
     report: &mut dyn FnMut(Report),
 ) -> Result<Outcome<T::Model>> {
+    kdm_data::atomic::remove_parts(folder);
     let path = folder.join(CHECKPOINT);
     let mut optimizer = Optimizer::new(config.optimizer, &model);
     let (mut at, mut model) = if path.exists() {

@@ -9,7 +9,7 @@ use super::Affine;
 /// A full n x n matrix with bias.
 #[derive(Module, Debug)]
 pub struct Dense {
-    /// A as [n, n] (row i gives number i of z^) and b.
+    /// A as `[n, n]` (row i gives number i of z^) and b.
     pub linear: Linear,
 }
 
@@ -19,7 +19,7 @@ impl Dense {
         Self { linear: LinearConfig { inputs: n, outputs: n }.init(seed, device) }
     }
 
-    /// A z + b for every row of [N, n].
+    /// A z + b for every row of `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         self.linear.forward(z)
     }

@@ -16,17 +16,17 @@ use super::{Affine, Complex};
 /// A real latent enters with zero imaginary part; the real part of the result is kept.
 #[derive(Module, Debug)]
 pub struct Factorized {
-    /// Real part of P before normalisation, [n, n].
+    /// Real part of P before normalisation, `[n, n]`.
     pub p_re: Param<Tensor<2>>,
-    /// Imaginary part of P before normalisation, [n, n].
+    /// Imaginary part of P before normalisation, `[n, n]`.
     pub p_im: Param<Tensor<2>>,
-    /// Real part of P_inv, [n, n].
+    /// Real part of P_inv, `[n, n]`.
     pub p_inv_re: Param<Tensor<2>>,
-    /// Imaginary part of P_inv, [n, n].
+    /// Imaginary part of P_inv, `[n, n]`.
     pub p_inv_im: Param<Tensor<2>>,
-    /// nu: ln(-ln |lambda|), [n].
+    /// nu: ln(-ln |lambda|), `[n]`.
     pub nu_log: Param<Tensor<1>>,
-    /// theta: ln(arg lambda), [n].
+    /// theta: ln(arg lambda), `[n]`.
     pub theta_log: Param<Tensor<1>>,
 }
 
@@ -58,7 +58,7 @@ impl Factorized {
         }
     }
 
-    /// lambda as real and imaginary parts, [n] each.
+    /// lambda as real and imaginary parts, `[n]` each.
     pub fn lambda_tensors(&self) -> (Tensor<1>, Tensor<1>) {
         let radius = self.nu_log.val().exp().neg().exp();
         let angle = self.theta_log.val().exp();
@@ -80,7 +80,7 @@ impl Factorized {
         (normalised(self.p_re.val()), normalised(self.p_im.val()))
     }
 
-    /// Re(P diag(lambda) P_inv z) for every row z of [N, n].
+    /// Re(P diag(lambda) P_inv z) for every row z of `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         let (p_re, p_im) = self.p();
         let (l_re, l_im) = self.lambda_tensors();
@@ -93,7 +93,7 @@ impl Factorized {
     }
 
     /// How far P_inv is from P's inverse: MSE(P_inv P, I) + MSE(P P_inv, I), each in the real 2n x 2n block form
-    /// [[re, -im], [im, re]]. One number.
+    /// `[[re, -im], [im, re]]`. One number.
     pub fn consistency(&self) -> Tensor<1> {
         let (p_re, p_im) = self.p();
         let p = (p_re, p_im);

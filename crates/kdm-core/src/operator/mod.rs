@@ -54,7 +54,7 @@ impl Operator {
         }
     }
 
-    /// z^ of every row: [N, n] -> [N, n].
+    /// z^ of every row: `[N, n]` -> `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(op) => op.apply(z),

@@ -29,7 +29,7 @@ pub struct Manifest {
     pub noise: NoiseSource,
     /// Standard deviation of x_T.
     pub noise_std: f64,
-    /// Shape of one image, [C, H, W], or of one point, [D].
+    /// Shape of one image, `[C, H, W]`, or of one point, `[D]`.
     pub shape: Vec<usize>,
     /// How images are kept.
     pub dtype: ImageType,

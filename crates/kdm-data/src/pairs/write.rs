@@ -113,6 +113,9 @@ pub fn fill(
 ) -> Result<Manifest> {
     let plan = plan.plan();
     let recorded = start(folder, &plan)?;
+    if worker.count == 1 {
+        atomic::remove_parts(folder);
+    }
     if let Some(finished) = &recorded
         && (0..plan.shard_count()).all(|k| plan.shard_path(folder, k).exists())
     {

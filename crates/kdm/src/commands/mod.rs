@@ -27,7 +27,7 @@ use crate::{Failure, Outcome};
 Start here:
   kdm run checkerboard            the whole way, teacher to report, in minutes
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error."
+KDM_LOG=debug prints more, KDM_LOG=error less. Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error."
 )]
 pub struct Cli {
     /// Threads to compute with; all cores unless given

@@ -12,16 +12,16 @@ use crate::{Failure, Outcome};
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["n", "seeds", "noise"]))]
+#[command(group = clap::ArgGroup::new("source").required(true).multiple(true).args(["n", "seeds", "noise"]))]
 pub struct Args {
     /// The student's file
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// Draw with the seeds 0 to N-1
-    #[arg(short, long, value_name = "N")]
+    /// Draw with the seeds 0 to N-1, or with the first N of --seeds
+    #[arg(short, long, value_name = "N", conflicts_with = "noise")]
     n: Option<u64>,
     /// Draw with these seeds, such as 0-63 or 1,5,9-12; a sample depends on its seed alone
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", conflicts_with = "noise")]
     seeds: Option<String>,
     /// Draw from this x_T, one a row, with its full standard deviation
     #[arg(long, value_name = "X.npy")]
@@ -72,7 +72,16 @@ impl Args {
             (Some(path), ..) => (read_rows(path, dim, "the student")?, Vec::new()),
             (None, list, n) => {
                 let seeds = match (list, n) {
-                    (Some(list), _) => parse_seeds(list)?,
+                    (Some(list), n) => {
+                        let mut seeds = parse_seeds(list)?;
+                        let n = n.unwrap_or(seeds.len() as u64);
+                        if n == 0 || n > seeds.len() as u64 {
+                            let given = seeds.len();
+                            return Err(Failure::Usage(format!("--n {n}: --seeds lists {given}; give 1 to {given}")));
+                        }
+                        seeds.truncate(n as usize);
+                        seeds
+                    }
                     (None, n) => match n.unwrap_or(0) {
                         n if n == 0 || n > MOST => {
                             return Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}")));
