@@ -26,18 +26,6 @@ impl Sampler {
         self.run(noise, labels, |student, x, y| student.generate(x, y))
     }
 
-    /// z_T and C z_T + B y for rows of x_T: latents of noise, and where the operator takes them.
-    pub fn latents(&self, noise: &[f32], labels: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let z = self.run(noise, labels, |student, x, y| student.encode_noise(x, y));
-        let pushed = self.run(noise, labels, |student, x, y| student.push(student.encode_noise(x, y.clone()), y));
-        (z, pushed)
-    }
-
-    /// z_0 for rows of x_0.
-    pub fn clean_latents(&self, images: &[f32], labels: &[f32]) -> Vec<f32> {
-        self.run(images, labels, |student, x, y| student.encode_clean(x, y))
-    }
-
     fn run(
         &self,
         rows: &[f32],

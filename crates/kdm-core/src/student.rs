@@ -165,3 +165,68 @@ impl StudentFile {
         Ok((file, student))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampler::Sampler;
+    use crate::{OperatorConfig, OperatorKind};
+    use kdm_kernels::random::normal_vec;
+
+    /// A student that is saved and loaded draws the same bits; one by one equals batched, to the bit.
+    #[test]
+    fn save_and_load_and_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("student.safetensors");
+        let device = Device::flex();
+        for (kind, projection, label_dim) in [
+            (OperatorKind::Dense, None, 0),
+            (OperatorKind::Dense, Some(4), 3),
+            (OperatorKind::Factorized, None, 0),
+            (OperatorKind::Factorized, Some(5), 2),
+        ] {
+            let config = StudentConfig {
+                shape: vec![3],
+                label_dim,
+                noise_std: 80.0,
+                latent: 12,
+                network: NetworkConfig::Mlp { hidden: 16, layers: 3 },
+                operator: OperatorConfig { kind, projection, control: label_dim > 0 },
+            };
+            let student = config.init(4, &device);
+            let origin = Value::Null;
+            let file = StudentFile { student: config, loss: LossConfig::default(), target_seed: 9, origin };
+            file.save(&student, &path).unwrap();
+            let (again, loaded) = StudentFile::load(&path, &device).unwrap();
+            assert_eq!(again, file);
+
+            let (noise, n) = (normal_vec(1, 3 * 300), 300);
+            let classes: Vec<u32> = (0..n).map(|i| i % label_dim.max(1) as u32).collect();
+            let labels = crate::sampler::one_hot(&classes, label_dim);
+            let draw = |student: &Student, rows: std::ops::Range<usize>| {
+                let labels = &labels[rows.start * label_dim..rows.end * label_dim];
+                Sampler::new(student.clone(), 3, label_dim, &device)
+                    .sample(&noise[3 * rows.start..3 * rows.end], labels)
+            };
+            let whole = draw(&student, 0..300);
+            assert_eq!(draw(&loaded, 0..300), whole);
+            for row in [0, 17, 255, 256, 299] {
+                assert_eq!(draw(&student, row..row + 1), whole[3 * row..3 * row + 3], "{kind:?} row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_or_configuration_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let refused = |part: &str| {
+            let message = StudentFile::load(&path, &Device::flex()).unwrap_err().to_string();
+            assert!(message.contains("model.safetensors") && message.contains(part), "{message}");
+        };
+        model::write(&path, "teacher", &Value::Null, &model::State::new()).unwrap();
+        refused("this is a teacher, and a student is needed");
+        model::write(&path, KIND, &serde_json::json!({"student": 5}), &model::State::new()).unwrap();
+        refused("config");
+    }
+}
