@@ -428,7 +428,11 @@ fn wrong_configurations_are_told_before_any_work() {
         2,
         &["config.toml", "train.lr", "0.001", "0.5"],
     );
-    assert!(before == contents(Path::new(&run)), "nothing was lost");
+    let other = store(&folder, "other", "600", &[]);
+    fails(&distill(&other, &run, &["--resume"]), 1, &["checkpoint.safetensors", "begun with other pairs", "--out"]);
+    let kept: Vec<_> = contents(Path::new(&run)).into_iter().filter(|(name, _)| !name.contains("tfevents")).collect();
+    let old: Vec<_> = before.into_iter().filter(|(name, _)| !name.contains("tfevents")).collect();
+    assert!(old == kept, "nothing was lost");
     // Wrong words.
     for arguments in [&["frobnicate"][..], &["sample"], &["distill", "--pairs"]] {
         assert_eq!(kdm(arguments).output().unwrap().status.code(), Some(2));

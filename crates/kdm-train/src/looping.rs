@@ -59,7 +59,7 @@ pub struct LoopConfig {
     pub checkpoint_every: u64,
     /// The validation value by which the best weights are chosen, smaller being better.
     pub best_by: String,
-    /// The configuration, kept in every checkpoint.
+    /// What the training depends on, as an object: kept in every checkpoint, and compared when it resumes.
     pub config: Value,
 }
 
@@ -106,7 +106,13 @@ pub fn train<T: Task>(
     let path = folder.join(CHECKPOINT);
     let mut optimizer = Optimizer::new(config.optimizer, &model);
     let (mut at, mut model) = if path.exists() {
-        Checkpoint::load(&path, model, &mut optimizer)?
+        let (at, model) = Checkpoint::load(&path, model, &mut optimizer)?;
+        if let Some(part) = difference(&at.config, &config.config) {
+            let problem = format!("the training was begun with other {part} than this command gives");
+            let mend = "resume with what it was begun with, or choose another folder with --out";
+            return Err(kdm_data::Error::invalid(&path, part, problem, mend).into());
+        }
+        (at, model)
     } else {
         let fresh = Checkpoint { iteration: 0, best: None, replaced: 0, config: config.config.clone() };
         (fresh, model)
@@ -187,6 +193,12 @@ pub fn train<T: Task>(
         replaced: at.replaced,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// The first key of two configurations whose values differ.
+fn difference(begun: &Value, given: &Value) -> Option<String> {
+    let keys = |value: &Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    keys(begun).into_iter().chain(keys(given)).find(|key| begun.get(key) != given.get(key))
 }
 
 /// The module with the averaged weights, outside autodiff.

@@ -158,9 +158,11 @@ fn reshaped(data: TensorData, shape: Shape) -> TensorData {
     TensorData::from_bytes(data.into_bytes(), shape, DType::F32)
 }
 
+/// 0 for NaN, +-1e5 for infinities; finite values stay.
 fn replace_non_finite(grad: Tensor<1>) -> Tensor<1> {
-    let nan = grad.clone().is_nan();
-    grad.mask_fill(nan, 0.0).clamp(-1e5, 1e5)
+    let (nan, infinite) = (grad.clone().is_nan(), grad.clone().is_inf());
+    let bounded = grad.clone().clamp(-1e5, 1e5);
+    grad.mask_where(infinite, bounded).mask_fill(nan, 0.0)
 }
 
 /// Takes the gradients out by name, and looks at them.
@@ -184,7 +186,8 @@ impl ModuleMapper for Collect<'_> {
             let n = grad.shape().num_elements();
             let grad = grad.reshape([n]);
             let squares = f64::from(grad.clone().square().sum().into_scalar::<f32>());
-            if !squares.is_finite() {
+            // The sum of squares overflows before the gradient does.
+            if !squares.is_finite() && !grad.clone().is_finite().all().into_scalar::<bool>() {
                 self.bad.push(self.path.join());
             }
             self.squares += squares;
@@ -219,5 +222,46 @@ impl ModuleMapper for Apply<'_> {
         self.states.insert(name, state);
         let updated = Tensor::from_inner(updated.reshape(shape)).require_grad();
         Param::from_mapped_value(id, updated, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_nn::{InitSeed, Linear, LinearConfig};
+
+    fn gradients(module: &Linear, factor: f32) -> Gradients {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::from_floats([[factor, 1.0]], &device);
+        module.forward(x).sum().backward()
+    }
+
+    #[test]
+    fn infinities_are_replaced_and_finite_values_stay() {
+        let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e7, -2.0];
+        let replaced = replace_non_finite(Tensor::from_floats(values, &Device::flex()));
+        assert_eq!(replaced.to_data().as_slice::<f32>().unwrap(), [0.0, 1e5, -1e5, 3e7, -2.0]);
+    }
+
+    /// Stopping leaves weights and average as they were; replacing goes on. A gradient whose square overflows is finite.
+    #[test]
+    fn non_finite_gradients_stop_or_are_replaced() {
+        let device = Device::flex().autodiff();
+        for (factor, bad, stops) in [(f32::INFINITY, true, true), (1e30, false, false)] {
+            for non_finite in [NonFinite::Stop, NonFinite::Replace] {
+                let module = LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &device);
+                let before = kdm_nn::state::state_dict(&module);
+                let mut optimizer = Optimizer::new(OptimizerConfig { non_finite, ..Default::default() }, &module);
+                let grads = gradients(&module, factor);
+                let (module, report) = optimizer.step(module, grads, 1e-3);
+                assert_eq!(report.non_finite == ["weight"], bad, "{factor}");
+                let stopped = stops && non_finite == NonFinite::Stop;
+                assert_eq!(kdm_nn::state::state_dict(&module) == before, stopped, "{factor} {non_finite:?}");
+                assert_eq!(optimizer.steps(), u64::from(!stopped));
+                assert!(
+                    optimizer.ema(&before).values().all(|t| t.as_slice::<f32>().unwrap().iter().all(|x| x.is_finite()))
+                );
+            }
+        }
     }
 }

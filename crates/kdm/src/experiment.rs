@@ -8,6 +8,7 @@ use kdm_teacher::distribution::{Distribution, DistributionConfig};
 use kdm_teacher::{Denoiser, FlowMlpConfig, Process, Solver};
 use kdm_train::{LoopConfig, NonFinite, OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use toml::{Table, Value};
 
 use crate::{Failure, Outcome};
@@ -300,7 +301,7 @@ impl Experiment {
             validate_every: t.validate_every,
             checkpoint_every: t.checkpoint_every,
             best_by: t.best_by.clone(),
-            config: serde_json::to_value(self).expect("plain data"),
+            config: json!({ "experiment": self }),
         }
     }
 
@@ -317,7 +318,7 @@ impl Experiment {
             validate_every: self.train.validate_every,
             checkpoint_every: self.train.checkpoint_every,
             best_by: "loss".into(),
-            config: serde_json::to_value(&self.teacher).expect("plain data"),
+            config: json!({ "teacher": self.teacher, "seed": self.seed }),
         }
     }
 }

@@ -264,7 +264,9 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let fresh = student.init(random::derive_seed(experiment.seed, STUDENT_STREAM), &device);
     let best_path = folder.join("best.safetensors");
     let mut progress = Progress::new("distill", "iterations");
-    let outcome = train(&task, fresh, &experiment.student_loop(), folder, &best_path, &mut report_step(&mut progress))?;
+    let mut looping = experiment.student_loop();
+    looping.config = json!({"experiment": experiment, "pairs": manifest.plan_hash()});
+    let outcome = train(&task, fresh, &looping, folder, &best_path, &mut report_step(&mut progress))?;
     file.save(&outcome.averaged, &folder.join("last-ema.safetensors"))?;
     file.save(&outcome.last, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);
