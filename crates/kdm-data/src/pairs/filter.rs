@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::manifest::{Manifest, NoiseSource};
 use super::store::{PairBatch, PairStore};
 use super::write::{Progress, ShardContent, Worker, fill};
+use crate::hash::sha256;
 use crate::{Array, Error, Result};
 
 /// Which pairs to drop: those that any of these names.
@@ -112,7 +113,10 @@ pub fn filter(
     if let NoiseSource::Seeded { first_seed, .. } = &mut plan.noise {
         *first_seed = None;
     }
-    plan.history.push(format!("kept {} of {total} pairs: {}", kept.len(), describe(drop)));
+    // The hash keeps a filter that was interrupted from being gone on with by another one.
+    let numbers: Vec<u64> = kept.iter().map(|i| *i as u64).collect();
+    let hash = sha256(&[store.manifest().plan_hash().as_bytes(), bytemuck::cast_slice(&numbers)].concat());
+    plan.history.push(format!("kept {} of {total} pairs ({hash:.12}): {}", kept.len(), describe(drop)));
     fill(folder, &plan, Worker::ALONE, progress, &mut |range, advance| {
         let batch = store.batch(&kept[range.clone()]);
         advance(range.len());

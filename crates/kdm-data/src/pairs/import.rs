@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::manifest::{ImageType, Manifest, NoiseSource, STORE_VERSION};
 use super::write::{Progress, ShardContent, Worker, fill};
+use crate::hash::sha256;
 use crate::{Array, Error, Result, array};
 
 /// Pairs read from a foreign file.
@@ -25,6 +26,12 @@ pub struct Import {
 }
 
 impl Import {
+    /// Tells one set of pairs from another.
+    fn hash(&self) -> String {
+        let [noise, images] = [&self.noise, &self.images].map(|a| sha256(bytemuck::cast_slice(&a.data)));
+        sha256([noise, images, sha256(bytemuck::cast_slice(&self.labels))].concat().as_bytes())
+    }
+
     /// Standard deviation of the noise as found.
     pub fn noise_std(&self) -> f64 {
         let n = self.noise.data.len().max(1) as f64;
@@ -126,7 +133,7 @@ pub fn import(
         label_dim,
         count: pairs.images.rows(),
         shard_size,
-        history: vec![format!("imported from {source}: {}", pairs.found)],
+        history: vec![format!("imported from {source} ({:.12}): {}", pairs.hash(), pairs.found)],
         shards: Vec::new(),
         checksum: String::new(),
     };
