@@ -360,7 +360,7 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
         let arguments = distill(&pairs, &killed, &[&longer[..], resume].concat());
         let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Later and later, at moments that have nothing to do with the checkpoints.
-        std::thread::sleep(whole_time.mul_f64(0.17 + 0.061 * f64::from(part)));
+        std::thread::sleep(whole_time.mul_f64(0.05 + 0.03 * f64::from(part)));
         if child.try_wait().unwrap().is_some() {
             break;
         }

@@ -1,9 +1,10 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// How often a plain line is printed.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -25,8 +26,11 @@ impl Progress {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
-            let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
-            bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template"));
+            let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template").with_key("rate", rate));
             bar.set_prefix(what.clone());
             bar
         });
