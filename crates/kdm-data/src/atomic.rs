@@ -34,6 +34,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |writer| writer.write_all(bytes))
 }
 
+/// Copies a file, whole or not at all.
+///
+/// # Errors
+/// When `from` can't be read or `to` can't be written.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    write(to, &fs::read(from).map_err(Error::io("read", from))?)
+}
+
 /// Removes what writers that were killed left half-written in `folder`. Only for a folder that no other process writes.
 pub fn remove_parts(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };

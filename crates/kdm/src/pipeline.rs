@@ -12,7 +12,7 @@ use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
 use kdm_core::{DistillTask, Student, distill};
 use kdm_data::atomic;
-use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker};
+use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker, label_of_seed, noise_of_seed};
 use kdm_kernels::random;
 use kdm_metrics::{energy_distance, paired, share_outside, sliced_wasserstein2};
 use kdm_teacher::{Checkerboard, Denoiser, FlowTask, Process, Solver, Teacher, solve};
@@ -272,8 +272,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let path = folder.join(STUDENT);
     let best = match outcome.best {
         Some((value, iteration)) => {
-            let (best, student) = StudentFile::load(&best_path, &Device::flex())?;
-            best.save(&student, &path)?;
+            atomic::copy(&best_path, &path)?;
             format!("best {} {value:.4} at {iteration}", experiment.train.best_by)
         }
         None => {
@@ -311,6 +310,16 @@ impl LoadedStudent {
         let (file, student) = StudentFile::load(path, &device)?;
         let sampler = Sampler::new(student.clone(), file.student.dim(), file.student.label_dim, &device);
         Ok(Self { path: path.to_path_buf(), file, student, sampler })
+    }
+
+    /// Noise x_T and one-hot label rows that these seeds draw, the same as for pairs.
+    pub fn draw(&self, seeds: &[u64]) -> (Vec<f32>, Vec<f32>) {
+        let config = &self.file.student;
+        let dim = config.dim();
+        let mut noise = vec![0.0; seeds.len() * dim];
+        noise.chunks_mut(dim).zip(seeds).for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
+        let classes: Vec<u32> = seeds.iter().map(|seed| label_of_seed(*seed, config.label_dim)).collect();
+        (noise, one_hot(&classes, config.label_dim))
     }
 
     /// Whether pairs of this store are of the student's kind.
@@ -433,8 +442,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     atomic::create_folder(&student_folder)?;
     let distilled = distill(experiment, &pairs, &student_folder)?;
     let path = folder.join(STUDENT);
-    let bytes = std::fs::read(&distilled).map_err(kdm_data::Error::io("read", &distilled))?;
-    atomic::write(&path, &bytes)?;
+    atomic::copy(&distilled, &path)?;
 
     let student = LoadedStudent::open(&path)?;
     let store = PairStore::open_verified(&test)?;

@@ -125,7 +125,7 @@ pub fn filter(
 }
 
 /// A batch as it is written again.
-pub(super) fn content(batch: PairBatch, noise: &NoiseSource) -> ShardContent {
+fn content(batch: PairBatch, noise: &NoiseSource) -> ShardContent {
     let stored = matches!(noise, NoiseSource::Stored);
     ShardContent {
         images: batch.images,

@@ -96,8 +96,7 @@ impl PairStore {
     /// # Errors
     /// As [`Self::open`], and when a checksum doesn't match.
     pub fn open_verified(folder: &Path) -> Result<Self> {
-        verify(folder, &mut |_| {})?;
-        Self::open(folder)
+        verified(folder, &mut |_| {})
     }
 
     /// The store's folder.
@@ -183,6 +182,10 @@ fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
 /// # Errors
 /// As [`PairStore::open`], and for the first shard whose bytes have changed.
 pub fn verify(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<Manifest> {
+    Ok(verified(folder, progress)?.manifest)
+}
+
+fn verified(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<PairStore> {
     let store = PairStore::open(folder)?;
     for (k, (shard, record)) in store.shards.iter().zip(&store.manifest.shards).enumerate() {
         let found = sha256(shard.bytes());
@@ -191,5 +194,5 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<Manifest
         }
         progress(k + 1);
     }
-    Ok(store.manifest)
+    Ok(store)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::one_hot;
-use kdm_data::pairs::{PairStore, label_of_seed, noise_of_seed};
+use kdm_data::pairs::PairStore;
 use kdm_data::{array, atomic};
 use kdm_teacher::distribution::DistributionConfig;
 use serde_json::json;
@@ -60,7 +60,6 @@ impl Args {
         let student = LoadedStudent::open(&self.model)?;
         let config = student.file.student.clone();
         let clusters = ClusterConfig { eps: self.eps, min_neighbours: self.min_neighbours, z_score: self.z_score };
-        let dim = config.dim();
         let (noise, labels, teacher, data) = match &self.pairs {
             Some(folder) => {
                 let store = PairStore::open_verified(folder)?;
@@ -71,14 +70,9 @@ impl Args {
                 (pairs.noise, one_hot(&pairs.labels, config.label_dim), Some(pairs.images), data)
             }
             None => {
-                let seeds = 0..2 * self.samples as u64;
-                let mut noise = vec![0.0; 2 * self.samples * dim];
-                noise
-                    .chunks_mut(dim)
-                    .zip(seeds.clone())
-                    .for_each(|(row, seed)| noise_of_seed(seed, config.noise_std, row));
-                let classes: Vec<u32> = seeds.map(|seed| label_of_seed(seed, config.label_dim)).collect();
-                (noise, one_hot(&classes, config.label_dim), None, None)
+                let seeds: Vec<u64> = (0..2 * self.samples as u64).collect();
+                let (noise, labels) = student.draw(&seeds);
+                (noise, labels, None, None)
             }
         };
         atomic::create_folder(&self.out)?;

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use kdm_core::sampler::one_hot;
 use kdm_data::Array;
-use kdm_data::pairs::{label_of_seed, noise_of_seed};
 
 use super::output::{read_labels, read_rows, write_samples};
 use crate::pipeline::LoadedStudent;
@@ -68,7 +66,7 @@ impl Args {
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
         let dim = config.dim();
-        let (noise, seeds) = match (&self.noise, &self.seeds, self.n) {
+        let (noise, drawn) = match (&self.noise, &self.seeds, self.n) {
             (Some(path), ..) => (read_rows(path, dim, "the student")?, Vec::new()),
             (None, list, n) => {
                 let seeds = match (list, n) {
@@ -89,18 +87,14 @@ impl Args {
                         n => (0..n).collect(),
                     },
                 };
-                let mut data = vec![0.0; seeds.len() * dim];
-                data.chunks_mut(dim).zip(&seeds).for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
+                let (data, drawn) = student.draw(&seeds);
                 let shape = [&[seeds.len()], config.shape.as_slice()].concat();
-                (Array::new(shape, data), seeds)
+                (Array::new(shape, data), drawn)
             }
         };
         let labels = read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
         // Without labels a seed draws its class too, as it does for pairs.
-        let labels = labels.unwrap_or_else(|| {
-            let classes: Vec<u32> = seeds.iter().map(|seed| label_of_seed(*seed, config.label_dim)).collect();
-            one_hot(&classes, config.label_dim)
-        });
+        let labels = labels.unwrap_or(drawn);
         if config.label_dim > 0 && labels.is_empty() {
             return Err(Failure::Usage("this student is conditional: give --labels or --class beside --noise".into()));
         }
