@@ -3,13 +3,23 @@
 //! This crate knows tensors and plain configuration. It reads and writes no files and knows neither teachers nor
 //! students.
 
+pub mod adm_unet;
 pub mod blocks;
+pub mod discriminator;
 mod init;
+pub mod layers;
 pub mod linear;
 pub mod mlp;
+mod pass;
+pub mod song_unet;
 pub mod state;
+pub mod unet_block;
 
-pub use init::InitSeed;
+pub use adm_unet::{AdmUNet, AdmUNetConfig};
+pub use discriminator::{Discriminator, DiscriminatorConfig};
+pub use init::{Init, InitSeed};
 pub use linear::{Linear, LinearConfig};
 pub use mlp::{Mlp, MlpConfig};
+pub use pass::Pass;
+pub use song_unet::{SongUNet, SongUNetConfig};
 pub use state::{StateDict, StateError};

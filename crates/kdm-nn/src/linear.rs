@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use kdm_kernels::linear_silu;
 
-use crate::InitSeed;
+use crate::{Init, InitSeed};
 
 /// Sizes of an affine layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,29 +20,40 @@ pub struct LinearConfig {
 pub struct Linear {
     /// Weight, `[outputs, inputs]`.
     pub weight: Param<Tensor<2>>,
-    /// Bias, `[outputs]`.
-    pub bias: Param<Tensor<1>>,
+    /// Bias, `[outputs]`; none for a linear layer.
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl LinearConfig {
     /// Weight and bias uniform in +-1/sqrt(inputs), as PyTorch's `torch.nn.Linear` starts.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Linear {
-        let bound = 1.0 / (self.inputs as f64).sqrt();
-        Linear {
-            weight: seed.uniform([self.outputs, self.inputs], bound, device),
-            bias: seed.uniform([self.outputs], bound, device),
-        }
+        self.init_with(Init::PyTorch, true, seed, device)
+    }
+
+    /// A layer that starts as `init` says, with or without a bias.
+    pub fn init_with(&self, init: Init, bias: bool, seed: &mut InitSeed, device: &Device) -> Linear {
+        let (weight, bias) = seed.layer([self.outputs, self.inputs], init, bias, device);
+        Linear { weight, bias }
     }
 }
 
 impl Linear {
     /// x W^T + b: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze::<2>()
+        let y = x.matmul(self.weight.val().transpose());
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze::<2>(),
+            None => y,
+        }
     }
 
     /// silu(x W^T + b), fused: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward_silu(&self, x: Tensor<2>) -> Tensor<2> {
-        linear_silu(x, self.weight.val(), self.bias.val())
+        let weight = self.weight.val();
+        let bias = match &self.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weight.dims()[0]], &x.device()),
+        };
+        linear_silu(x, weight, bias)
     }
 }

@@ -26,15 +26,16 @@ impl Dense {
 
     /// A and b.
     pub fn matrix(&self) -> Affine {
-        let bias = host(self.linear.bias.val());
-        Affine { n: bias.len(), matrix: host(self.linear.weight.val()), bias }
+        let n = self.linear.weight.dims()[0];
+        let bias = self.linear.bias.as_ref().map_or_else(|| vec![0.0; n], |bias| host(bias.val()));
+        Affine { n, matrix: host(self.linear.weight.val()), bias }
     }
 
     #[cfg(test)]
     pub(super) fn identity(n: usize, device: &Device) -> Self {
         use burn::module::Param;
         let (weight, bias) = (Tensor::eye(n, device), Tensor::zeros([n], device));
-        Self { linear: Linear { weight: Param::from_tensor(weight), bias: Param::from_tensor(bias) } }
+        Self { linear: Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) } }
     }
 }
 

@@ -85,7 +85,7 @@ impl Operator {
     /// Numbers of a latent.
     pub fn dim(&self) -> usize {
         match self {
-            Self::Dense(op) => op.linear.bias.dims()[0],
+            Self::Dense(op) => op.linear.weight.dims()[0],
             Self::Factorized(op) => op.nu_log.dims()[0],
         }
     }

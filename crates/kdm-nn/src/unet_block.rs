@@ -1,0 +1,164 @@
+//! The residual block that both kinds of U-Net are made of: two convolutions with group norm and SiLU, a shift (or a
+//! scale and a shift) from the time embedding, dropout, a skip path, and self-attention where asked for.
+//!
+//! Song et al., arXiv:2011.13456; Dhariwal and Nichol, arXiv:2105.05233; Karras et al., arXiv:2206.00364, appendix F.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation};
+
+use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Resample};
+use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
+
+/// What all blocks of one network share.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockStyle {
+    /// Features of the time embedding.
+    pub embedding: usize,
+    /// Probability of dropout.
+    pub dropout: f64,
+    /// Factor of the sum of the two paths.
+    pub skip_scale: f64,
+    /// Of the group norms.
+    pub epsilon: f64,
+    /// Whether the embedding gives a scale too.
+    pub adaptive_scale: bool,
+    /// Whether a resampled skip path has a convolution even when the channels are equal.
+    pub resample_with_conv: bool,
+    /// The resampling filter.
+    pub filter: Filter,
+    /// First weights.
+    pub init: Init,
+    /// First weights of the last convolutions.
+    pub init_last: Init,
+    /// First weights of the attention's queries, keys and values.
+    pub init_attention: Init,
+}
+
+/// One block of a network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockConfig {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub resample: Resample,
+    /// Heads of the self-attention; 0 for none.
+    pub heads: usize,
+}
+
+/// A residual block; state names as NVlabs/edm writes them.
+#[derive(Module, Debug)]
+pub struct UNetBlock {
+    norm0: GroupNorm,
+    conv0: Conv2d,
+    affine: Linear,
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    skip: Option<Conv2d>,
+    norm2: Option<GroupNorm>,
+    qkv: Option<Conv2d>,
+    proj: Option<Conv2d>,
+    heads: usize,
+    dropout: f64,
+    skip_scale: f64,
+    adaptive_scale: bool,
+    #[module(skip)]
+    resample: Resample,
+    #[module(skip)]
+    filter: Filter,
+}
+
+impl BlockConfig {
+    pub fn init(&self, style: &BlockStyle, seed: &mut InitSeed, device: &Device) -> UNetBlock {
+        let &Self { inputs, outputs, resample, heads } = self;
+        let norm = |channels| GroupNorm::new(GroupNorm::edm_groups(channels), channels, style.epsilon, device);
+        let mut conv = |inputs, outputs, kernel, init| Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device);
+        let conv0 = conv(inputs, outputs, 3, style.init);
+        let conv1 = conv(outputs, outputs, 3, style.init_last);
+        let with_skip = inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
+        let skip = with_skip.then(|| conv(inputs, outputs, 1, style.init));
+        let qkv = (heads > 0).then(|| conv(outputs, 3 * outputs, 1, style.init_attention));
+        let proj = (heads > 0).then(|| conv(outputs, outputs, 1, style.init_last));
+        let shifts = if style.adaptive_scale { 2 * outputs } else { outputs };
+        let affine = LinearConfig { inputs: style.embedding, outputs: shifts }.init_with(style.init, true, seed, device);
+        UNetBlock {
+            norm0: norm(inputs),
+            conv0,
+            affine,
+            norm1: norm(outputs),
+            conv1,
+            skip,
+            norm2: (heads > 0).then(|| norm(outputs)),
+            qkv,
+            proj,
+            heads,
+            dropout: style.dropout,
+            skip_scale: style.skip_scale,
+            adaptive_scale: style.adaptive_scale,
+            resample,
+            filter: style.filter.clone(),
+        }
+    }
+
+    /// Floating-point operations an image, of convolutions, affine layers and attention; `size` is the output's side.
+    pub fn flops(&self, style: &BlockStyle, size: usize) -> f64 {
+        let &Self { inputs, outputs, resample, heads } = self;
+        let pixels = (size * size) as f64;
+        let (inputs_f, outputs_f) = (inputs as f64, outputs as f64);
+        let with_skip = inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
+        let conv = 9.0 * (inputs_f + outputs_f) * outputs_f + if with_skip { inputs_f * outputs_f } else { 0.0 };
+        let attention = if heads > 0 { 4.0 * outputs_f * outputs_f + 2.0 * pixels * outputs_f } else { 0.0 };
+        let shifts = if style.adaptive_scale { 2.0 } else { 1.0 } * outputs_f;
+        2.0 * (pixels * (conv + attention) + style.embedding as f64 * shifts)
+    }
+}
+
+impl UNetBlock {
+    /// `[N, inputs, H, W]`, embedding `[N, E]` -> `[N, outputs, H', W']`.
+    pub fn forward(&self, x: Tensor<4>, embedding: Tensor<2>, pass: &Pass) -> Tensor<4> {
+        let resized = |x: Tensor<4>| self.filter.apply(x, self.resample);
+        let h = self.norm0.forward_silu(x.clone());
+        let h = self.conv0.forward(resized(h));
+        let p = self.affine.forward(embedding);
+        let [n, width] = p.dims();
+        let p = p.reshape([n, width, 1, 1]);
+        let h = if self.adaptive_scale {
+            let mut parts = p.chunk(2, 1).into_iter();
+            let (scale, shift) = (parts.next().expect("two parts"), parts.next().expect("two parts"));
+            activation::silu(self.norm1.forward(h) * (scale + 1.0) + shift)
+        } else {
+            self.norm1.forward_silu(h + p)
+        };
+        let h = self.conv1.forward(pass.dropout(h, self.dropout));
+        let skip = resized(x);
+        let skip = match &self.skip {
+            Some(conv) => conv.forward(skip),
+            None => skip,
+        };
+        let scaled = |x: Tensor<4>| if self.skip_scale == 1.0 { x } else { x * self.skip_scale };
+        let h = scaled(h + skip);
+        match (&self.norm2, &self.qkv, &self.proj) {
+            (Some(norm), Some(qkv), Some(proj)) => {
+                let a = self_attention(qkv.forward(norm.forward(h.clone())), self.heads);
+                scaled(proj.forward(a) + h)
+            }
+            _ => h,
+        }
+    }
+}
+
+/// Self-attention over all pixels. `qkv` is `[N, 3C, H, W]`, its channels read as (head, channel, [q, k, v]);
+/// the result is `[N, C, H, W]`.
+fn self_attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
+    let [n, c3, h, w] = qkv.dims();
+    let (c, pixels) = (c3 / 3, h * w);
+    let per_head = c / heads;
+    let qkv = qkv.reshape([n * heads, per_head, 3, pixels]);
+    let part = |i: usize| qkv.clone().slice([0..n * heads, 0..per_head, i..i + 1, 0..pixels]).squeeze_dim::<3>(2);
+    attention(part(0), part(1), part(2)).reshape([n, c, h, w])
+}
+
+/// softmax(q^T k / sqrt(channels)) over keys, applied to v. All `[B, channels, pixels]`.
+pub(crate) fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+    let channels = q.dims()[1] as f64;
+    let weights = activation::softmax((q / channels.sqrt()).swap_dims(1, 2).matmul(k), 2);
+    v.matmul(weights.swap_dims(1, 2))
+}
