@@ -1,11 +1,14 @@
 //! What a student is and what it is trained for, as plain data; the same words as in presets and model files.
 
+use std::collections::BTreeMap;
+
+use kdm_nn::SongUNetConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::EigenvalueTarget;
 
 /// The encoders' and the decoder's networks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 pub enum NetworkConfig {
     /// Perceptrons, for points (paper's checkerboard): encoders end in SiLU, the decoder does not.
@@ -15,6 +18,29 @@ pub enum NetworkConfig {
         /// Affine layers of each network.
         layers: usize,
     },
+    /// U-Nets of the DDPM++ kind, for images (paper). The latent is an image of the same size: its channels are the
+    /// latent's numbers over the image's pixels.
+    Unet {
+        /// Base width.
+        model_channels: usize,
+        /// Width of each level, as a multiple of the base width.
+        channel_mult: Vec<usize>,
+        /// Blocks a level.
+        num_blocks: usize,
+        /// Sides of the images at which there is attention.
+        attn_resolutions: Vec<usize>,
+        /// Probability of dropout in training.
+        dropout: f64,
+    },
+}
+
+/// The three networks of a U-Net student.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UNets {
+    /// E_0 and E_T.
+    pub encoder: SongUNetConfig,
+    /// D.
+    pub decoder: SongUNetConfig,
 }
 
 /// The Koopman operator's form.
@@ -34,7 +60,7 @@ pub struct OperatorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
-    /// Shape of a sample: `[D]` for points.
+    /// Shape of a sample: `[D]` for points, `[C, H, W]` for images.
     pub shape: Vec<usize>,
     /// Classes; 0 when unconditional.
     pub label_dim: usize,
@@ -59,6 +85,89 @@ impl StudentConfig {
         self.operator.projection.unwrap_or(self.latent)
     }
 
+    /// The U-Nets of an image student.
+    ///
+    /// # Errors
+    /// The field and its problem, when samples or latents are no square images, or the networks are no U-Nets.
+    pub fn unets(&self) -> Result<UNets, (String, String)> {
+        let NetworkConfig::Unet { model_channels, channel_mult, num_blocks, attn_resolutions, dropout } = &self.network
+        else {
+            return Err(("network.kind".into(), "is no U-Net".into()));
+        };
+        let [channels, height, width] = self.shape[..] else {
+            return Err((
+                "shape".into(),
+                format!("is {:?}, and U-Nets take images: [channels, side, side]", self.shape),
+            ));
+        };
+        let pixels = height.saturating_mul(width);
+        if height != width || pixels == 0 {
+            return Err(("shape".into(), format!("is {:?}, and U-Nets take square images", self.shape)));
+        }
+        if self.latent == 0 || !self.latent.is_multiple_of(pixels) {
+            let problem =
+                format!("is {}, and a U-Net's latent is a multiple of the image's {pixels} pixels", self.latent);
+            return Err(("latent".into(), problem));
+        }
+        let latent_channels = self.latent / pixels;
+        let unet = |inputs, outputs| SongUNetConfig {
+            label_dim: self.label_dim,
+            dropout: *dropout,
+            ..SongUNetConfig::ddpmpp(
+                height,
+                inputs,
+                outputs,
+                *model_channels,
+                channel_mult,
+                *num_blocks,
+                attn_resolutions,
+            )
+        };
+        Ok(UNets { encoder: unet(channels, latent_channels), decoder: unet(latent_channels, channels) })
+    }
+
+    /// Numbers in all weights.
+    pub fn parameters(&self) -> usize {
+        let student = self.init(0, &burn::tensor::Device::flex());
+        burn::module::Module::num_params(&student)
+    }
+
+    /// Floating-point operations a sample, of matrix products, convolutions and attention (a multiplication and an
+    /// addition count as two). A training step costs three times its forward passes: E_0, E_T, C, and D once, or twice
+    /// with the push term; the discriminator and LPIPS come on top.
+    pub fn flops(&self, training: bool, push: bool) -> f64 {
+        let (encoder, decoder) = match &self.network {
+            NetworkConfig::Mlp { hidden, layers } => {
+                let mlp = |inputs: usize, outputs: usize| {
+                    let widths = (0..=*layers).map(|i| match i {
+                        0 => inputs + 1 + self.label_dim,
+                        i if i == *layers => outputs,
+                        _ => *hidden,
+                    });
+                    let widths: Vec<usize> = widths.collect();
+                    widths.windows(2).map(|w| 2.0 * (w[0] * w[1]) as f64).sum::<f64>()
+                };
+                (mlp(self.dim(), self.latent), mlp(self.latent, self.dim()))
+            }
+            NetworkConfig::Unet { .. } => match self.unets() {
+                Ok(UNets { encoder, decoder }) => (encoder.flops(), decoder.flops()),
+                Err(_) => return f64::NAN,
+            },
+        };
+        let n = self.operator_dim();
+        let lift = self.operator.projection.map_or(0.0, |p| 2.0 * (p * self.latent) as f64);
+        let (encoder, decoder) = (encoder + lift, decoder + lift);
+        let operator = match self.operator.kind {
+            crate::OperatorKind::Dense => 2.0 * (n * n) as f64,
+            crate::OperatorKind::Factorized => 8.0 * (n * n) as f64,
+        };
+        if training {
+            3.0 * (2.0 * encoder + operator + if push { 2.0 } else { 1.0 } * decoder)
+        } else {
+            encoder + operator + decoder
+        }
+    }
+
     /// All that is wrong with it: field and problem.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -70,9 +179,20 @@ impl StudentConfig {
         at_least_one("shape", self.dim());
         at_least_one("latent", self.latent);
         at_least_one("operator.projection", self.operator_dim());
-        let NetworkConfig::Mlp { hidden, layers } = self.network;
-        at_least_one("network.hidden", hidden);
-        at_least_one("network.layers", layers);
+        match &self.network {
+            NetworkConfig::Mlp { hidden, layers } => {
+                at_least_one("network.hidden", *hidden);
+                at_least_one("network.layers", *layers);
+            }
+            NetworkConfig::Unet { .. } => match self.unets() {
+                Ok(UNets { encoder, decoder }) => {
+                    let both = encoder.problems().into_iter().chain(decoder.problems());
+                    let all: BTreeMap<String, String> = both.collect();
+                    problems.extend(all.into_iter().map(|(field, problem)| (format!("network.{field}"), problem)));
+                }
+                Err(problem) => problems.push(problem),
+            },
+        }
         if self.operator.control && self.label_dim == 0 {
             problems.push(("operator.control".into(), "is true and the pairs have no labels".into()));
         }
@@ -91,6 +211,18 @@ pub enum Reconstruction {
     L2,
     /// Pseudo-Huber, sqrt(u^2 + c^2) - c with c = 0.03, averaged.
     Huber,
+    /// LPIPS on VGG16 with average pooling.
+    Lpips,
+    /// The sum of the squared error and LPIPS.
+    #[serde(rename = "l2+lpips")]
+    L2Lpips,
+}
+
+impl Reconstruction {
+    /// Whether it needs VGG16's weights.
+    pub fn is_perceptual(self) -> bool {
+        matches!(self, Self::Lpips | Self::L2Lpips)
+    }
 }
 
 /// The terms of the loss.
@@ -105,6 +237,12 @@ pub struct LossConfig {
     pub rec_weight: f64,
     /// Weight of d(x_0, x_push); 0 leaves the term out, as the paper does on the checkerboard.
     pub push_weight: f64,
+    /// Weight of the adversarial term, on top of its factor 0.01; 0 for no discriminator.
+    #[serde(default)]
+    pub adversarial_weight: f64,
+    /// The file of LPIPS weights (see `kdm import`), where d is or has LPIPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips_weights: Option<String>,
     /// Where the operator's eigenvalues are drawn to.
     pub eigenvalues: EigenvalueTarget,
     /// Standard deviation of the noise added to latents in training.
@@ -119,6 +257,8 @@ impl Default for LossConfig {
             latent_weight: 1.0,
             rec_weight: 1.0,
             push_weight: 1.0,
+            adversarial_weight: 0.0,
+            lpips_weights: None,
             eigenvalues: EigenvalueTarget::None,
             latent_noise: 0.4,
         }
@@ -132,9 +272,16 @@ impl LossConfig {
             ("latent_weight", self.latent_weight),
             ("rec_weight", self.rec_weight),
             ("push_weight", self.push_weight),
+            ("adversarial_weight", self.adversarial_weight),
             ("latent_noise", self.latent_noise),
         ];
         let bad = numbers.iter().filter(|(_, value)| !(*value >= 0.0 && value.is_finite()));
-        bad.map(|(field, value)| ((*field).to_string(), format!("is {value} and must be 0 or more"))).collect()
+        let mut problems: Vec<(String, String)> =
+            bad.map(|(field, value)| ((*field).to_string(), format!("is {value} and must be 0 or more"))).collect();
+        if self.adversarial_weight > 0.0 && self.push_weight == 0.0 {
+            let problem = "is above 0, and the adversarial term judges x_push, which push_weight 0 leaves out";
+            problems.push(("adversarial_weight".into(), problem.into()));
+        }
+        problems
     }
 }

@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::pairs::{PairBatch, PairStore};
 use kdm_kernels::random::{self, Permutation};
 use kdm_metrics::paired;
-use kdm_train::{Losses, Task};
+use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pass};
+use kdm_train::{Losses, Stepper, Task};
 
-use crate::losses::{self, Batch, LatentNoise, Terms};
-use crate::operator::Complex;
+use crate::losses::{Batch, LatentNoise, Objective, Terms};
 use crate::sampler::{Sampler, one_hot};
 use crate::student::StudentFile;
 use crate::{Student, StudentConfig};
@@ -18,6 +19,17 @@ use crate::{Student, StudentConfig};
 /// Streams of the training's seed.
 const ORDER: u64 = 1;
 const LATENT_NOISE: u64 = 2;
+const DROPOUT: u64 = 3;
+const DISCRIMINATOR: u64 = 4;
+
+/// What is trained: the student, and the discriminator that judges it.
+#[derive(Module, Debug)]
+pub struct Trainee {
+    /// The student.
+    pub student: Student,
+    /// The discriminator, when the loss has an adversarial term.
+    pub discriminator: Option<Discriminator>,
+}
 
 /// A distillation. The pairs of an iteration, their order and the latent noise are functions of seed and iteration.
 #[derive(Debug)]
@@ -28,16 +40,33 @@ pub struct DistillTask {
     batch: usize,
     seed: u64,
     file: StudentFile,
-    targets: Option<Vec<Complex>>,
+    objective: Objective,
     device: Device,
 }
 
 impl DistillTask {
     /// Trains the student of `file` on all pairs of `store` but the last `held_out` (fewer than there are), `batch` at
-    /// a time, on `device` (autodiff included).
-    pub fn new(store: PairStore, held_out: usize, batch: usize, seed: u64, file: StudentFile, device: Device) -> Self {
-        let targets = file.targets();
-        Self { store, held_out, batch, seed, file, targets, device }
+    /// a time, on `device` (autodiff included). `lpips` goes with the perceptual losses.
+    pub fn new(
+        store: PairStore,
+        held_out: usize,
+        batch: usize,
+        seed: u64,
+        file: StudentFile,
+        lpips: Option<Lpips>,
+        device: Device,
+    ) -> Self {
+        let objective = file.objective(lpips);
+        Self { store, held_out, batch, seed, file, objective, device }
+    }
+
+    /// Fresh weights of the student, of seed `seed`, and of the discriminator when there is one.
+    pub fn init(&self, seed: u64) -> Trainee {
+        let discriminator = (self.file.loss.adversarial_weight > 0.0).then(|| {
+            let config = DiscriminatorConfig { in_channels: self.config().shape[0] };
+            config.init(&mut InitSeed::new(random::derive_seed(seed, DISCRIMINATOR)), &self.device)
+        });
+        Trainee { student: self.config().init(seed, &self.device), discriminator }
     }
 
     /// What is trained.
@@ -87,27 +116,30 @@ pub fn to_batch(pairs: PairBatch, dim: usize, label_dim: usize, device: &Device)
     Batch { images: tensor(pairs.images, dim), noise: tensor(pairs.noise, dim), labels }
 }
 
-/// Pairs evaluated at a time.
-const BLOCK: usize = 4096;
+/// Values of images evaluated at a time.
+const BLOCK: usize = 1 << 18;
 
-/// The loss's terms on pairs of a store with latent noise off: `latent`, `rec`, `push`, `eigen` (when there is one)
-/// and `total`, averaged over all pairs. `targets` as in training.
+/// The loss's terms on pairs of a store with latent noise and dropout off: `latent`, `rec`, `push`, `adversarial` (with a
+/// discriminator), `eigen` (when there is one) and `total`, averaged over all pairs. Batch norm sees the blocks in which
+/// pairs are evaluated; with no more than 85 pairs of 3x32x32 images, they are one block.
 pub fn evaluate_losses(
     student: &Student,
-    file: &StudentFile,
+    discriminator: Option<&Discriminator>,
+    config: &StudentConfig,
+    objective: &Objective,
     store: &PairStore,
     range: Range<usize>,
-    targets: Option<&[Complex]>,
     device: &Device,
 ) -> Vec<(String, f64)> {
-    let config = &file.student;
     let mut sums: Vec<(String, f64)> = Vec::new();
     let total = range.len();
-    for start in range.clone().step_by(BLOCK) {
-        let block = start..(start + BLOCK).min(range.end);
+    let block_rows = (BLOCK / config.dim()).clamp(1, 4096);
+    for start in range.clone().step_by(block_rows) {
+        let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
         let batch = to_batch(store.range(block), config.dim(), config.label_dim, device);
-        let t = losses::terms(student, batch, None, &file.loss, targets, true);
+        let drawn = objective.draw(student, batch, None, &Pass::evaluation(), true);
+        let t = objective.terms(drawn, student, discriminator);
         for (i, (name, value)) in named(&t).into_iter().chain([("total", t.total)]).enumerate() {
             let value = weight * f64::from(value.into_scalar::<f32>());
             match sums.get_mut(i) {
@@ -122,40 +154,71 @@ pub fn evaluate_losses(
 fn named(t: &Terms) -> Vec<(&'static str, Tensor<1>)> {
     let mut terms = vec![("latent", t.latent.clone()), ("rec", t.rec.clone())];
     terms.extend(t.push.clone().map(|push| ("push", push)));
+    terms.extend(t.adversarial.clone().map(|adversarial| ("adversarial", adversarial)));
     terms.extend(t.eigen.clone().map(|eigen| ("eigen", eigen)));
     terms
 }
 
 impl Task for DistillTask {
-    type Model = Student;
+    type Model = Trainee;
 
-    fn loss(&self, model: &Student, iteration: u64) -> Losses {
+    fn optimizers(&self) -> &'static [&'static str] {
+        if self.file.loss.adversarial_weight > 0.0 { &["student.", "discriminator."] } else { &["student."] }
+    }
+
+    /// The discriminator's step goes first; the student is then judged by the new one, on the same images.
+    fn iterate(&self, model: Trainee, iteration: u64, stepper: &mut Stepper) -> (Trainee, Losses) {
         let pairs = self.store.batch(&self.indices(iteration));
         let config = self.config();
         let batch = to_batch(pairs, config.dim(), config.label_dim, &self.device);
-        let noise = self.latent_noise(iteration);
-        let t = losses::terms(model, batch, noise, &self.file.loss, self.targets.as_deref(), false);
-        let terms = named(&t);
-        Losses { total: t.total, terms }
+        let pass = Pass::training(random::derive_seed(random::derive_seed(self.seed, DROPOUT), iteration));
+        step(&self.objective, model, batch, self.latent_noise(iteration), &pass, stepper)
     }
 
     /// Paired errors to the teacher on the held-out pairs, and the loss's terms there.
-    fn validate(&self, averaged: &Student) -> Vec<(String, f64)> {
+    fn validate(&self, averaged: &Trainee) -> Vec<(String, f64)> {
         let range = self.held_out();
         if range.is_empty() {
             return Vec::new();
         }
         let (config, device) = (self.config(), self.device.clone().inner());
         let pairs = self.store.range(range.clone());
-        let sampler = Sampler::new(averaged.clone(), config.dim(), config.label_dim, &device);
+        let sampler = Sampler::new(averaged.student.clone(), config, &device);
         let drawn = sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
         let errors = paired(&drawn, &pairs.images, config.dim());
         let mut values = vec![("rmse".to_string(), errors.rmse), ("median_error".to_string(), errors.median_error)];
-        values.extend(evaluate_losses(averaged, &self.file, &self.store, range, self.targets.as_deref(), &device));
+        let objective = self.objective.valid();
+        values.extend(evaluate_losses(&averaged.student, None, config, &objective, &self.store, range, &device));
         values
     }
 
-    fn save(&self, averaged: &Student, path: &Path) -> kdm_train::Result<()> {
-        Ok(self.file.save(averaged, path)?)
+    fn save(&self, averaged: &Trainee, path: &Path) -> kdm_train::Result<()> {
+        Ok(self.file.save(&averaged.student, path)?)
     }
+}
+
+/// One iteration on a batch: a step of the discriminator, if there is one, then one of the student.
+pub fn step(
+    objective: &Objective,
+    model: Trainee,
+    batch: Batch,
+    latent_noise: Option<LatentNoise>,
+    pass: &Pass,
+    stepper: &mut Stepper,
+) -> (Trainee, Losses) {
+    let drawn = objective.draw(&model.student, batch, latent_noise, pass, false);
+    let mut own = None;
+    let mut trainee = model;
+    if let Some(discriminator) = &trainee.discriminator {
+        let loss = objective.discriminator_loss(&drawn, discriminator);
+        let grads = loss.backward();
+        trainee = stepper.step(1, trainee, grads);
+        own = Some(loss);
+    }
+    let judge = trainee.discriminator.clone().map(Module::no_grad);
+    let t = objective.terms(drawn, &trainee.student, judge.as_ref());
+    let mut terms = named(&t);
+    terms.extend(own.map(|loss| ("discriminator", loss)));
+    let grads = t.total.backward();
+    (stepper.step(0, trainee, grads), Losses { total: t.total, terms })
 }

@@ -1,8 +1,13 @@
 //! The student's loss (paper, the distillation objective):
 //!
-//! L = w_lat |z_0 - z^_0|^2 + w_rec d(x_0, x_rec) + w_push d(x_0, x_push) + L_eig, means over all elements.
+//! L = w_lat |z_0 - z^_0|^2 + w_rec d(x_0, x_rec) + w_push d(x_0, x_push) + 0.01 w_adv BCE(disc(x_push), 1) + L_eig,
+//!
+//! means over all elements.
 
+use burn::module::Module;
 use burn::tensor::Tensor;
+use kdm_nn::discriminator::cross_entropy;
+use kdm_nn::{Discriminator, Lpips, Pass};
 
 use crate::eigen::operator_loss;
 use crate::operator::Complex;
@@ -10,13 +15,44 @@ use crate::{LossConfig, Reconstruction, Student};
 
 /// c of the pseudo-Huber distance (paper).
 pub const HUBER_C: f64 = 0.03;
+/// Factor of the adversarial term (paper).
+pub const ADVERSARIAL: f64 = 0.01;
 
-/// The distance d, averaged over all elements: one number.
-pub fn distance(kind: Reconstruction, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
-    let squares = (a - b).square();
-    match kind {
-        Reconstruction::L2 => squares.mean(),
-        Reconstruction::Huber => ((squares + HUBER_C * HUBER_C).sqrt() - HUBER_C).mean(),
+/// The distance d between rows of samples.
+#[derive(Clone, Debug)]
+pub struct Distance {
+    kind: Reconstruction,
+    lpips: Option<Lpips>,
+    shape: Vec<usize>,
+}
+
+impl Distance {
+    /// The distance `kind` between samples of `shape`. The perceptual kinds need images of one or three channels (sides of
+    /// at least 16), and LPIPS.
+    pub fn new(kind: Reconstruction, lpips: Option<Lpips>, shape: &[usize]) -> Self {
+        Self { kind, lpips, shape: shape.to_vec() }
+    }
+
+    /// d, averaged: `[N, dim]` each -> one number.
+    pub fn between(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+        let squares = || (a.clone() - b.clone()).square();
+        match self.kind {
+            Reconstruction::L2 => squares().mean(),
+            Reconstruction::Huber => ((squares() + HUBER_C * HUBER_C).sqrt() - HUBER_C).mean(),
+            Reconstruction::Lpips => self.perceptual(a, b),
+            Reconstruction::L2Lpips => squares().mean() + self.perceptual(a, b),
+        }
+    }
+
+    fn perceptual(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+        let [channels, height, width] = self.shape[..] else { unreachable!("LPIPS is of images") };
+        let image = |x: Tensor<2>| {
+            let n = x.dims()[0];
+            let x = x.reshape([n, channels, height, width]);
+            // Grey is red, green and blue alike.
+            if channels == 1 { x.repeat_dim(1, 3) } else { x }
+        };
+        self.lpips.as_ref().expect("given with the perceptual kinds").forward(image(a), image(b)).mean()
     }
 }
 
@@ -49,53 +85,120 @@ pub struct Terms {
     pub rec: Tensor<1>,
     /// d(x_0, x_push); none when it was left out.
     pub push: Option<Tensor<1>>,
+    /// BCE(disc(x_push), 1); none without a discriminator.
+    pub adversarial: Option<Tensor<1>>,
     /// L_eig; none when there is none.
     pub eigen: Option<Tensor<1>>,
     /// The weighted sum.
     pub total: Tensor<1>,
 }
 
-/// All terms on a batch. `latent_noise` is scaled by the configured deviation; none leaves it out. The push term is
-/// computed when its weight is not 0, or always with `all_terms`.
-pub fn terms(
-    student: &Student,
-    batch: Batch,
-    latent_noise: Option<LatentNoise>,
-    config: &LossConfig,
-    targets: Option<&[Complex]>,
-    all_terms: bool,
-) -> Terms {
-    let Batch { images, noise, labels } = batch;
-    let z0 = student.encode_clean(images.clone(), labels.clone());
-    let zt = student.encode_noise(noise, labels.clone());
-    let (z0_noisy, zt_noisy) = match latent_noise {
-        Some(e) => (z0.clone() + e.clean * config.latent_noise, zt + e.noise * config.latent_noise),
-        None => (z0.clone(), zt),
-    };
-    let pushed = student.push(zt_noisy, labels.clone());
-    let latent = (z0 - pushed.clone()).square().mean();
-    let rec = distance(config.reconstruction, student.decode(z0_noisy, labels.clone()), images.clone());
-    let push = (all_terms || config.push_weight > 0.0)
-        .then(|| distance(config.reconstruction, student.decode(pushed, labels), images));
-    let eigen = operator_loss(&student.operator, targets);
-    let mut total = latent.clone() * config.latent_weight + rec.clone() * config.rec_weight;
-    if let Some(push) = push.clone().filter(|_| config.push_weight > 0.0) {
-        total = total + push * config.push_weight;
+/// What a student makes of a batch.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// x_0, `[N, dim]`.
+    pub images: Tensor<2>,
+    /// z_0, `[N, n]`.
+    pub clean: Tensor<2>,
+    /// z^_0, `[N, n]`.
+    pub pushed: Tensor<2>,
+    /// x_rec, `[N, dim]`.
+    pub rec: Tensor<2>,
+    /// x_push, `[N, dim]`; none when it was left out.
+    pub push: Option<Tensor<2>>,
+}
+
+/// The loss with all it needs beside the networks that it trains.
+#[derive(Clone, Debug)]
+pub struct Objective {
+    /// Its terms' weights.
+    pub config: LossConfig,
+    /// Targets of the operator's eigenvalues; none when the loss has no such term.
+    pub targets: Option<Vec<Complex>>,
+    /// d.
+    pub distance: Distance,
+}
+
+impl Objective {
+    /// The objective outside autodiff.
+    pub fn valid(&self) -> Self {
+        let mut objective = self.clone();
+        objective.distance.lpips = objective.distance.lpips.map(|lpips| lpips.valid());
+        objective
     }
-    if let Some(eigen) = eigen.clone() {
-        total = total + eigen;
+
+    /// The student's way through a batch. `latent_noise` is scaled by the configured deviation; none leaves it out. x_push
+    /// is drawn when its weight is not 0, or always with `all_terms`.
+    pub fn draw(
+        &self,
+        student: &Student,
+        batch: Batch,
+        latent_noise: Option<LatentNoise>,
+        pass: &Pass,
+        all_terms: bool,
+    ) -> Drawn {
+        let Batch { images, noise, labels } = batch;
+        let clean = student.encode_clean(images.clone(), labels.clone(), pass);
+        let zt = student.encode_noise(noise, labels.clone(), pass);
+        let (clean_noisy, zt_noisy) = match latent_noise {
+            Some(e) => {
+                let std = self.config.latent_noise;
+                (clean.clone() + e.clean * std, zt + e.noise * std)
+            }
+            None => (clean.clone(), zt),
+        };
+        let pushed = student.push(zt_noisy, labels.clone());
+        let rec = student.decode(clean_noisy, labels.clone(), pass);
+        let with_push = all_terms || self.config.push_weight > 0.0;
+        let push = with_push.then(|| student.decode(pushed.clone(), labels, pass));
+        Drawn { images, clean, pushed, rec, push }
     }
-    Terms { latent, rec, push, eigen, total }
+
+    /// All terms of what the student made.
+    pub fn terms(&self, drawn: Drawn, student: &Student, discriminator: Option<&Discriminator>) -> Terms {
+        let Drawn { images, clean, pushed, rec, push } = drawn;
+        let config = &self.config;
+        let latent = (clean - pushed).square().mean();
+        let rec = self.distance.between(rec, images.clone());
+        let adversarial = discriminator.zip(push.clone()).map(|(d, x)| cross_entropy(d.forward(self.image(x)), true));
+        let push = push.map(|push| self.distance.between(push, images));
+        let eigen = operator_loss(&student.operator, self.targets.as_deref());
+        let mut total = latent.clone() * config.latent_weight + rec.clone() * config.rec_weight;
+        if let Some(push) = push.clone().filter(|_| config.push_weight > 0.0) {
+            total = total + push * config.push_weight;
+        }
+        if let Some(adversarial) = adversarial.clone() {
+            total = total + adversarial * (ADVERSARIAL * config.adversarial_weight);
+        }
+        if let Some(eigen) = eigen.clone() {
+            total = total + eigen;
+        }
+        Terms { latent, rec, push, adversarial, eigen, total }
+    }
+
+    /// The discriminator's own loss, BCE(disc(x_0), 1) + BCE(disc(x_push), 0), on detached images: one number.
+    pub fn discriminator_loss(&self, drawn: &Drawn, discriminator: &Discriminator) -> Tensor<1> {
+        let push = drawn.push.clone().expect("drawn when there is a discriminator");
+        let judged = |x: Tensor<2>, target| cross_entropy(discriminator.forward(self.image(x.detach())), target);
+        judged(drawn.images.clone(), true) + judged(push, false)
+    }
+
+    fn image(&self, x: Tensor<2>) -> Tensor<4> {
+        let [channels, height, width] = self.distance.shape[..] else { unreachable!("discriminators judge images") };
+        let n = x.dims()[0];
+        x.reshape([n, channels, height, width])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{EigenvalueTarget, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
-    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::module::{ModuleVisitor, Param};
     use burn::tensor::{Device, Gradients, TensorData};
     use kdm_kernels::random::normal_vec;
     use kdm_nn::state::{NamePath, load_state, state_dict};
+    use kdm_nn::{DiscriminatorConfig, InitSeed, Pooling};
     use std::collections::BTreeMap;
 
     fn rows(seed: u64, n: usize, width: usize, device: &Device) -> Tensor<2> {
@@ -125,12 +228,24 @@ mod tests {
     fn distances_by_hand() {
         let device = Device::flex();
         let (a, b) = (rows(1, 1, 2, &device), rows(1, 1, 2, &device) + 0.04);
-        let value = |kind| f64::from(distance(kind, a.clone(), b.clone()).into_scalar::<f32>());
+        let value = |kind| {
+            let distance = Distance::new(kind, None, &[2]);
+            f64::from(distance.between(a.clone(), b.clone()).into_scalar::<f32>())
+        };
         assert!((value(Reconstruction::L2) - 0.0016).abs() < 1e-7);
         assert!((value(Reconstruction::Huber) - 0.02).abs() < 1e-6);
     }
 
+    fn objective(config: LossConfig, targets: Option<Vec<Complex>>) -> Objective {
+        let distance = Distance::new(config.reconstruction, None, &[2]);
+        Objective { config, targets, distance }
+    }
+
     fn gradients(student: &Student, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
+        gradients_of(student, grads)
+    }
+
+    fn gradients_of(module: &impl Module, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
         struct Pick<'a>(NamePath, BTreeMap<String, Vec<f32>>, &'a Gradients);
         impl ModuleVisitor for Pick<'_> {
             fn enter_module(&mut self, name: &str, kind: &str) {
@@ -146,7 +261,7 @@ mod tests {
             }
         }
         let mut pick = Pick(NamePath::default(), BTreeMap::new(), grads);
-        student.visit(&mut pick);
+        module.visit(&mut pick);
         pick.1
     }
 
@@ -159,12 +274,15 @@ mod tests {
         {
             let config = config(kind, projection, labels);
             let loss = LossConfig { reconstruction: Reconstruction::Huber, ..LossConfig::default() };
-            let targets = EigenvalueTarget::Gradual.targets(config.operator_dim(), 3).unwrap();
+            let targets = EigenvalueTarget::Gradual.targets(config.operator_dim(), 3);
+            let objective = objective(loss, targets);
             let student = config.init(7, &device);
             let n = config.operator_dim();
             let total = |student: &Student| {
                 let e = LatentNoise { clean: rows(8, 6, n, &device), noise: rows(9, 6, n, &device) };
-                terms(student, batch(labels, &device), Some(e), &loss, Some(&targets), false).total
+                let pass = Pass::evaluation();
+                let drawn = objective.draw(student, batch(labels, &device), Some(e), &pass, false);
+                objective.terms(drawn, student, None).total
             };
             let state = state_dict(&student);
             let grads = gradients(&student, &total(&student).backward());
@@ -193,12 +311,106 @@ mod tests {
         let device = Device::flex();
         let student = config(OperatorKind::Dense, None, 0).init(7, &device);
         let loss = LossConfig { latent_weight: 2.0, rec_weight: 3.0, push_weight: 0.5, ..LossConfig::default() };
-        let t = terms(&student, batch(0, &device), None, &loss, None, false);
+        let terms = |loss: &LossConfig, all| {
+            let objective = objective(loss.clone(), None);
+            let drawn = objective.draw(&student, batch(0, &device), None, &Pass::evaluation(), all);
+            objective.terms(drawn, &student, None)
+        };
+        let t = terms(&loss, false);
         let value = |x: Tensor<1>| f64::from(x.into_scalar::<f32>());
         let sum = 2.0 * value(t.latent) + 3.0 * value(t.rec) + 0.5 * value(t.push.unwrap());
         assert!((value(t.total) - sum).abs() < 1e-5 * sum);
         let without = LossConfig { push_weight: 0.0, ..loss };
-        assert!(terms(&student, batch(0, &device), None, &without, None, false).push.is_none());
-        assert!(terms(&student, batch(0, &device), None, &without, None, true).push.is_some());
+        assert!(terms(&without, false).push.is_none());
+        assert!(terms(&without, true).push.is_some());
+    }
+
+    fn image_student() -> StudentConfig {
+        StudentConfig {
+            shape: vec![3, 32, 32],
+            label_dim: 2,
+            noise_std: 80.0,
+            latent: 1024,
+            network: NetworkConfig::Unet {
+                model_channels: 4,
+                channel_mult: vec![1, 1],
+                num_blocks: 1,
+                attn_resolutions: vec![16],
+                dropout: 0.1,
+            },
+            operator: OperatorConfig { kind: OperatorKind::Dense, projection: Some(6), control: true },
+        }
+    }
+
+    fn image_batch(device: &Device) -> Batch {
+        let labels = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], device);
+        let (images, noise) = (rows(1, 3, 3072, device) * 0.5, rows(2, 3, 3072, device) * 80.0);
+        Batch { images, noise, labels: Some(labels) }
+    }
+
+    /// An image student with all its terms: dropout drawn from a seed, a discriminator, squared error + LPIPS. Derivatives
+    /// along each parameter's own gradient, against central differences.
+    #[test]
+    fn gradients_of_an_image_student_equal_finite_differences() {
+        let device = Device::flex().autodiff();
+        let student = image_student().init(7, &device);
+        let lpips = Lpips::init(Pooling::Average, &mut InitSeed::new(3), &device).no_grad();
+        let discriminator = DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
+        let config =
+            LossConfig { reconstruction: Reconstruction::L2Lpips, adversarial_weight: 30.0, ..LossConfig::default() };
+        let distance = Distance::new(config.reconstruction, Some(lpips), &[3, 32, 32]);
+        let objective = Objective { config, targets: None, distance };
+        let total = |student: &Student| {
+            let e = LatentNoise { clean: rows(8, 3, 6, &device), noise: rows(9, 3, 6, &device) };
+            let drawn = objective.draw(student, image_batch(&device), Some(e), &Pass::training(5), false);
+            objective.terms(drawn, student, Some(&discriminator)).total
+        };
+        let state = state_dict(&student);
+        let grads = gradients(&student, &total(&student).backward());
+        assert_eq!(grads.len(), state.len(), "every parameter takes part");
+        for name in [
+            "clean_encoder.enc.32x32_conv.weight",
+            "noise_encoder.enc.16x16_block0.qkv.weight",
+            "noise_encoder.map_label.weight",
+            "operator.linear.weight",
+            "control.weight",
+            "projection.decoder.weight",
+            "decoder.dec.32x32_up.conv0.weight",
+            "decoder.dec.32x32_aux_conv.weight",
+        ] {
+            let grad = &grads[name];
+            let length = grad.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            let moved = |delta: f64| {
+                let mut state = state.clone();
+                let data = state.get_mut(name).unwrap();
+                let mut values = data.as_slice::<f32>().unwrap().to_vec();
+                values.iter_mut().zip(grad).for_each(|(v, g)| *v += (delta * f64::from(*g) / length) as f32);
+                *data = TensorData::new(values, data.shape().clone());
+                f64::from(total(&load_state(student.clone(), &state).unwrap()).into_scalar::<f32>())
+            };
+            // The step that changes the loss by about 0.004: f32 rounds it by 2e-7 twice, and ReLUs make it bend.
+            let h = (2e-3 / length).min(0.05);
+            let slope = (moved(h) - moved(-h)) / (2.0 * h);
+            assert!((slope / length - 1.0).abs() < 0.03, "{name}: {slope} {length}");
+        }
+    }
+
+    /// The discriminator learns from its own loss alone, and the student's loss leaves it alone when it is frozen.
+    #[test]
+    fn discriminator_and_student_learn_apart() {
+        let device = Device::flex().autodiff();
+        let student = image_student().init(7, &device);
+        let discriminator = DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
+        let config = LossConfig { adversarial_weight: 1.0, ..LossConfig::default() };
+        let distance = Distance::new(config.reconstruction, None, &[3, 32, 32]);
+        let objective = Objective { config, targets: None, distance };
+        let drawn = objective.draw(&student, image_batch(&device), None, &Pass::evaluation(), false);
+        let grads = objective.discriminator_loss(&drawn, &discriminator).backward();
+        assert_eq!(gradients(&student, &grads).len(), 0);
+        assert!(!gradients_of(&discriminator, &grads).is_empty());
+        let frozen = discriminator.clone().no_grad();
+        let grads = objective.terms(drawn, &student, Some(&frozen)).total.backward();
+        assert!(!gradients(&student, &grads).is_empty());
+        assert_eq!(gradients_of(&frozen, &grads).len(), 0);
     }
 }

@@ -1,9 +1,9 @@
 //! One-step sampling on host arrays.
 
 use burn::tensor::{Device, Tensor};
-use kdm_nn::blocks::{Rows, in_blocks};
+use kdm_nn::blocks::{Rows, in_blocks, in_image_blocks};
 
-use crate::Student;
+use crate::{NetworkConfig, Student, StudentConfig};
 
 /// A student ready to draw. A sample's bits depend on its own noise and label alone, not on the batch.
 #[derive(Clone, Debug)]
@@ -11,34 +11,30 @@ pub struct Sampler {
     student: Student,
     dim: usize,
     label_dim: usize,
+    images: bool,
     device: Device,
 }
 
 impl Sampler {
-    /// Takes a student outside autodiff, for samples of `dim` values and labels of `label_dim` classes.
-    pub fn new(student: Student, dim: usize, label_dim: usize, device: &Device) -> Self {
-        Self { student, dim, label_dim, device: device.clone() }
+    /// Takes the student of `config`, outside autodiff.
+    pub fn new(student: Student, config: &StudentConfig, device: &Device) -> Self {
+        let images = matches!(config.network, NetworkConfig::Unet { .. });
+        Self { student, dim: config.dim(), label_dim: config.label_dim, images, device: device.clone() }
     }
 
     /// x_0 for rows of x_T (with its full standard deviation); `labels` are one-hot rows, or empty, which leaves a
     /// conditional student's label at zero.
     pub fn sample(&self, noise: &[f32], labels: &[f32]) -> Vec<f32> {
-        self.run(noise, labels, |student, x, y| student.generate(x, y))
-    }
-
-    fn run(
-        &self,
-        rows: &[f32],
-        labels: &[f32],
-        network: impl Fn(&Student, Tensor<2>, Option<Tensor<2>>) -> Tensor<2>,
-    ) -> Vec<f32> {
-        let x = Rows { values: rows, width: self.dim };
+        let x = Rows { values: noise, width: self.dim };
+        let device = &self.device;
         if self.label_dim == 0 {
-            return in_blocks([x], &self.device, |[x]| network(&self.student, x, None));
+            let draw = |[x]: [Tensor<2>; 1]| self.student.generate(x, None);
+            return if self.images { in_image_blocks([x], device, draw) } else { in_blocks([x], device, draw) };
         }
-        let zeros = vec![0.0; if labels.is_empty() { rows.len() / self.dim * self.label_dim } else { 0 }];
+        let zeros = vec![0.0; if labels.is_empty() { noise.len() / self.dim * self.label_dim } else { 0 }];
         let y = Rows { values: if labels.is_empty() { &zeros } else { labels }, width: self.label_dim };
-        in_blocks([x, y], &self.device, |[x, y]| network(&self.student, x, Some(y)))
+        let draw = |[x, y]: [Tensor<2>; 2]| self.student.generate(x, Some(y));
+        if self.images { in_image_blocks([x, y], device, draw) } else { in_blocks([x, y], device, draw) }
     }
 }
 

@@ -6,10 +6,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kdm_data::model;
 use kdm_nn::state::{load_state, state_dict};
-use kdm_nn::{InitSeed, Linear, LinearConfig, Mlp, MlpConfig};
+use kdm_nn::{InitSeed, Linear, LinearConfig, Lpips, Mlp, MlpConfig, Pass, SongUNet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::UNets;
+use crate::losses::{Distance, Objective};
 use crate::operator::Complex;
 use crate::{LossConfig, NetworkConfig, Operator, StudentConfig};
 
@@ -20,23 +22,51 @@ pub const KIND: &str = "student";
 const NOISE_TIME: f32 = 1.0;
 const CLEAN_TIME: f32 = 0.0;
 
+/// An encoder or decoder on flat rows.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a student has three of them; their tensors lie elsewhere")]
+pub enum Network {
+    /// For points.
+    Mlp(Mlp),
+    /// For images, whose rows are read as `[C, R, R]`.
+    Unet(SongUNet),
+}
+
+impl Network {
+    /// Rows `[N, inputs]` at one time, one-hot labels `[N, label_dim]` -> `[N, outputs]`.
+    fn forward(&self, x: Tensor<2>, time: f32, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+        match self {
+            Self::Mlp(mlp) => mlp.forward_at(x, time, labels),
+            Self::Unet(unet) => {
+                let (n, config) = (x.dims()[0], unet.config());
+                let side = config.resolution;
+                let time = Tensor::full([n], time, &x.device());
+                let x = x.reshape([n, config.in_channels, side, side]);
+                let y = unet.forward(x, time, labels, None, pass);
+                y.reshape([n, config.out_channels * side * side])
+            }
+        }
+    }
+}
+
 /// A student's networks. Samples are flat: `[N, dim]`.
 #[derive(Module, Debug)]
 pub struct Student {
     /// E_0.
-    pub clean_encoder: Mlp,
+    pub clean_encoder: Network,
     /// E_T.
-    pub noise_encoder: Mlp,
+    pub noise_encoder: Network,
     /// C.
     pub operator: Operator,
     /// B, on one-hot labels.
     pub control: Option<Linear>,
     /// D.
-    pub decoder: Mlp,
+    pub decoder: Network,
     /// The linear maps around the operator, when it works on a projection.
     pub projection: Option<Projection>,
-    /// Standard deviation of x_T; the noise encoder is given x_T divided by it.
-    pub noise_std: f64,
+    /// What the noise encoder's input is divided by: the deviation of x_T for perceptrons; 1 for U-Nets, which take x_T
+    /// as it is (paper).
+    pub noise_scale: f64,
 }
 
 /// Linear maps from the latent to the operator's fewer numbers, one after each encoder, and back before the decoder.
@@ -51,36 +81,53 @@ pub struct Projection {
 }
 
 impl StudentConfig {
-    /// A student with fresh weights.
+    /// A student with fresh weights. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: u64, device: &Device) -> Student {
-        let NetworkConfig::Mlp { hidden, layers } = self.network;
         let seed = &mut InitSeed::new(seed);
-        let mlp = |input_dim, output_dim, activate_output, seed: &mut InitSeed| {
-            MlpConfig { input_dim, output_dim, hidden, layers, label_dim: self.label_dim, activate_output }
-                .init(seed, device)
+        let network = |encoder: bool, seed: &mut InitSeed| match &self.network {
+            NetworkConfig::Mlp { hidden, layers } => {
+                let (input_dim, output_dim) =
+                    if encoder { (self.dim(), self.latent) } else { (self.latent, self.dim()) };
+                let config = MlpConfig {
+                    input_dim,
+                    output_dim,
+                    hidden: *hidden,
+                    layers: *layers,
+                    label_dim: self.label_dim,
+                    activate_output: encoder,
+                };
+                Network::Mlp(config.init(seed, device))
+            }
+            NetworkConfig::Unet { .. } => {
+                let UNets { encoder: e, decoder: d } = self.unets().expect("checked by `problems`");
+                Network::Unet(if encoder { e } else { d }.init(seed, device))
+            }
         };
         let n = self.operator_dim();
         let linear = |inputs, outputs, seed: &mut InitSeed| LinearConfig { inputs, outputs }.init(seed, device);
         Student {
-            clean_encoder: mlp(self.dim(), self.latent, true, seed),
-            noise_encoder: mlp(self.dim(), self.latent, true, seed),
+            clean_encoder: network(true, seed),
+            noise_encoder: network(true, seed),
             operator: Operator::init(self.operator.kind, n, seed, device),
             control: self.operator.control.then(|| linear(self.label_dim, n, seed)),
-            decoder: mlp(self.latent, self.dim(), false, seed),
+            decoder: network(false, seed),
             projection: self.operator.projection.map(|n| Projection {
                 clean: linear(self.latent, n, seed),
                 noise: linear(self.latent, n, seed),
                 decoder: linear(n, self.latent, seed),
             }),
-            noise_std: self.noise_std,
+            noise_scale: match self.network {
+                NetworkConfig::Mlp { .. } => self.noise_std,
+                NetworkConfig::Unet { .. } => 1.0,
+            },
         }
     }
 }
 
 impl Student {
     /// z_0 = E_0(x_0): `[N, dim]` -> `[N, n]`.
-    pub fn encode_clean(&self, x0: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
-        let z = self.clean_encoder.forward_at(x0, CLEAN_TIME, labels);
+    pub fn encode_clean(&self, x0: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+        let z = self.clean_encoder.forward(x0, CLEAN_TIME, labels, pass);
         match &self.projection {
             Some(p) => p.clean.forward(z),
             None => z,
@@ -88,9 +135,9 @@ impl Student {
     }
 
     /// z_T = E_T(x_T): `[N, dim]` -> `[N, n]`.
-    pub fn encode_noise(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
-        let x_t = if self.noise_std == 1.0 { x_t } else { x_t / self.noise_std };
-        let z = self.noise_encoder.forward_at(x_t, NOISE_TIME, labels);
+    pub fn encode_noise(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+        let x_t = if self.noise_scale == 1.0 { x_t } else { x_t / self.noise_scale };
+        let z = self.noise_encoder.forward(x_t, NOISE_TIME, labels, pass);
         match &self.projection {
             Some(p) => p.noise.forward(z),
             None => z,
@@ -107,18 +154,19 @@ impl Student {
     }
 
     /// D(z): `[N, n]` -> `[N, dim]`.
-    pub fn decode(&self, z: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
+    pub fn decode(&self, z: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
         let z = match &self.projection {
             Some(p) => p.decoder.forward(z),
             None => z,
         };
-        self.decoder.forward_at(z, CLEAN_TIME, labels)
+        self.decoder.forward(z, CLEAN_TIME, labels, pass)
     }
 
     /// One-step samples: x_0 = D(C E_T(x_T) + B y), `[N, dim]` -> `[N, dim]`.
     pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
-        let z = self.encode_noise(x_t, labels.clone());
-        self.decode(self.push(z, labels.clone()), labels)
+        let pass = &Pass::evaluation();
+        let z = self.encode_noise(x_t, labels.clone(), pass);
+        self.decode(self.push(z, labels.clone()), labels, pass)
     }
 }
 
@@ -140,6 +188,12 @@ impl StudentFile {
     /// The targets of the operator's eigenvalues; none when the loss has no such term.
     pub fn targets(&self) -> Option<Vec<Complex>> {
         self.loss.eigenvalues.targets(self.student.operator_dim(), self.target_seed)
+    }
+
+    /// The loss, ready to compute; `lpips` goes with the perceptual kinds.
+    pub fn objective(&self, lpips: Option<Lpips>) -> Objective {
+        let distance = Distance::new(self.loss.reconstruction, lpips, &self.student.shape);
+        Objective { config: self.loss.clone(), targets: self.targets(), distance }
     }
 
     /// Writes a student's model file.
@@ -179,39 +233,51 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("student.safetensors");
         let device = Device::flex();
-        for (kind, projection, label_dim) in [
-            (OperatorKind::Dense, None, 0),
-            (OperatorKind::Dense, Some(4), 3),
-            (OperatorKind::Factorized, None, 0),
-            (OperatorKind::Factorized, Some(5), 2),
+        let mlp = || NetworkConfig::Mlp { hidden: 16, layers: 3 };
+        let unet = || NetworkConfig::Unet {
+            model_channels: 8,
+            channel_mult: vec![1, 2],
+            num_blocks: 1,
+            attn_resolutions: vec![4],
+            dropout: 0.1,
+        };
+        for (kind, projection, label_dim, shape, latent, network) in [
+            (OperatorKind::Dense, None, 0, vec![3], 12, mlp()),
+            (OperatorKind::Dense, Some(4), 3, vec![3], 12, mlp()),
+            (OperatorKind::Factorized, None, 0, vec![3], 12, mlp()),
+            (OperatorKind::Factorized, Some(5), 2, vec![3], 12, mlp()),
+            (OperatorKind::Dense, None, 3, vec![2, 8, 8], 128, unet()),
+            (OperatorKind::Factorized, Some(7), 0, vec![1, 8, 8], 64, unet()),
         ] {
             let config = StudentConfig {
-                shape: vec![3],
+                shape,
                 label_dim,
                 noise_std: 80.0,
-                latent: 12,
-                network: NetworkConfig::Mlp { hidden: 16, layers: 3 },
+                latent,
+                network,
                 operator: OperatorConfig { kind, projection, control: label_dim > 0 },
             };
-            let student = config.init(4, &device);
+            assert_eq!(config.problems(), []);
+            let (student, dim) = (config.init(4, &device), config.dim());
+            let batched = if dim == 3 { 300 } else { 19 };
             let origin = Value::Null;
             let file = StudentFile { student: config, loss: LossConfig::default(), target_seed: 9, origin };
             file.save(&student, &path).unwrap();
             let (again, loaded) = StudentFile::load(&path, &device).unwrap();
             assert_eq!(again, file);
 
-            let (noise, n) = (normal_vec(1, 3 * 300), 300);
-            let classes: Vec<u32> = (0..n).map(|i| i % label_dim.max(1) as u32).collect();
+            let (noise, n) = (normal_vec(1, dim * batched), batched);
+            let classes: Vec<u32> = (0..n).map(|i| (i % label_dim.max(1)) as u32).collect();
             let labels = crate::sampler::one_hot(&classes, label_dim);
             let draw = |student: &Student, rows: std::ops::Range<usize>| {
                 let labels = &labels[rows.start * label_dim..rows.end * label_dim];
-                Sampler::new(student.clone(), 3, label_dim, &device)
-                    .sample(&noise[3 * rows.start..3 * rows.end], labels)
+                Sampler::new(student.clone(), &file.student, &device)
+                    .sample(&noise[dim * rows.start..dim * rows.end], labels)
             };
-            let whole = draw(&student, 0..300);
-            assert_eq!(draw(&loaded, 0..300), whole);
-            for row in [0, 17, 255, 256, 299] {
-                assert_eq!(draw(&student, row..row + 1), whole[3 * row..3 * row + 3], "{kind:?} row {row}");
+            let whole = draw(&student, 0..n);
+            assert_eq!(draw(&loaded, 0..n), whole);
+            for row in [0, 7, 8, 17, 255, 256, 299].into_iter().filter(|row| *row < n) {
+                assert_eq!(draw(&student, row..row + 1), whole[dim * row..dim * (row + 1)], "{kind:?} row {row}");
             }
         }
     }

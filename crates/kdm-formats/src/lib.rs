@@ -2,10 +2,17 @@
 //! opcodes and the few tensor-building functions that weights need, and refuses all else by name. Nothing in a file is
 //! ever executed.
 //!
-//! This crate knows foreign formats and the students they become.
+//! This crate knows foreign formats and the students, teachers and networks they become.
 
-mod official;
+mod diffusers;
+mod edm;
+pub mod features;
+mod import;
+mod imported;
+mod infer;
+pub mod official;
 pub mod pickle;
 pub mod torch;
 
-pub use official::{Imported, import};
+pub use import::{Format, Options, import, import_bytes};
+pub use imported::{Imported, Model};

@@ -1,8 +1,9 @@
 //! An interpreter for Python pickles that builds plain data and runs nothing.
 //!
 //! Values live in an arena and refer to each other by number, since pickles share and mutate them through a memo. A
-//! class is a name; an instance is its class's name and its state. Every opcode adds at most one value of bounded
-//! size, so memory is bounded by the pickle's length.
+//! class is a name; an instance is its class's name and its state. Every opcode adds at most one value, so memory is
+//! bounded by the pickle's length and by [`MAX_VALUES`]. Nothing recurses: depth costs the interpreter nothing, and
+//! readers of what it built bound their own.
 
 use std::collections::HashMap;
 
@@ -42,8 +43,11 @@ pub enum Value {
     Object(String, Option<Id>),
 }
 
+/// Values a pickle may have. The pickles of the largest models have some hundred thousand.
+pub const MAX_VALUES: usize = 8 << 20;
+
 /// Functions that may be called; what they would do is done by whoever reads the result.
-pub const FUNCTIONS: [&str; 9] = [
+pub const FUNCTIONS: [&str; 18] = [
     "collections.OrderedDict",
     "__builtin__.set",
     "builtins.set",
@@ -53,10 +57,23 @@ pub const FUNCTIONS: [&str; 9] = [
     "numpy.dtype",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch._tensor._rebuild_from_type_v2",
+    "torch.storage._load_from_bytes",
+    "torch.Size",
+    "torch.device",
+    "torch_utils.persistence._reconstruct_persistent_obj",
 ];
 
 /// Modules whose classes may stand in a file; instances of them are names with attributes.
-pub const CLASS_MODULES: [&str; 3] = ["torch.nn.modules.", "models.", "piq."];
+pub const CLASS_MODULES: [&str; 4] = ["torch.nn.modules.", "models.", "piq.", "dnnlib.util.EasyDict"];
+
+/// Further names that may stand in a file: types that say what a number or a tensor is.
+const TYPES: [&str; 5] =
+    ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.float32", "torch.float16", "numpy.ndarray"];
 
 /// Why a pickle was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,12 +101,25 @@ impl Pickle {
     /// Reads a pickle of protocol 2 to 5.
     ///
     /// # Errors
-    /// When it is damaged, or names anything that is not on the lists.
+    /// When it is damaged, too large, or names anything that is not on the lists.
     pub fn parse(bytes: &[u8]) -> Result<Self, PickleError> {
+        Ok(Self::parse_first(bytes)?.0)
+    }
+
+    /// Reads the pickle that `bytes` begin with; also gives its length.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
         let mut machine =
             Machine { bytes, at: 0, arena: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         let root = machine.run()?;
-        Ok(Self { arena: machine.arena, root })
+        Ok((Self { arena: machine.arena, root }, machine.at))
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[Value] {
+        &self.arena
     }
 
     /// The value with this number.
@@ -131,12 +161,45 @@ impl Pickle {
         }
     }
 
-    /// A number, from an integer, float or bool.
+    /// A number, from an integer, float, bool, or NumPy scalar.
     pub fn number(&self, id: Id) -> Option<f64> {
         match self.get(id) {
             Value::Int(i) => Some(*i as f64),
             Value::Float(f) => Some(*f),
             Value::Bool(b) => Some(f64::from(u8::from(*b))),
+            Value::Call(name, arguments) if name.ends_with(".multiarray.scalar") => {
+                let [dtype, bytes] = self.tuple(*arguments)? else { return None };
+                let Value::Call(_, dtype) = self.get(*dtype) else { return None };
+                let kind = self.text(*self.tuple(*dtype)?.first()?)?;
+                let bytes = self.bytes(*bytes)?;
+                match kind.trim_start_matches(['<', '=', '|']) {
+                    "f8" => Some(f64::from_le_bytes(bytes.as_ref().try_into().ok()?)),
+                    "f4" => Some(f32::from_le_bytes(bytes.as_ref().try_into().ok()?).into()),
+                    "i8" => Some(i64::from_le_bytes(bytes.as_ref().try_into().ok()?) as f64),
+                    "i4" => Some(i32::from_le_bytes(bytes.as_ref().try_into().ok()?).into()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes, also where an old protocol wrote them as text to be encoded as Latin-1.
+    pub fn bytes(&self, id: Id) -> Option<std::borrow::Cow<'_, [u8]>> {
+        match self.get(id) {
+            Value::Bytes(bytes) => Some(bytes.as_slice().into()),
+            Value::Call(name, arguments) if name == "_codecs.encode" => {
+                let text = self.text(*self.tuple(*arguments)?.first()?)?;
+                text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Into::into)
+            }
+            _ => None,
+        }
+    }
+
+    /// A list's or tuple's items.
+    pub fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) | Value::List(items) => Some(items),
             _ => None,
         }
     }
@@ -208,6 +271,13 @@ impl Machine<'_> {
         self.stack.push(self.arena.len() - 1);
     }
 
+    /// A string as Python 2 wrote it: text where it is text.
+    fn old_string(&mut self, n: usize) -> Step<()> {
+        let bytes = self.take(n)?.to_vec();
+        self.push(String::from_utf8(bytes).map_or_else(|e| Value::Bytes(e.into_bytes()), Value::Text));
+        Ok(())
+    }
+
     /// Takes the top of the stack, not below the last mark.
     fn pop(&mut self) -> Step<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
@@ -248,7 +318,7 @@ impl Machine<'_> {
     fn global(&mut self, module: &str, name: &str) -> Step<()> {
         let full = format!("{module}.{name}");
         let storage = module == "torch" && name.ends_with("Storage");
-        let class = CLASS_MODULES.iter().any(|prefix| full.starts_with(prefix));
+        let class = CLASS_MODULES.iter().any(|prefix| full.starts_with(prefix)) || TYPES.contains(&full.as_str());
         if !(storage || class || FUNCTIONS.contains(&full.as_str())) {
             return Err(PickleError::Refused(full));
         }
@@ -339,7 +409,10 @@ impl Machine<'_> {
 
     fn long(&mut self, n: usize) -> Step<()> {
         if n > 8 {
-            return self.damaged("an integer has over 64 bits");
+            // No number that a network needs; kept as the bytes it is.
+            let bytes = self.take(n)?.to_vec();
+            self.push(Value::Bytes(bytes));
+            return Ok(());
         }
         let bytes = self.take(n)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -358,6 +431,9 @@ impl Machine<'_> {
 
     fn run(&mut self) -> Step<Id> {
         loop {
+            if self.arena.len() > MAX_VALUES || self.stack.len() > MAX_VALUES || self.marks.len() > MAX_VALUES {
+                return self.damaged("it has more values than any network");
+            }
             let [opcode] = self.array()?;
             match opcode {
                 b'.' => return self.pop(),
@@ -425,12 +501,24 @@ impl Machine<'_> {
                     let bytes = self.take(n as usize)?.to_vec();
                     self.push(Value::Bytes(bytes));
                 }
-                b'C' | b'U' => {
+                b'C' => {
                     let [n] = self.array()?;
                     let bytes = self.take(n.into())?.to_vec();
                     self.push(Value::Bytes(bytes));
                 }
-                0x8e => {
+                b'U' => {
+                    let [n] = self.array()?;
+                    self.old_string(n.into())?;
+                }
+                b'T' => {
+                    let n = u32::from_le_bytes(self.array()?);
+                    self.old_string(n as usize)?;
+                }
+                0x8b => {
+                    let n = u32::from_le_bytes(self.array()?);
+                    self.long(n as usize)?;
+                }
+                0x8e | 0x96 => {
                     let n = u64::from_le_bytes(self.array()?);
                     let n = self.length(n)?;
                     let bytes = self.take(n)?.to_vec();

@@ -186,7 +186,8 @@ impl AdmUNetConfig {
         let style = self.style();
         let (encoder, decoder, first, last) = self.plan();
         let wide = style.embedding;
-        let embedding = 2 * (wide * (self.model_channels + wide + self.label_dim) + self.augment_dim * self.model_channels);
+        let embedding =
+            2 * (wide * (self.model_channels + wide + self.label_dim) + self.augment_dim * self.model_channels);
         let ends = 18 * self.resolution * self.resolution * (self.in_channels * first + last * self.out_channels);
         let blocks: f64 = encoder.iter().map(|(_, size, block)| block.flops(&style, *size)).sum::<f64>()
             + decoder.iter().map(|(_, size, block, _)| block.flops(&style, *size)).sum::<f64>();

@@ -61,8 +61,7 @@ impl DiscriminatorConfig {
     /// Fresh weights, as PyTorch's convolutions start.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Discriminator {
         let mut conv = |inputs, outputs, stride, padding| {
-            let config =
-                Conv2dConfig { inputs, outputs, kernel: [4, 4], stride, padding: [padding; 2], bias: true };
+            let config = Conv2dConfig { inputs, outputs, kernel: [4, 4], stride, padding: [padding; 2], bias: true };
             config.init(Init::PyTorch, seed, device)
         };
         Discriminator {

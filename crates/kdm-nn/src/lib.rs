@@ -5,7 +5,9 @@
 
 pub mod adm_unet;
 pub mod blocks;
+pub mod diffusers_unet;
 pub mod discriminator;
+pub mod inception;
 mod init;
 pub mod layers;
 pub mod linear;
@@ -13,13 +15,24 @@ pub mod mlp;
 mod pass;
 pub mod song_unet;
 pub mod state;
+pub mod unet;
 pub mod unet_block;
+pub mod vgg;
 
 pub use adm_unet::{AdmUNet, AdmUNetConfig};
+pub use diffusers_unet::{DiffusersUNet, DiffusersUNetConfig};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
+pub use inception::Inception;
 pub use init::{Init, InitSeed};
 pub use linear::{Linear, LinearConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use pass::Pass;
 pub use song_unet::{SongUNet, SongUNetConfig};
 pub use state::{StateDict, StateError};
+pub use unet::{UNet, UNetConfig};
+pub use vgg::{Lpips, Pooling};
+
+/// A module whose weights take no gradients, though gradients pass through it.
+pub fn frozen<M: burn::module::Module>(module: M) -> M {
+    module.no_grad()
+}

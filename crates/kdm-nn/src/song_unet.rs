@@ -266,7 +266,8 @@ impl SongUNetConfig {
     fn plan(&self) -> (Vec<Planned>, Vec<Planned>) {
         let size = |level: usize| self.resolution >> level;
         let attention = |level: usize| usize::from(self.attn_resolutions.contains(&size(level)));
-        let block = |inputs, outputs, resample, heads| PlannedPart::Block(BlockConfig { inputs, outputs, resample, heads });
+        let block =
+            |inputs, outputs, resample, heads| PlannedPart::Block(BlockConfig { inputs, outputs, resample, heads });
         let conv = |inputs, outputs, kernel, last| PlannedPart::Conv { inputs, outputs, kernel, last };
         let mut parts: Vec<Planned> = Vec::new();
         let mut add = |level: usize, what: &str, role, part| {
@@ -358,14 +359,14 @@ impl SongUNetConfig {
         };
         let ((enc, enc_roles), (dec, dec_roles)) = (build(&enc), build(&dec));
         let (noise, wide) = (self.model_channels * self.channel_mult_noise, self.embedding());
-        let mut linear = |inputs, outputs, bias| {
-            LinearConfig { inputs, outputs }.init_with(Init::Xavier(1.0), bias, seed, device)
-        };
+        let mut linear =
+            |inputs, outputs, bias| LinearConfig { inputs, outputs }.init_with(Init::Xavier(1.0), bias, seed, device);
         let map_label = (self.label_dim > 0).then(|| linear(self.label_dim, noise, true));
         let map_augment = (self.augment_dim > 0).then(|| linear(self.augment_dim, noise, false));
         let (map_layer0, map_layer1) = (linear(noise, wide, true), linear(wide, wide, true));
         let map_noise = (self.embedding_type == Embedding::Fourier).then(|| {
-            let freqs = random::normal_vec(seed.next_seed(), noise / 2).into_iter().map(|x| FOURIER_SCALE * x).collect();
+            let freqs =
+                random::normal_vec(seed.next_seed(), noise / 2).into_iter().map(|x| FOURIER_SCALE * x).collect();
             let freqs: Vec<f32> = freqs;
             let freqs = Tensor::from_data(TensorData::new(freqs, [noise / 2]), device);
             Fourier { freqs: Param::from_tensor(freqs).set_require_grad(false) }
@@ -472,7 +473,9 @@ pub(crate) fn unet_problems(sizes: &UNetSizes) -> Vec<(String, String)> {
     {
         problems.push((
             "model_channels".into(),
-            format!("gives a layer of {width} channels, which group norm can't divide; take a multiple of 32, or 4, 8 or 16"),
+            format!(
+                "gives a layer of {width} channels, which group norm can't divide; take a multiple of 32, or 4, 8 or 16"
+            ),
         ));
     }
     for (field, value) in [("dropout", sizes.dropout), ("label_dropout", sizes.label_dropout)] {
@@ -564,13 +567,7 @@ impl SongUNet {
     }
 
     /// The embedding of noise level, label and augmentation: `[N, embedding]`.
-    fn embed(
-        &self,
-        noise: Tensor<1>,
-        labels: Option<Tensor<2>>,
-        augment: Option<Tensor<2>>,
-        pass: &Pass,
-    ) -> Tensor<2> {
+    fn embed(&self, noise: Tensor<1>, labels: Option<Tensor<2>>, augment: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
         let width = self.config.model_channels * self.config.channel_mult_noise;
         let n = noise.dims()[0];
         let device = noise.device();

@@ -21,10 +21,11 @@ pub struct StateError(pub String);
 pub struct NamePath(Vec<String>);
 
 impl NamePath {
-    /// Enters a child. Enum variants name no level of their own.
+    /// Enters a child. Enum variants name no level of their own, nor do fields called `flat`, whose children have their
+    /// whole names.
     pub fn enter(&mut self, name: &str, container_type: &str) {
-        let variant = container_type.starts_with("Enum");
-        self.0.push(if variant { String::new() } else { name.to_string() });
+        let silent = container_type.starts_with("Enum") || name == "flat";
+        self.0.push(if silent { String::new() } else { name.to_string() });
     }
 
     /// Leaves the child entered last.

@@ -70,7 +70,8 @@ impl BlockConfig {
     pub fn init(&self, style: &BlockStyle, seed: &mut InitSeed, device: &Device) -> UNetBlock {
         let &Self { inputs, outputs, resample, heads } = self;
         let norm = |channels| GroupNorm::new(GroupNorm::edm_groups(channels), channels, style.epsilon, device);
-        let mut conv = |inputs, outputs, kernel, init| Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device);
+        let mut conv =
+            |inputs, outputs, kernel, init| Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device);
         let conv0 = conv(inputs, outputs, 3, style.init);
         let conv1 = conv(outputs, outputs, 3, style.init_last);
         let with_skip = inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
@@ -78,7 +79,8 @@ impl BlockConfig {
         let qkv = (heads > 0).then(|| conv(outputs, 3 * outputs, 1, style.init_attention));
         let proj = (heads > 0).then(|| conv(outputs, outputs, 1, style.init_last));
         let shifts = if style.adaptive_scale { 2 * outputs } else { outputs };
-        let affine = LinearConfig { inputs: style.embedding, outputs: shifts }.init_with(style.init, true, seed, device);
+        let affine =
+            LinearConfig { inputs: style.embedding, outputs: shifts }.init_with(style.init, true, seed, device);
         UNetBlock {
             norm0: norm(inputs),
             conv0,

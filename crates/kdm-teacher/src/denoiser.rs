@@ -26,6 +26,16 @@ pub trait Denoiser: Send + Sync {
     /// is empty; a row of zeros, and no labels at all, mean any class.
     fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64>;
 
+    /// The least and the largest noise level (at alpha 1) that the teacher knows.
+    fn sigma_range(&self) -> (f64, f64) {
+        (0.0, f64::INFINITY)
+    }
+
+    /// The nearest noise level that a teacher of discrete levels knows; `sigma` itself for the others.
+    fn round_sigma(&self, sigma: f64) -> f64 {
+        sigma
+    }
+
     /// Values a sample.
     fn dim(&self) -> usize {
         self.shape().iter().product()

@@ -8,7 +8,7 @@ use kdm_kernels::random;
 use kdm_nn::blocks::{Rows, in_blocks};
 use kdm_nn::state::state_dict;
 use kdm_nn::{InitSeed, Mlp, MlpConfig};
-use kdm_train::{Losses, Task};
+use kdm_train::{Losses, Stepper, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, DistributionConfig};
@@ -138,9 +138,9 @@ impl FlowTask {
 impl Task for FlowTask {
     type Model = Mlp;
 
-    fn loss(&self, model: &Mlp, iteration: u64) -> Losses {
-        let total = self.squared_error(model, iteration, self.batch, &self.device);
-        Losses { total, terms: Vec::new() }
+    fn iterate(&self, model: Mlp, iteration: u64, stepper: &mut Stepper) -> (Mlp, Losses) {
+        let total = self.squared_error(&model, iteration, self.batch, &self.device);
+        stepper.minimise(model, Losses { total, terms: Vec::new() })
     }
 
     fn validate(&self, averaged: &Mlp) -> Vec<(String, f64)> {

@@ -3,12 +3,17 @@
 //!
 //! This crate knows distributions, networks and solvers. It knows neither students nor pair stores.
 
+pub mod augment;
 mod checkerboard;
 mod denoiser;
 pub mod distribution;
+mod edm_training;
 mod flow_mlp;
 mod gaussian;
+mod guidance;
 mod mixture;
+pub mod network;
+pub mod preconditioning;
 pub mod process;
 pub mod solver;
 pub mod teacher;
@@ -16,9 +21,13 @@ pub mod teacher;
 pub use checkerboard::Checkerboard;
 pub use denoiser::{Denoiser, Level};
 pub use distribution::Distribution;
+pub use edm_training::EdmTask;
 pub use flow_mlp::{FlowMlp, FlowMlpConfig, FlowTask};
 pub use gaussian::Gaussian;
+pub use guidance::Guided;
 pub use mixture::{Component, Mixture};
+pub use network::NetworkTeacherConfig;
+pub use preconditioning::Preconditioning;
 pub use process::Process;
-pub use solver::{Solver, solve};
+pub use solver::{Churn, Solver, solve, solve_stochastic};
 pub use teacher::{Teacher, TeacherConfig};

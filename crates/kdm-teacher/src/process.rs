@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Level;
+use crate::{Denoiser, Level};
 
 /// Which noise levels a sample passes through.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,14 @@ pub enum Process {
 impl Process {
     /// EDM's levels: 0.002 to 80, rho 7.
     pub const EDM: Self = Self::Diffusion { sigma_min: 0.002, sigma_max: 80.0, rho: 7.0 };
+
+    /// The process within the noise levels that a teacher knows.
+    pub fn fit(self, denoiser: &dyn Denoiser) -> Self {
+        let Self::Diffusion { sigma_min, sigma_max, rho } = self else { return self };
+        let (least, most) = denoiser.sigma_range();
+        let within = |sigma: f64| denoiser.round_sigma(sigma.clamp(least, most));
+        Self::Diffusion { sigma_min: within(sigma_min), sigma_max: within(sigma_max), rho }
+    }
 
     /// `steps` + 1 times, falling, the last one 0. `steps` is at least 1.
     pub fn times(&self, steps: usize) -> Vec<f64> {

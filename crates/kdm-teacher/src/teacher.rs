@@ -9,6 +9,8 @@ use kdm_nn::state::{load_state, state_dict};
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, DistributionConfig};
+use crate::network::{NetworkTeacher, NetworkTeacherConfig};
+use crate::preconditioning::Preconditioning;
 use crate::{Denoiser, FlowMlp, FlowMlpConfig, Level, Process};
 
 /// The kind that teachers' model files name.
@@ -25,6 +27,8 @@ pub enum TeacherConfig {
     },
     /// A trained velocity network.
     FlowMlp(FlowMlpConfig),
+    /// An image network.
+    Network(NetworkTeacherConfig),
 }
 
 /// A teacher ready to run.
@@ -38,7 +42,8 @@ pub struct Teacher {
 #[derive(Clone, Debug)]
 enum Model {
     Exact(Distribution),
-    FlowMlp { network: FlowMlp, data: Distribution },
+    FlowMlp(FlowMlp),
+    Network(Box<NetworkTeacher>),
 }
 
 impl Teacher {
@@ -70,7 +75,16 @@ impl Teacher {
                 let network = flow.init(&data, 0, &Device::flex());
                 let network = load_state(network, &state)
                     .map_err(|e| Error::invalid(path, "tensors", e.0, "train or import the teacher again"))?;
-                Model::FlowMlp { network: FlowMlp::new(network, data.dim()), data }
+                Model::FlowMlp(FlowMlp::new(network, data.dim()))
+            }
+            TeacherConfig::Network(network) => {
+                let again = "train or import the teacher again";
+                if let Some((field, problem)) = network.problems().into_iter().next() {
+                    return Err(Error::invalid(path, format!("config.{field}"), problem, again));
+                }
+                let weights = load_state(network.init(0, &Device::flex()), &state)
+                    .map_err(|e| Error::invalid(path, "tensors", e.0, again))?;
+                Model::Network(Box::new(NetworkTeacher::new(network, weights)))
             }
         };
         Ok(Self { config, model, sha256 })
@@ -83,7 +97,8 @@ impl Teacher {
     pub fn save(&self, path: &Path) -> Result<()> {
         let state = match &self.model {
             Model::Exact(_) => model::State::new(),
-            Model::FlowMlp { network, .. } => state_dict(&network.network),
+            Model::FlowMlp(network) => state_dict(&network.network),
+            Model::Network(teacher) => state_dict(&teacher.network),
         };
         model::write(path, KIND, &self.config, &state)
     }
@@ -93,45 +108,56 @@ impl Teacher {
         &self.config
     }
 
-    /// The distribution it teaches.
-    pub fn data(&self) -> &Distribution {
+    fn denoiser(&self) -> &dyn Denoiser {
         match &self.model {
-            Model::Exact(data) | Model::FlowMlp { data, .. } => data,
+            Model::Exact(exact) => exact,
+            Model::FlowMlp(network) => network,
+            Model::Network(network) => network.as_ref(),
         }
     }
 
     /// The process its samples are drawn by unless told otherwise.
     pub fn process(&self) -> Process {
-        match self.model {
-            Model::Exact(_) => Process::EDM,
-            Model::FlowMlp { .. } => Process::Flow,
+        match &self.config {
+            TeacherConfig::Exact { .. } => Process::EDM,
+            TeacherConfig::FlowMlp(_) => Process::Flow,
+            TeacherConfig::Network(network) => match network.preconditioning {
+                Preconditioning::Flow { .. } => Process::Flow,
+                _ => Process::EDM.fit(self),
+            },
         }
     }
 
     /// Its name and hash, for pair stores.
     pub fn stamp(&self) -> TeacherStamp {
         let (name, data) = match &self.config {
-            TeacherConfig::Exact { data } => ("exact", data),
-            TeacherConfig::FlowMlp(flow) => ("flow-mlp", &flow.data),
+            TeacherConfig::Exact { data } => ("exact", data.name()),
+            TeacherConfig::FlowMlp(flow) => ("flow-mlp", flow.data.name()),
+            TeacherConfig::Network(network) => ("network", network.data.as_str()),
         };
-        TeacherStamp { name: name.into(), data: data.name().into(), sha256: self.sha256.clone() }
+        TeacherStamp { name: name.into(), data: data.into(), sha256: self.sha256.clone() }
     }
 }
 
 impl Denoiser for Teacher {
     fn shape(&self) -> Vec<usize> {
-        self.data().shape()
+        self.denoiser().shape()
     }
 
     fn label_dim(&self) -> usize {
-        self.data().label_dim()
+        self.denoiser().label_dim()
+    }
+
+    fn sigma_range(&self) -> (f64, f64) {
+        self.denoiser().sigma_range()
+    }
+
+    fn round_sigma(&self, sigma: f64) -> f64 {
+        self.denoiser().round_sigma(sigma)
     }
 
     fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
-        match &self.model {
-            Model::Exact(exact) => exact.denoise(x, level, labels),
-            Model::FlowMlp { network, .. } => network.denoise(x, level, labels),
-        }
+        self.denoiser().denoise(x, level, labels)
     }
 }
 

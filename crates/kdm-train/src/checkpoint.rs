@@ -16,7 +16,7 @@ use crate::{Optimizer, Result};
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 const KIND: &str = "checkpoint";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// How far a training is, beside its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,23 +36,25 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn save(&self, path: &Path, module: &impl Module, optimizer: &Optimizer) -> Result<()> {
+    pub fn save(&self, path: &Path, module: &impl Module, optimizers: &[Optimizer]) -> Result<()> {
         let weights = state_dict(module);
         let mut all = StateDict::new();
-        let parts = [
-            ("adam.m/", optimizer.first_moments(&weights)),
-            ("adam.v/", optimizer.second_moments(&weights)),
-            ("ema/", optimizer.ema(&weights)),
-            ("model/", weights),
-        ];
-        for (prefix, part) in parts {
+        let mut add = |prefix: &str, part: StateDict| {
             all.extend(part.into_iter().map(|(name, data)| (format!("{prefix}{name}"), data)));
+        };
+        for optimizer in optimizers {
+            add("adam.m/", optimizer.first_moments(&weights));
+            add("adam.v/", optimizer.second_moments(&weights));
+            add("ema/", optimizer.ema(&weights));
         }
+        add("model/", weights);
+        // All optimizers step in every iteration.
+        let steps = optimizers.first().map_or(0, Optimizer::steps);
         let metadata = json!({
             "version": VERSION,
             "kind": KIND,
             "iteration": self.iteration,
-            "optimizer_steps": optimizer.steps(),
+            "optimizer_steps": steps,
             "best": self.best,
             "replaced": self.replaced,
             "config": self.config,
@@ -60,11 +62,11 @@ impl Checkpoint {
         Ok(tensors::write_state(path, &metadata, &all)?)
     }
 
-    /// Reads what [`Self::save`] wrote into a module and optimizer of the same configuration.
+    /// Reads what [`Self::save`] wrote into a module and optimizers of the same configuration.
     ///
     /// # Errors
     /// When the file is damaged, of another version, or its weights don't fit.
-    pub fn load<M: Module>(path: &Path, module: M, optimizer: &mut Optimizer) -> Result<(Self, M)> {
+    pub fn load<M: Module>(path: &Path, module: M, optimizers: &mut [Optimizer]) -> Result<(Self, M)> {
         let file = TensorFile::open(path)?;
         let metadata = file.metadata();
         if metadata["kind"] != KIND || metadata["version"] != VERSION {
@@ -94,7 +96,8 @@ impl Checkpoint {
                 return Err(Error::invalid(path, "tensors", "moments and weights differ in their names", mend).into());
             }
         }
-        optimizer.restore(number("optimizer_steps")?, &m, &v, &ema);
+        let steps = number("optimizer_steps")?;
+        optimizers.iter_mut().for_each(|optimizer| optimizer.restore(steps, &m, &v, &ema));
         let best = serde_json::from_value(metadata["best"].clone()).unwrap_or(None);
         let checkpoint = Self {
             iteration: number("iteration")?,

@@ -15,6 +15,6 @@ pub use checkpoint::{CHECKPOINT, Checkpoint};
 pub use error::{Error, Result};
 pub use events::EventWriter;
 pub use log::{METRICS, MetricsLog, read_metrics};
-pub use looping::{LoopConfig, Losses, Outcome, Report, Task, train};
+pub use looping::{LoopConfig, Losses, Outcome, Report, Stepper, Task, train};
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;

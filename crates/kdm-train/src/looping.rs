@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 use kdm_nn::state::{load_state, state_dict};
 use serde_json::Value;
 
+use crate::optimizer::StepReport;
 use crate::{CHECKPOINT, Checkpoint, Error, MetricsLog, NonFinite, Optimizer, OptimizerConfig, Result, Schedule};
 
 /// What is trained, and on what. Everything a task draws at random must be a function of the iteration, so that a
@@ -16,8 +17,13 @@ pub trait Task {
     /// The network.
     type Model: Module;
 
-    /// The loss of iteration `iteration` (from 0), tracked for gradients.
-    fn loss(&self, model: &Self::Model, iteration: u64) -> Losses;
+    /// The parameters of each optimizer, as the beginning of their names. One optimizer for all, unless told otherwise.
+    fn optimizers(&self) -> &'static [&'static str] {
+        &[""]
+    }
+
+    /// One iteration (from 0): losses, gradients, and a step of every optimizer.
+    fn iterate(&self, model: Self::Model, iteration: u64, stepper: &mut Stepper) -> (Self::Model, Losses);
 
     /// Named values on held-out data, for the averaged weights (outside autodiff). Empty when there are none.
     fn validate(&self, averaged: &Self::Model) -> Vec<(String, f64)>;
@@ -27,6 +33,35 @@ pub trait Task {
     /// # Errors
     /// When the file can't be written.
     fn save(&self, averaged: &Self::Model, path: &Path) -> Result<()>;
+}
+
+/// The optimizers during one iteration.
+#[derive(Debug)]
+pub struct Stepper<'a> {
+    optimizers: &'a mut [Optimizer],
+    lr: f64,
+    report: StepReport,
+}
+
+impl<'a> Stepper<'a> {
+    /// The optimizers at learning rate `lr`.
+    pub fn new(optimizers: &'a mut [Optimizer], lr: f64) -> Self {
+        Self { optimizers, lr, report: StepReport { gradient_norm: 0.0, non_finite: Vec::new() } }
+    }
+
+    /// A step of optimizer `which` (see [`Task::optimizers`]). What it saw joins the iteration's report.
+    pub fn step<M: Module>(&mut self, which: usize, model: M, grads: Gradients) -> M {
+        let (model, report) = self.optimizers[which].step(model, grads, self.lr);
+        self.report.gradient_norm = self.report.gradient_norm.hypot(report.gradient_norm);
+        self.report.non_finite.extend(report.non_finite);
+        model
+    }
+
+    /// For a task of one loss and one optimizer.
+    pub fn minimise<M: Module>(&mut self, model: M, losses: Losses) -> (M, Losses) {
+        let grads = losses.total.backward();
+        (self.step(0, model, grads), losses)
+    }
 }
 
 /// The loss of one iteration.
@@ -104,9 +139,10 @@ pub fn train<T: Task>(
 ) -> Result<Outcome<T::Model>> {
     kdm_data::atomic::remove_parts(folder);
     let path = folder.join(CHECKPOINT);
-    let mut optimizer = Optimizer::new(config.optimizer, &model);
+    let mut optimizers: Vec<Optimizer> =
+        task.optimizers().iter().map(|prefix| Optimizer::new(config.optimizer, &model, prefix)).collect();
     let (mut at, mut model) = if path.exists() {
-        let (at, model) = Checkpoint::load(&path, model, &mut optimizer)?;
+        let (at, model) = Checkpoint::load(&path, model, &mut optimizers)?;
         if let Some(part) = difference(&at.config, &config.config) {
             let problem = format!("the training was begun with other {part} than this command gives");
             let mend = "resume with what it was begun with, or choose another folder with --out";
@@ -126,18 +162,18 @@ pub fn train<T: Task>(
 
     while at.iteration < config.iterations {
         let i = at.iteration;
-        let losses = task.loss(&model, i);
+        let lr = config.lr * config.schedule.factor(i, config.iterations, config.warmup);
+        let mut stepper = Stepper::new(&mut optimizers, lr);
+        let losses;
+        (model, losses) = task.iterate(model, i, &mut stepper);
+        let step = stepper.report;
         let due = (i + 1) % config.log_every == 0 || i + 1 == config.iterations;
         let terms: Vec<(String, f64)> = if due {
             losses.terms.iter().map(|(name, value)| ((*name).to_string(), scalar(value.clone()))).collect()
         } else {
             Vec::new()
         };
-        let total = losses.total.clone();
-        let grads = losses.total.backward();
-        let lr = config.lr * config.schedule.factor(i, config.iterations, config.warmup);
-        let step;
-        (model, step) = optimizer.step(model, grads, lr);
+        let total = losses.total;
         if let Some(parameter) = step.non_finite.first() {
             if config.optimizer.non_finite == NonFinite::Stop {
                 let kept = match checkpointed {
@@ -166,7 +202,7 @@ pub fn train<T: Task>(
         }
         let last = at.iteration == config.iterations;
         if at.iteration % config.validate_every == 0 || last {
-            let averaged = averaged(&model, &optimizer)?;
+            let averaged = averaged(&model, &optimizers)?;
             let values = task.validate(&averaged);
             if !values.is_empty() {
                 log.write(at.iteration, "validation", &values)?;
@@ -181,13 +217,13 @@ pub fn train<T: Task>(
             }
         }
         if at.iteration % config.checkpoint_every == 0 || last {
-            at.save(&path, &model, &optimizer)?;
+            at.save(&path, &model, &optimizers)?;
             checkpointed = at.iteration;
         }
         report(Report { iteration: at.iteration, iterations: config.iterations, loss });
     }
     Ok(Outcome {
-        averaged: averaged(&model, &optimizer)?,
+        averaged: averaged(&model, &optimizers)?,
         last: model.valid(),
         best: at.best,
         replaced: at.replaced,
@@ -202,9 +238,10 @@ fn difference(begun: &Value, given: &Value) -> Option<String> {
 }
 
 /// The module with the averaged weights, outside autodiff.
-fn averaged<M: Module>(model: &M, optimizer: &Optimizer) -> Result<M> {
+fn averaged<M: Module>(model: &M, optimizers: &[Optimizer]) -> Result<M> {
     let shapes = state_dict(model);
-    Ok(load_state(model.valid(), &optimizer.ema(&shapes))?)
+    let ema = optimizers.iter().flat_map(|optimizer| optimizer.ema(&shapes)).collect();
+    Ok(load_state(model.valid(), &ema)?)
 }
 
 fn scalar(value: Tensor<1>) -> f64 {

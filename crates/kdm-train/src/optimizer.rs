@@ -30,6 +30,9 @@ pub struct OptimizerConfig {
     pub epsilon: f64,
     /// Decay of the moving average of the weights, per iteration.
     pub ema_decay: f64,
+    /// The average's half-life is at most this share of the iterations so far, so that the first weights are forgotten;
+    /// none for the plain decay.
+    pub ema_rampup: Option<f64>,
     /// What to do about gradients that are not finite.
     pub non_finite: NonFinite,
 }
@@ -37,7 +40,24 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     /// The paper's values; stops at gradients that are not finite.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, ema_decay: 0.9999, non_finite: NonFinite::Stop }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            ema_decay: 0.9999,
+            ema_rampup: None,
+            non_finite: NonFinite::Stop,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// The average's decay in step `step` (from 1).
+    fn decay(&self, step: u64) -> f64 {
+        match self.ema_rampup {
+            Some(share) => self.ema_decay.min(0.5f64.powf(1.0 / (share * step as f64))),
+            None => self.ema_decay,
+        }
     }
 }
 
@@ -59,11 +79,13 @@ pub struct StepReport {
 }
 
 impl Optimizer {
-    /// Before the first step; the average starts at the module's weights.
-    pub fn new(config: OptimizerConfig, module: &impl Module) -> Self {
+    /// Before the first step; the average starts at the module's weights. The optimizer owns the parameters whose names
+    /// begin with `prefix`, and leaves the others alone.
+    pub fn new(config: OptimizerConfig, module: &impl Module, prefix: &str) -> Self {
         let device = module.devices().first().cloned().unwrap_or_default().inner();
         let states = kdm_nn::state::state_dict(module)
             .into_iter()
+            .filter(|(name, _)| name.starts_with(prefix))
             .map(|(name, data)| {
                 let ema = flat(data, &device);
                 let zeros = || Tensor::zeros_like(&ema);
@@ -86,6 +108,7 @@ impl Optimizer {
         let mut collect = Collect {
             path: NamePath::default(),
             grads: &mut grads,
+            states: &self.states,
             found: BTreeMap::new(),
             squares: 0.0,
             bad: Vec::new(),
@@ -107,7 +130,7 @@ impl Optimizer {
         }
         self.steps += 1;
         let c = self.config;
-        let step = AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.ema_decay);
+        let step = AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.decay(self.steps));
         let mut apply = Apply { path: NamePath::default(), found, states: &mut self.states, step };
         (module.map(&mut apply), report)
     }
@@ -169,6 +192,7 @@ fn replace_non_finite(grad: Tensor<1>) -> Tensor<1> {
 struct Collect<'a> {
     path: NamePath,
     grads: &'a mut Gradients,
+    states: &'a BTreeMap<String, AdamState<1>>,
     found: BTreeMap<String, Tensor<1>>,
     squares: f64,
     bad: Vec<String>,
@@ -182,6 +206,9 @@ impl ModuleMapper for Collect<'_> {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.states.contains_key(&self.path.join()) {
+            return param;
+        }
         if let Some(grad) = param.val().grad_remove(self.grads) {
             let n = grad.shape().num_elements();
             let grad = grad.reshape([n]);
@@ -237,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn the_averages_half_life_grows_with_the_training() {
+        let config = OptimizerConfig { ema_decay: 0.999, ema_rampup: Some(0.05), ..Default::default() };
+        // After 1000 iterations the half-life is 50 of them; after 100 000 the decay itself is shorter.
+        assert!((config.decay(1000).powi(50) - 0.5).abs() < 1e-12);
+        assert_eq!(config.decay(100_000), 0.999);
+        assert_eq!(OptimizerConfig::default().decay(1), 0.9999);
+    }
+
+    #[test]
     fn infinities_are_replaced_and_finite_values_stay() {
         let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e7, -2.0];
         let replaced = replace_non_finite(Tensor::from_floats(values, &Device::flex()));
@@ -251,7 +287,7 @@ mod tests {
             for non_finite in [NonFinite::Stop, NonFinite::Replace] {
                 let module = LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &device);
                 let before = kdm_nn::state::state_dict(&module);
-                let mut optimizer = Optimizer::new(OptimizerConfig { non_finite, ..Default::default() }, &module);
+                let mut optimizer = Optimizer::new(OptimizerConfig { non_finite, ..Default::default() }, &module, "");
                 let grads = gradients(&module, factor);
                 let (module, report) = optimizer.step(module, grads, 1e-3);
                 assert_eq!(report.non_finite == ["weight"], bad, "{factor}");

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use kdm_core::{LossConfig, NetworkConfig, OperatorConfig, StudentConfig};
 use kdm_data::pairs::ImageType;
+use kdm_nn::UNetConfig;
 use kdm_teacher::distribution::{Distribution, DistributionConfig};
-use kdm_teacher::{Denoiser, FlowMlpConfig, Process, Solver};
+use kdm_teacher::{Denoiser, FlowMlpConfig, NetworkTeacherConfig, Preconditioning, Process, Solver};
 use kdm_train::{LoopConfig, NonFinite, OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,9 +17,14 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 2] = [
+pub const PRESETS: [(&str, &str); 7] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
+    ("cifar10-uncond", include_str!("../../../presets/cifar10-uncond.toml")),
+    ("cifar10-cond", include_str!("../../../presets/cifar10-cond.toml")),
+    ("cifar10-factorized", include_str!("../../../presets/cifar10-factorized.toml")),
+    ("ffhq64", include_str!("../../../presets/ffhq64.toml")),
+    ("afhqv2-64", include_str!("../../../presets/afhqv2-64.toml")),
 ];
 
 /// A whole experiment. Each field is described where it stands in `presets/base.toml`.
@@ -42,8 +48,12 @@ pub struct Experiment {
 pub enum TeacherKind {
     /// Closed form.
     Exact,
-    /// Trained by flow matching.
+    /// A perceptron trained by flow matching.
     FlowMlp,
+    /// An image network trained with EDM's loss on a data set.
+    Network,
+    /// A model file, imported or trained before.
+    File,
 }
 
 /// The teacher.
@@ -54,7 +64,18 @@ pub struct TeacherSection {
     pub kind: TeacherKind,
     pub hidden: usize,
     pub layers: usize,
-    pub data: DistributionConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DistributionConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<usize>>,
+    #[serde(default)]
+    pub label_dim: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<UNetConfig>,
     pub train: TeacherTraining,
 }
 
@@ -69,6 +90,8 @@ pub struct TeacherTraining {
     pub schedule: Schedule,
     pub warmup: u64,
     pub ema_decay: f64,
+    pub ema_rampup: f64,
+    pub augment: f64,
 }
 
 /// The pairs.
@@ -84,6 +107,7 @@ pub struct PairsSection {
     pub dtype: ImageType,
     pub shard_size: usize,
     pub batch: usize,
+    pub guidance: f64,
     pub process: Process,
 }
 
@@ -111,6 +135,7 @@ pub struct TrainSection {
     pub beta2: f64,
     pub epsilon: f64,
     pub ema_decay: f64,
+    pub ema_rampup: f64,
     pub non_finite: NonFinite,
     pub held_out: usize,
     pub log_every: u64,
@@ -245,29 +270,145 @@ impl Experiment {
         if !BEST_BY.contains(&t.best_by.as_str()) {
             problems.push(("train.best_by".into(), format!("is `{}` and must be one of {BEST_BY:?}", t.best_by)));
         }
+        for (field, value) in [("teacher.train.ema_rampup", tt.ema_rampup), ("train.ema_rampup", t.ema_rampup)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                problems.push((field.into(), format!("is {value} and must be 0 or more")));
+            }
+        }
+        if !(p.guidance >= 0.0 && p.guidance.is_finite()) {
+            problems.push(("pairs.guidance".into(), format!("is {} and must be 0 or more", p.guidance)));
+        }
+        if !(0.0..=1.0).contains(&tt.augment) {
+            problems.push(("teacher.train.augment".into(), format!("is {} and must be between 0 and 1", tt.augment)));
+        }
         if let Some((field, problem)) = p.process.problem() {
             problems.push((format!("pairs.process.{field}"), problem));
         }
+        if self.loss.reconstruction.is_perceptual() && self.loss.lpips_weights.is_none() {
+            let problem =
+                "is missing, and the loss has LPIPS: name the file that `kdm import vgg16.pth --heads vgg.pth` wrote";
+            problems.push(("loss.lpips_weights".into(), problem.into()));
+        }
         problems.extend(self.loss.problems().into_iter().map(|(f, p)| (format!("loss.{f}"), p)));
-        match self.teacher.data.build() {
-            Err((field, problem)) => problems.push((format!("teacher.data.{field}"), problem)),
-            Ok(data) => {
-                let student = self.student_config(data.shape(), data.label_dim(), p.process.noise_std());
+        match self.sample() {
+            Err(problem) => problems.push(problem),
+            Ok((shape, label_dim)) => {
+                let least = kdm_nn::vgg::LEAST_SIDE;
+                if self.loss.reconstruction.is_perceptual() && !has_sides(&shape, least) {
+                    let problem =
+                        format!("needs images of at least {least} pixels a side and 1 or 3 channels, not {shape:?}");
+                    problems.push(("loss.reconstruction".into(), problem));
+                }
+                let least = kdm_nn::discriminator::LEAST_SIDE;
+                if self.loss.adversarial_weight > 0.0 && (shape.len() != 3 || shape[1].min(shape[2]) < least) {
+                    let problem = format!("needs images of at least {least} pixels a side, not {shape:?}");
+                    problems.push(("loss.adversarial_weight".into(), problem));
+                }
+                let student = self.student_config(shape, label_dim, p.process.noise_std());
                 problems.extend(student.problems().into_iter().map(|(f, p)| (format!("student.{f}"), p)));
             }
         }
         problems
     }
 
-    /// The distribution of the teacher's data.
-    pub fn distribution(&self) -> Distribution {
-        self.teacher.data.build().expect("checked when loaded")
+    /// Shape and classes of what the teacher draws.
+    ///
+    /// # Errors
+    /// The key and its problem, when the configuration doesn't tell.
+    pub fn sample(&self) -> Result<(Vec<usize>, usize), (String, String)> {
+        let t = &self.teacher;
+        match t.kind {
+            TeacherKind::Exact | TeacherKind::FlowMlp => match self.data().build() {
+                Ok(data) => Ok((data.shape(), data.label_dim())),
+                Err((field, problem)) => Err((format!("teacher.data.{field}"), problem)),
+            },
+            TeacherKind::Network => {
+                let Some(network) = self.network_teacher() else {
+                    let problem = "is missing: give the architecture, as [teacher.network] with `architecture` first";
+                    return Err(("teacher.network".into(), problem.into()));
+                };
+                if t.dataset.is_none() {
+                    let problem = "is missing: name the images to learn from, a .zip in EDM's layout";
+                    return Err(("teacher.dataset".into(), problem.into()));
+                }
+                match network.problems().into_iter().next() {
+                    Some((field, problem)) => Err((format!("teacher.{field}"), problem)),
+                    None => {
+                        let (channels, side) = (network.network.channels().0, network.network.resolution());
+                        Ok((vec![channels, side, side], network.network.label_dim()))
+                    }
+                }
+            }
+            TeacherKind::File => match &t.shape {
+                Some(shape) if shape.iter().all(|s| (1..=1 << 16).contains(s)) => Ok((shape.clone(), t.label_dim)),
+                Some(shape) => Err(("teacher.shape".into(), format!("is {shape:?}, which is no shape of a sample"))),
+                None => {
+                    let problem = "is missing: say what the teacher draws, such as [3, 32, 32]";
+                    Err(("teacher.shape".into(), problem.into()))
+                }
+            },
+        }
+    }
+
+    /// The distribution that an exact teacher is of, or that a flow-matching one learns.
+    fn data(&self) -> DistributionConfig {
+        self.teacher.data.clone().unwrap_or(DistributionConfig::Checkerboard { conditional: false })
+    }
+
+    /// The distribution of the teacher's data, where there is one.
+    pub fn distribution(&self) -> Option<Distribution> {
+        match self.teacher.kind {
+            TeacherKind::Exact | TeacherKind::FlowMlp => Some(self.data().build().expect("checked when loaded")),
+            TeacherKind::Network | TeacherKind::File => None,
+        }
+    }
+
+    /// The configuration of an exact teacher.
+    pub fn exact(&self) -> DistributionConfig {
+        self.data()
+    }
+
+    /// The trained image teacher.
+    pub fn network_teacher(&self) -> Option<NetworkTeacherConfig> {
+        let dataset = self.teacher.dataset.as_deref().unwrap_or_default();
+        let data = Path::new(dataset).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let network = self.teacher.network.clone()?;
+        Some(NetworkTeacherConfig { data, preconditioning: Preconditioning::EDM, network })
+    }
+
+    /// What the experiment costs, a line each, for a person.
+    pub fn costs(&self) -> Vec<String> {
+        let Ok((shape, label_dim)) = self.sample() else { return Vec::new() };
+        let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());
+        let push = self.loss.push_weight > 0.0;
+        let bytes = match self.pairs.dtype {
+            ImageType::F32 => 4,
+            ImageType::F16 => 2,
+            ImageType::U8 => 1,
+        };
+        let (flops, step) = (student.flops(false, push), student.flops(true, push));
+        vec![
+            format!("student: {} parameters; latent of {} numbers", student.parameters(), student.operator_dim()),
+            format!("one-step sample: {} a sample", operations(flops)),
+            format!(
+                "training: {} a pair, {} in all ({} iterations of {} pairs)",
+                operations(step),
+                operations(step * self.train.batch as f64 * self.train.iterations as f64),
+                self.train.iterations,
+                self.train.batch
+            ),
+            format!(
+                "pairs: {} of {} teacher passes each; {:.2} GB on disk",
+                self.pairs.count,
+                self.pairs.solver.evaluations(self.pairs.steps),
+                (self.pairs.count * (student.dim() * bytes + 8)) as f64 / 1e9
+            ),
+        ]
     }
 
     /// The trained teacher's network.
     pub fn flow_mlp(&self) -> FlowMlpConfig {
-        let TeacherSection { hidden, layers, ref data, .. } = self.teacher;
-        FlowMlpConfig { data: data.clone(), hidden, layers }
+        FlowMlpConfig { data: self.data(), hidden: self.teacher.hidden, layers: self.teacher.layers }
     }
 
     /// The student, for pairs of this shape.
@@ -295,6 +436,7 @@ impl Experiment {
                 beta2: t.beta2,
                 epsilon: t.epsilon,
                 ema_decay: t.ema_decay,
+                ema_rampup: (t.ema_rampup > 0.0).then_some(t.ema_rampup),
                 non_finite: t.non_finite,
             },
             log_every: t.log_every,
@@ -313,7 +455,11 @@ impl Experiment {
             lr: t.lr,
             schedule: t.schedule,
             warmup: t.warmup,
-            optimizer: OptimizerConfig { ema_decay: t.ema_decay, ..OptimizerConfig::default() },
+            optimizer: OptimizerConfig {
+                ema_decay: t.ema_decay,
+                ema_rampup: (t.ema_rampup > 0.0).then_some(t.ema_rampup),
+                ..OptimizerConfig::default()
+            },
             log_every: self.train.log_every,
             validate_every: self.train.validate_every,
             checkpoint_every: self.train.checkpoint_every,
@@ -321,6 +467,18 @@ impl Experiment {
             config: json!({ "teacher": self.teacher, "seed": self.seed }),
         }
     }
+}
+
+/// Whether LPIPS can see images of this shape.
+fn has_sides(shape: &[usize], least: usize) -> bool {
+    matches!(shape, [1 | 3, height, width] if *height.min(width) >= least)
+}
+
+/// Floating-point operations for a person.
+fn operations(flops: f64) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e18, "EFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")];
+    let (size, unit) = UNITS.into_iter().find(|(size, _)| flops >= *size).unwrap_or((1e3, "kFLOP"));
+    format!("{:.3} {unit}", flops / size)
 }
 
 /// How deep files may build on each other.
@@ -370,7 +528,11 @@ fn merge(table: &mut Table, overlay: Table) {
         match (table.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => {
                 // Teachers keep all their fields whatever their kind.
-                let tag = if key == "data" { "name" } else { "kind" };
+                let tag = match (key.as_str(), above.contains_key("architecture")) {
+                    ("data", _) => "name",
+                    (_, true) => "architecture",
+                    _ => "kind",
+                };
                 let other_kind = key != "teacher" && above.get(tag).is_some_and(|kind| below.get(tag) != Some(kind));
                 if other_kind && key != "operator" {
                     *below = above;
@@ -418,6 +580,29 @@ mod tests {
             assert_eq!(Experiment::from_table("again", table).unwrap(), experiment);
         }
         assert_eq!(Experiment::load("checkerboard-paper", &[]).unwrap().train.iterations, 20_001);
+    }
+
+    /// The paper's numbers: 47.5 M parameters, 11.0 GFLOP a sample, latents of 1024 (and 512 for 64x64 images).
+    #[test]
+    fn image_presets_are_of_the_papers_sizes() {
+        let student = |name: &str| {
+            let e = Experiment::load(name, &[]).unwrap();
+            let (shape, label_dim) = e.sample().unwrap();
+            e.student_config(shape, label_dim, e.pairs.process.noise_std())
+        };
+        let uncond = student("cifar10-uncond");
+        let millions = uncond.parameters() as f64 / 1e6;
+        assert!((millions - 47.5).abs() < 0.05, "{millions} million parameters");
+        let gflops = uncond.flops(false, true) / 1e9;
+        assert!((gflops - 11.0).abs() < 0.2, "{gflops} GFLOP a sample");
+        assert_eq!((uncond.operator_dim(), uncond.noise_std), (1024, 80.0));
+        let cond = student("cifar10-cond");
+        assert!(cond.operator.control && cond.label_dim == 10);
+        assert_eq!(student("cifar10-factorized").operator.kind, kdm_core::OperatorKind::Factorized);
+        for name in ["ffhq64", "afhqv2-64"] {
+            let config = student(name);
+            assert_eq!((config.shape.as_slice(), config.operator_dim()), (&[3, 64, 64][..], 512));
+        }
     }
 
     #[test]

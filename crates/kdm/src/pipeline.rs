@@ -5,17 +5,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
-use kdm_core::{DistillTask, Student, distill};
-use kdm_data::atomic;
+use kdm_core::{DistillTask, LossConfig, Student, distill};
 use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker, label_of_seed, noise_of_seed};
+use kdm_data::{ImageSet, atomic, model};
+use kdm_formats::{features, official};
 use kdm_kernels::random;
 use kdm_metrics::{energy_distance, paired, share_outside, sliced_wasserstein2};
-use kdm_teacher::{Checkerboard, Denoiser, FlowTask, Process, Solver, Teacher, solve};
+use kdm_nn::state::load_state;
+use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pooling};
+use kdm_teacher::{Checkerboard, Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
 use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
@@ -119,17 +123,44 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
         return Ok(Teacher::load(&path)?);
     }
     match experiment.teacher.kind {
-        TeacherKind::Exact => {
-            let exact = Teacher::exact(experiment.teacher.data.clone());
-            exact.expect("checked when loaded").save(&path)?;
+        TeacherKind::Exact => Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?,
+        TeacherKind::File => {
+            let source = experiment.teacher.path.clone().unwrap_or_default();
+            if source.is_empty() {
+                let mend = "give the teacher's model file with --set teacher.path=FILE";
+                return Err(Failure::Usage(format!("`teacher.path` is missing; {mend}")));
+            }
+            let source = Path::new(&source);
+            if !source.exists() {
+                return Err(Failure::Usage(format!(
+                    "`teacher.path`: there is no `{}`; bring a teacher in with `kdm import FILE --out {}`, or name another \
+                     with --set teacher.path=FILE",
+                    source.display(),
+                    source.display()
+                )));
+            }
+            let teacher = Teacher::load(source)?;
+            let (shape, label_dim) = experiment.sample().expect("checked when loaded");
+            if teacher.shape() != shape || teacher.label_dim() != label_dim {
+                let problem = format!(
+                    "draws {:?} of {} classes, and the experiment is of {shape:?} and {label_dim}",
+                    teacher.shape(),
+                    teacher.label_dim()
+                );
+                let mend = "give another teacher, or set teacher.shape and teacher.label_dim";
+                return Err(kdm_data::Error::invalid(source, "teacher", problem, mend).into());
+            }
+            atomic::create_folder(folder)?;
+            atomic::copy(source, &path)?;
         }
+        TeacherKind::Network => train_network(experiment, folder, &path)?,
         TeacherKind::FlowMlp => {
             atomic::create_folder(folder)?;
             let seed = random::derive_seed(experiment.seed, TEACHER_STREAM);
             let device = Device::flex().autodiff();
             let config = experiment.flow_mlp();
             let task = FlowTask {
-                distribution: experiment.distribution(),
+                distribution: experiment.distribution().expect("a flow-matching teacher learns one"),
                 config: config.clone(),
                 batch: experiment.teacher.train.batch,
                 seed,
@@ -149,6 +180,70 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
     Ok(Teacher::load(&path)?)
 }
 
+/// Trains an image teacher in `folder` and writes it to `path`.
+fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome<()> {
+    let config = experiment.network_teacher().expect("checked when loaded");
+    let source = experiment.teacher.dataset.clone().unwrap_or_default();
+    let images = ImageSet::open_zip(Path::new(&source))?;
+    let (channels, side) = (config.network.channels().0, config.network.resolution());
+    if images.shape() != [channels, side, side] {
+        let problem = format!("holds images {:?}, and the network takes [{channels}, {side}, {side}]", images.shape());
+        let mend = "set teacher.network.resolution and the channels to the data's";
+        return Err(kdm_data::Error::invalid(&source, "images", problem, mend).into());
+    }
+    if config.network.label_dim() > images.classes() {
+        let problem = format!("has {} classes, and the network {}", images.classes(), config.network.label_dim());
+        let mend = "set teacher.network.label_dim to the data's";
+        return Err(kdm_data::Error::invalid(&source, "dataset.json", problem, mend).into());
+    }
+    atomic::create_folder(folder)?;
+    let t = &experiment.teacher.train;
+    let seed = random::derive_seed(experiment.seed, TEACHER_STREAM);
+    let device = Device::flex().autodiff();
+    let network = config.init(seed, &device);
+    let task = EdmTask { config, images, batch: t.batch, seed, augment: t.augment, device };
+    let mut progress = Progress::new("teacher", "iterations");
+    let best = folder.join("teacher-best.safetensors");
+    let outcome = train(&task, network, &experiment.teacher_loop(), folder, &best, &mut report_step(&mut progress))?;
+    kdm_train::Task::save(&task, &outcome.averaged, path)?;
+    progress.finish("trained; the averaged weights are kept");
+    Ok(())
+}
+
+/// LPIPS as the loss takes it (average pooling), from the file that a configuration or a command names.
+///
+/// # Errors
+/// When it is needed and not named, or can't be read.
+pub fn load_lpips(loss: &LossConfig, file: Option<&Path>, device: &Device) -> Outcome<Option<Lpips>> {
+    if !loss.reconstruction.is_perceptual() {
+        return Ok(None);
+    }
+    let Some(path) = file.or(loss.lpips_weights.as_deref().map(Path::new)) else {
+        return Err(Failure::Usage(
+            "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm import vgg16.pth --heads vgg.pth`"
+                .into(),
+        ));
+    };
+    let network = Lpips::init(Pooling::Average, &mut InitSeed::new(0), device);
+    Ok(Some(kdm_nn::frozen(load_weights(path, features::LPIPS, network)?)))
+}
+
+/// A network that stands alone in a model file of this kind.
+fn load_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<M> {
+    let (_, state): (Value, _) = model::read(path, kind)?;
+    let mend = "import the weights again";
+    Ok(load_state(network, &state).map_err(|e| kdm_data::Error::invalid(path, "tensors", e.0, mend))?)
+}
+
+/// A discriminator from its model file.
+///
+/// # Errors
+/// When the file is damaged or no discriminator's.
+pub fn load_discriminator(path: &Path, channels: usize) -> Outcome<Discriminator> {
+    let network = DiscriminatorConfig { in_channels: channels }.init(&mut InitSeed::new(0), &Device::flex());
+    load_weights(path, official::DISCRIMINATOR, network)
+}
+
 /// How pairs are drawn.
 #[derive(Clone, Debug)]
 pub struct Drawing {
@@ -158,6 +253,8 @@ pub struct Drawing {
     pub solver: Solver,
     /// Solver steps.
     pub steps: usize,
+    /// Weight of classifier-free guidance; 1 for the teacher itself.
+    pub guidance: f64,
     /// Pairs a batch.
     pub batch: usize,
 }
@@ -171,13 +268,17 @@ pub fn pair_plan(
     dtype: pairs::ImageType,
     shard_size: usize,
 ) -> Manifest {
-    let Drawing { process, solver, steps, .. } = drawing;
+    let Drawing { process, solver, steps, guidance, .. } = drawing;
+    let mut sampling = json!({
+        "process": process, "solver": solver, "steps": steps, "evaluations": solver.evaluations(*steps),
+    });
+    if *guidance != 1.0 {
+        sampling["guidance"] = json!(guidance);
+    }
     Manifest {
         version: STORE_VERSION,
         teacher: Some(teacher.stamp()),
-        sampling: json!({
-            "process": process, "solver": solver, "steps": steps, "evaluations": solver.evaluations(*steps),
-        }),
+        sampling,
         noise: NoiseSource::Seeded { generator: random::GENERATOR.into(), first_seed: Some(first_seed) },
         noise_std: process.noise_std(),
         shape: teacher.shape(),
@@ -209,7 +310,8 @@ pub fn draw_pairs(
         drawn += noise.len() / plan.dim();
         let x = noise.iter().map(|x| f64::from(*x)).collect();
         let labels = one_hot(labels, plan.label_dim);
-        let images = solve(teacher, &drawing.process, drawing.solver, drawing.steps, x, &labels);
+        let guided = Guided { denoiser: teacher, weight: drawing.guidance };
+        let images = solve(&guided, &drawing.process, drawing.solver, drawing.steps, x, &labels);
         images.into_iter().map(|x| x as f32).collect()
     };
     let manifest = pairs::generate(folder, plan, worker, drawing.batch, &mut draw, &mut |p| {
@@ -260,15 +362,16 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     };
     let device = Device::flex().autodiff();
     let seed = random::derive_seed(experiment.seed, TRAINING_STREAM);
-    let task = DistillTask::new(store, held_out, experiment.train.batch, seed, file.clone(), device.clone());
-    let fresh = student.init(random::derive_seed(experiment.seed, STUDENT_STREAM), &device);
+    let lpips = load_lpips(&file.loss, None, &device)?;
+    let task = DistillTask::new(store, held_out, experiment.train.batch, seed, file.clone(), lpips, device);
+    let fresh = task.init(random::derive_seed(experiment.seed, STUDENT_STREAM));
     let best_path = folder.join("best.safetensors");
     let mut progress = Progress::new("distill", "iterations");
     let mut looping = experiment.student_loop();
     looping.config = json!({"experiment": experiment, "pairs": manifest.plan_hash()});
     let outcome = train(&task, fresh, &looping, folder, &best_path, &mut report_step(&mut progress))?;
-    file.save(&outcome.averaged, &folder.join("last-ema.safetensors"))?;
-    file.save(&outcome.last, &folder.join("last.safetensors"))?;
+    file.save(&outcome.averaged.student, &folder.join("last-ema.safetensors"))?;
+    file.save(&outcome.last.student, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);
     let best = match outcome.best {
         Some((value, iteration)) => {
@@ -276,7 +379,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
             format!("best {} {value:.4} at {iteration}", experiment.train.best_by)
         }
         None => {
-            file.save(&outcome.averaged, &path)?;
+            file.save(&outcome.averaged.student, &path)?;
             "no pairs held out: the last averaged weights are kept".into()
         }
     };
@@ -308,7 +411,7 @@ impl LoadedStudent {
     pub fn open(path: &Path) -> Outcome<Self> {
         let device = Device::flex();
         let (file, student) = StudentFile::load(path, &device)?;
-        let sampler = Sampler::new(student.clone(), file.student.dim(), file.student.label_dim, &device);
+        let sampler = Sampler::new(student.clone(), &file.student, &device);
         Ok(Self { path: path.to_path_buf(), file, student, sampler })
     }
 
@@ -346,10 +449,19 @@ impl LoadedStudent {
     }
 }
 
+/// Networks that a loss may take beside the student's.
+#[derive(Clone, Debug, Default)]
+pub struct LossNetworks {
+    /// With the perceptual distances.
+    pub lpips: Option<Lpips>,
+    /// For the adversarial term, which is left out without it.
+    pub discriminator: Option<Discriminator>,
+}
+
 /// Groups of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum MetricGroup {
-    /// The loss's terms, latent noise off: latent, rec, push, total.
+    /// The loss's terms, latent noise and dropout off: latent, rec, push, total.
     Losses,
     /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse.
     Paired,
@@ -368,18 +480,20 @@ pub fn evaluate(
     groups: &[MetricGroup],
     board: bool,
     directions: usize,
+    networks: &LossNetworks,
 ) -> Outcome<BTreeMap<String, f64>> {
     student.check_pairs(store)?;
     let config = &student.file.student;
     let mut values = BTreeMap::new();
     if groups.contains(&MetricGroup::Losses) {
-        let targets = student.file.targets();
+        let objective = student.file.objective(networks.lpips.clone());
         let terms = distill::evaluate_losses(
             &student.student,
-            &student.file,
+            networks.discriminator.as_ref(),
+            config,
+            &objective,
             store,
             0..store.len(),
-            targets.as_deref(),
             &Device::flex(),
         );
         values.extend(terms);
@@ -425,7 +539,13 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let teacher = make_teacher(experiment, &teacher_folder)?;
 
     let p = &experiment.pairs;
-    let drawing = Drawing { process: p.process, solver: p.solver, steps: p.steps, batch: p.batch };
+    let drawing = Drawing {
+        process: p.process.fit(&teacher),
+        solver: p.solver,
+        steps: p.steps,
+        guidance: p.guidance,
+        batch: p.batch,
+    };
     let plan = |first_seed, count| pair_plan(&teacher, &drawing, first_seed, count, p.dtype, p.shard_size);
     let (pairs, test) = (folder.join("pairs"), folder.join("pairs-test"));
     draw_pairs(&teacher, &plan(p.first_seed, p.count), &drawing, &pairs, Worker::ALONE, "pairs")?;
@@ -446,22 +566,24 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
 
     let student = LoadedStudent::open(&path)?;
     let store = PairStore::open_verified(&test)?;
-    let board = experiment.teacher.data.name() == "checkerboard";
+    let data = experiment.distribution();
+    let board = matches!(data, Some(Distribution::Checkerboard(_)));
     let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution];
-    let mut values = evaluate(&student, &store, &all, board, experiment.evaluate.directions)?;
+    let lpips = load_lpips(&student.file.loss, None, &Device::flex())?;
+    let networks = LossNetworks { lpips, discriminator: None };
+    let mut values = evaluate(&student, &store, &all, board, experiment.evaluate.directions, &networks)?;
     values.extend(speed(&teacher, &drawing, &student, &store));
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
 
     let pairs = store.range(0..store.len());
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
-    let data = experiment.distribution();
     let sitting = Sitting {
         noise: &pairs.noise,
         labels: &labels,
         teacher: Some(&pairs.images),
         clusters: ClusterConfig::default(),
         clustered: experiment.evaluate.clusters,
-        data: Some(&data),
+        data: data.as_ref(),
     };
     let portrait = portrait(&student, sitting)?;
     let tables = vec![metric_table(&values), structure_table(&portrait)];
@@ -489,6 +611,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
             match experiment.teacher.kind {
                 TeacherKind::Exact => "closed-form",
                 TeacherKind::FlowMlp => "flow-matching",
+                TeacherKind::Network | TeacherKind::File => "diffusion",
             },
             p.count,
             p.solver.evaluations(p.steps),

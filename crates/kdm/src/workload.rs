@@ -2,12 +2,14 @@
 //! the work doesn't depend on their values.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_core::losses::{LatentNoise, terms};
+use kdm_core::distill::Trainee;
+use kdm_core::losses::{Distance, LatentNoise, Objective};
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::{StudentConfig, distill};
 use kdm_data::pairs::PairBatch;
 use kdm_kernels::random;
-use kdm_train::Optimizer;
+use kdm_nn::{DiscriminatorConfig, InitSeed, Lpips, Pass, Pooling};
+use kdm_train::{Optimizer, Stepper};
 
 use crate::Experiment;
 
@@ -24,7 +26,7 @@ fn pairs(config: &StudentConfig, batch: usize) -> PairBatch {
 /// One-step samples from `batch` rows of noise, host to host.
 pub fn sampling(config: &StudentConfig, batch: usize) -> impl FnMut() {
     let device = Device::flex();
-    let sampler = Sampler::new(config.init(0, &device), config.dim(), config.label_dim, &device);
+    let sampler = Sampler::new(config.init(0, &device), config, &device);
     let pairs = pairs(config, batch);
     let labels = one_hot(&pairs.labels, config.label_dim);
     move || {
@@ -35,24 +37,36 @@ pub fn sampling(config: &StudentConfig, batch: usize) -> impl FnMut() {
 /// A training step on `batch` pairs: latent noise, loss, gradients, Adam and the moving average.
 pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usize) -> impl FnMut() {
     let device = Device::flex().autodiff();
-    let mut student = Some(config.init(0, &device));
-    let mut optimizer = Optimizer::new(experiment.student_loop().optimizer, student.as_ref().expect("just made"));
+    let seed = &mut InitSeed::new(1);
+    let discriminator = (experiment.loss.adversarial_weight > 0.0)
+        .then(|| DiscriminatorConfig { in_channels: config.shape[0] }.init(seed, &device));
+    let trainee = Trainee { student: config.init(0, &device), discriminator };
+    let optimizers = ["student.", "discriminator."];
+    let mut optimizers = optimizers.map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
+    let mut trainee = Some(trainee);
     let pairs = pairs(config, batch);
-    let targets = experiment.loss.eigenvalues.targets(config.operator_dim(), 3);
-    let (config, loss) = (config.clone(), experiment.loss.clone());
+    let perceptual = experiment.loss.reconstruction.is_perceptual();
+    let lpips = perceptual.then(|| kdm_nn::frozen(Lpips::init(Pooling::Average, seed, &device)));
+    let objective = Objective {
+        config: experiment.loss.clone(),
+        targets: experiment.loss.eigenvalues.targets(config.operator_dim(), 3),
+        distance: Distance::new(experiment.loss.reconstruction, lpips, &config.shape),
+    };
+    let config = config.clone();
     let mut draws = 4;
     move || {
-        let model = student.take().expect("put back below");
+        let model = trainee.take().expect("put back below");
         let mut latent = || {
             draws += 1;
             let shape = [batch, config.operator_dim()];
             let values = random::normal_vec(draws, shape[0] * shape[1]);
             Tensor::from_data(TensorData::new(values, shape), &device)
         };
-        let noise = (loss.latent_noise > 0.0).then(|| LatentNoise { clean: latent(), noise: latent() });
+        let noisy = objective.config.latent_noise > 0.0;
+        let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent() });
         let batch = distill::to_batch(pairs.clone(), config.dim(), config.label_dim, &device);
-        let terms = terms(&model, batch, noise, &loss, targets.as_deref(), false);
         // A rate so small that the weights stay where they are.
-        student = Some(optimizer.step(model, terms.total.backward(), 1e-9).0);
+        let mut stepper = Stepper::new(&mut optimizers, 1e-9);
+        trainee = Some(distill::step(&objective, model, batch, noise, &Pass::training(draws), &mut stepper).0);
     }
 }

@@ -3,8 +3,6 @@
 use std::time::Instant;
 
 use clap::Subcommand;
-use kdm_core::{NetworkConfig, OperatorKind, StudentConfig};
-use kdm_teacher::Denoiser;
 use serde_json::json;
 
 use super::output::print;
@@ -55,8 +53,8 @@ impl Command {
         if batch == 0 || args.iters == 0 {
             return Err(Failure::Usage("--batch and --iters: give at least 1".into()));
         }
-        let data = experiment.distribution();
-        let config = experiment.student_config(data.shape(), data.label_dim(), experiment.pairs.process.noise_std());
+        let (shape, label_dim) = experiment.sample().expect("checked when loaded");
+        let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
         let mut times = if training {
             timed(args.iters, workload::training_step(&experiment, &config, batch))
         } else {
@@ -64,7 +62,7 @@ impl Command {
         };
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
-        let flops = flops(&config, training, experiment.loss.push_weight > 0.0) * batch as f64;
+        let flops = config.flops(training, experiment.loss.push_weight > 0.0) * batch as f64;
         let value = json!({
             "preset": experiment.name,
             "what": if training { "train" } else { "sample" },
@@ -101,34 +99,6 @@ fn timed(iters: usize, mut step: impl FnMut()) -> Vec<f64> {
             started.elapsed().as_secs_f64()
         })
         .collect()
-}
-
-/// Floating-point operations a sample, of matrix products alone (a multiplication and an addition count as two). A
-/// training step costs three times its forward passes: E_0, E_T, C, and D once, or twice with the push term.
-fn flops(config: &StudentConfig, training: bool, push: bool) -> f64 {
-    let NetworkConfig::Mlp { hidden, layers } = config.network;
-    let mlp = |inputs: usize, outputs: usize| {
-        let widths = (0..=layers).map(|i| match i {
-            0 => inputs + 1 + config.label_dim,
-            i if i == layers => outputs,
-            _ => hidden,
-        });
-        let widths: Vec<usize> = widths.collect();
-        widths.windows(2).map(|w| 2.0 * (w[0] * w[1]) as f64).sum::<f64>()
-    };
-    let n = config.operator_dim();
-    let lift = config.operator.projection.map_or(0.0, |p| 2.0 * (p * config.latent) as f64);
-    let encoder = mlp(config.dim(), config.latent) + lift;
-    let decoder = mlp(config.latent, config.dim()) + lift;
-    let operator = match config.operator.kind {
-        OperatorKind::Dense => 2.0 * (n * n) as f64,
-        OperatorKind::Factorized => 8.0 * (n * n) as f64,
-    };
-    if training {
-        3.0 * (2.0 * encoder + operator + if push { 2.0 } else { 1.0 } * decoder)
-    } else {
-        encoder + operator + decoder
-    }
 }
 
 /// The process's largest resident memory so far, where the system tells.

@@ -21,7 +21,7 @@ pub struct TrainingArgs {
     /// Go on with the training in --out
     #[arg(long)]
     resume: bool,
-    /// Print the whole configuration and do nothing
+    /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -31,12 +31,18 @@ impl TrainingArgs {
     pub fn open(&self) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
         if self.dry_run {
-            print(&experiment.to_toml())?;
+            dry_run(&experiment)?;
             return Ok(None);
         }
         open_run(&self.out, &experiment, self.resume)?;
         Ok(Some(experiment))
     }
+}
+
+/// Prints an experiment, TOML that can be used as a file, with its costs as comments.
+pub fn dry_run(experiment: &Experiment) -> Outcome<()> {
+    let costs: String = experiment.costs().iter().map(|line| format!("# {line}\n")).collect();
+    print(&format!("{costs}\n{}", experiment.to_toml()))
 }
 
 /// Flags of `kdm distill`.

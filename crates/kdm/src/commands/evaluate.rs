@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use kdm_data::pairs::PairStore;
 use serde_json::json;
 
 use super::output::print;
-use crate::pipeline::{self, LoadedStudent, MetricGroup};
+use crate::pipeline::{self, LoadedStudent, LossNetworks, MetricGroup};
 use crate::portrait::{columns, metric_table};
 use crate::{Failure, Outcome};
 
@@ -28,6 +29,12 @@ pub struct Args {
     /// Random projections of the sliced Wasserstein distance
     #[arg(long, default_value_t = 256, value_name = "N")]
     directions: usize,
+    /// LPIPS weights for a perceptual loss, from `kdm import vgg16.pth --heads vgg.pth` [default: what the student was trained with]
+    #[arg(long, value_name = "FILE")]
+    lpips: Option<PathBuf>,
+    /// A discriminator, for the adversarial term, which is left out without one
+    #[arg(long, value_name = "FILE")]
+    discriminator: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -43,7 +50,18 @@ impl Args {
         let store = PairStore::open_verified(&self.pairs)?;
         let data = self.data.or_else(|| store.manifest().teacher.as_ref().map(|t| t.data.clone()));
         let board = data.as_deref() == Some("checkerboard");
-        let values = pipeline::evaluate(&student, &store, &self.metrics, board, self.directions)?;
+        let mut networks = LossNetworks::default();
+        if self.metrics.contains(&MetricGroup::Losses) {
+            let device = Device::flex();
+            networks.lpips = pipeline::load_lpips(&student.file.loss, self.lpips.as_deref(), &device)?;
+            let channels = student.file.student.shape[0];
+            let open = |path: &PathBuf| pipeline::load_discriminator(path, channels);
+            networks.discriminator = self.discriminator.as_ref().map(open).transpose()?;
+            if networks.discriminator.is_some() && student.file.student.shape.len() != 3 {
+                return Err(Failure::Usage("--discriminator: it judges images, and this student draws points".into()));
+            }
+        }
+        let values = pipeline::evaluate(&student, &store, &self.metrics, board, self.directions, &networks)?;
         if self.json {
             let mut object = json!(values);
             object["pairs"] = json!(store.len());

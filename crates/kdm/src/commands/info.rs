@@ -63,10 +63,10 @@ fn file(path: &Path) -> Outcome<Value> {
                 array::read_npz(path)?.into_iter().map(|(name, a)| (name, json!(a.shape))).collect();
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
-        Some("pt" | "pth" | "pkl") => {
-            let imported = kdm_formats::import(path)?;
+        Some("pt" | "pth" | "pkl" | "bin") => {
+            let imported = kdm_formats::import(path, &kdm_formats::Options::default())?;
             Ok(json!({
-                "kind": "foreign student", "found": imported.found, "ignored": imported.ignored,
+                "kind": format!("foreign {}", imported.kind()), "found": imported.found, "ignored": imported.ignored,
                 "next": "kdm import FILE --out MODEL.safetensors",
             }))
         }

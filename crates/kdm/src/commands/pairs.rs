@@ -230,7 +230,8 @@ impl GenerateArgs {
         let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
         let teacher = load_teacher(&self.teacher)?;
         let (process, solver) = self.solver.resolve(&teacher)?;
-        let drawing = Drawing { process, solver, steps: self.solver.steps, batch: self.batch };
+        let drawing =
+            Drawing { process, solver, steps: self.solver.steps, guidance: self.solver.guidance, batch: self.batch };
         let plan = pair_plan(&teacher, &drawing, self.first_seed, self.count, self.dtype.into(), self.shard_size);
         draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs")?;
         print(&format!("{}\n", self.out.display()))

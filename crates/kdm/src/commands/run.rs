@@ -21,7 +21,7 @@ pub struct Args {
     /// Go on with the run in --out
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Print the whole configuration and do nothing
+    /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the evaluation as one JSON object
@@ -34,7 +34,7 @@ impl Args {
     pub fn run(self) -> Outcome<()> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
         if self.dry_run {
-            return print(&experiment.to_toml());
+            return super::distill::dry_run(&experiment);
         }
         let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
         open_run(&folder, &experiment, self.resume)?;

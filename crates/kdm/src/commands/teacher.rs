@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use kdm_data::Array;
 use kdm_teacher::distribution::DistributionConfig;
-use kdm_teacher::{Denoiser, Level, Process, Solver, Teacher, solve};
+use kdm_teacher::{Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solve, solve_stochastic};
 
 use super::distill::TrainingArgs;
 use super::output::{print, read_labels, read_rows, write_samples};
@@ -69,13 +69,16 @@ pub struct SolverArgs {
     /// Solver steps
     #[arg(long, default_value_t = 18, value_name = "N")]
     pub steps: usize,
-    /// The process [default: flow for flow-matching teachers, diffusion for exact ones]
+    /// Weight of classifier-free guidance for labelled samples of a conditional teacher; 1 for none
+    #[arg(long, default_value_t = 1.0, value_name = "W")]
+    pub guidance: f64,
+    /// The process [default: flow for flow-matching teachers, diffusion for the others]
     #[arg(long, value_enum)]
     process: Option<ProcessName>,
-    /// Diffusion: the smallest noise level
+    /// Diffusion: the smallest noise level; kept within what the teacher knows
     #[arg(long, default_value_t = 0.002, value_name = "S")]
     sigma_min: f64,
-    /// Diffusion: the first noise level
+    /// Diffusion: the first noise level; kept within what the teacher knows
     #[arg(long, default_value_t = 80.0, value_name = "S")]
     sigma_max: f64,
     /// Diffusion: the spacing of noise levels
@@ -94,6 +97,14 @@ impl SolverArgs {
         if let Some((field, problem)) = process.problem() {
             return Err(Failure::Usage(format!("--{}: {problem}", field.replace('_', "-"))));
         }
+        if !(self.guidance >= 0.0 && self.guidance.is_finite()) {
+            return Err(Failure::Usage(format!("--guidance {}: give 0 or more", self.guidance)));
+        }
+        if self.guidance != 1.0 && teacher.label_dim() == 0 {
+            return Err(Failure::Usage(
+                "--guidance: this teacher is unconditional, so there is nothing to guide to".into(),
+            ));
+        }
         if self.steps == 0 {
             return Err(Failure::Usage("--steps 0: give at least 1".into()));
         }
@@ -103,7 +114,7 @@ impl SolverArgs {
             SolverName::Midpoint => Solver::Midpoint,
             SolverName::DpmSolver => Solver::DpmSolver,
         };
-        Ok((process, solver))
+        Ok((process.fit(teacher), solver))
     }
 }
 
@@ -121,9 +132,49 @@ pub struct SampleArgs {
     labels: Option<PathBuf>,
     #[command(flatten)]
     solver: SolverArgs,
+    #[command(flatten)]
+    churn: ChurnArgs,
     /// Where samples go: a .npy, .npz or .png file, or a folder
     #[arg(long, value_name = "X0.npy")]
     out: PathBuf,
+}
+
+/// The stochastic sampler of Karras et al., which adds noise again in each step.
+#[derive(Debug, clap::Args)]
+pub struct ChurnArgs {
+    /// How much noise is added again, in steps' worth; above 0 takes the stochastic sampler, whose solver is heun
+    #[arg(long, default_value_t = 0.0, value_name = "S")]
+    churn: f64,
+    /// The least noise level at which it is added
+    #[arg(long, default_value_t = 0.0, value_name = "S", requires = "churn")]
+    churn_min: f64,
+    /// The largest noise level at which it is added
+    #[arg(long, default_value_t = f64::INFINITY, value_name = "S", requires = "churn")]
+    churn_max: f64,
+    /// Standard deviation of what is added
+    #[arg(long, default_value_t = 1.0, value_name = "S", requires = "churn")]
+    churn_noise: f64,
+    /// Sample i's added noise is drawn from this seed plus i
+    #[arg(long, default_value_t = 0, value_name = "SEED", requires = "churn")]
+    churn_seed: u64,
+}
+
+impl ChurnArgs {
+    /// The sampler's numbers; none for the deterministic one.
+    fn resolve(&self, process: &Process, solver: Solver) -> Outcome<Option<Churn>> {
+        if self.churn == 0.0 {
+            return Ok(None);
+        }
+        if !(self.churn > 0.0 && self.churn.is_finite() && self.churn_noise > 0.0 && self.churn_noise.is_finite()) {
+            return Err(Failure::Usage("--churn and --churn-noise: give numbers above 0".into()));
+        }
+        if solver != Solver::Heun || *process == Process::Flow {
+            return Err(Failure::Usage(
+                "--churn: the stochastic sampler goes with --solver heun and --process diffusion".into(),
+            ));
+        }
+        Ok(Some(Churn { churn: self.churn, min: self.churn_min, max: self.churn_max, noise: self.churn_noise }))
+    }
 }
 
 /// Flags of `kdm teacher denoise`.
@@ -162,7 +213,16 @@ impl Command {
                 let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
                 let std = process.noise_std();
                 let x = noise.data.iter().map(|e| f64::from(*e) * std).collect();
-                let x = solve(&teacher, &process, solver, args.solver.steps, x, &labels.unwrap_or_default());
+                let labels = labels.unwrap_or_default();
+                let guided = Guided { denoiser: &teacher, weight: args.solver.guidance };
+                let x = match args.churn.resolve(&process, solver)? {
+                    None => solve(&guided, &process, solver, args.solver.steps, x, &labels),
+                    Some(churn) => {
+                        let seeds: Vec<u64> =
+                            (0..noise.rows() as u64).map(|i| args.churn.churn_seed.wrapping_add(i)).collect();
+                        solve_stochastic(&guided, &process, churn, args.solver.steps, x, &labels, &seeds)
+                    }
+                };
                 let samples = Array::new(noise.shape.clone(), x.iter().map(|x| *x as f32).collect());
                 write_samples(&args.out, &samples, &[("noise", &noise)])
             }

@@ -1,0 +1,197 @@
+//! Sets of images in memory, as bytes: what teachers learn from.
+//!
+//! Read here: a .zip in the layout of EDM's data sets (uncompressed PNGs in sorted order, classes in `dataset.json`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value;
+use zip::ZipArchive;
+
+use crate::{Error, Result};
+
+/// Images of one size, with their classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageSet {
+    channels: usize,
+    height: usize,
+    width: usize,
+    /// Channel by channel, image by image.
+    bytes: Vec<u8>,
+    /// One an image; empty without classes.
+    labels: Vec<u32>,
+}
+
+const MEND: &str =
+    "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and dataset.json for classes";
+/// Bytes one image file may take.
+const MOST_BYTES: u64 = 64 << 20;
+
+impl ImageSet {
+    /// Reads all images of a .zip.
+    ///
+    /// # Errors
+    /// When the file is damaged, holds no images or images of several sizes, or its classes don't fit them.
+    pub fn open_zip(path: &Path) -> Result<Self> {
+        let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, MEND);
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let mut archive = ZipArchive::new(BufReader::new(file))
+            .map_err(|e| invalid("archive", format!("not a readable zip archive ({e})")))?;
+        let mut names: Vec<String> = archive.file_names().filter_map(|n| Some(n.ok()?.into_owned())).collect();
+        names.sort();
+        let mut read = |name: &str| -> Result<Vec<u8>> {
+            let entry = archive.by_name(name).map_err(|e| invalid(name, e.to_string()))?;
+            let mut bytes = Vec::new();
+            entry.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|e| invalid(name, format!("damaged ({e})")))?;
+            Ok(bytes)
+        };
+        let mut set = Self { channels: 0, height: 0, width: 0, bytes: Vec::new(), labels: Vec::new() };
+        let is_png = |name: &&String| name.to_lowercase().ends_with(".png");
+        let images: Vec<&String> = names.iter().filter(is_png).collect();
+        for name in &images {
+            set.push(&read(name)?).map_err(|problem| invalid(name, problem))?;
+        }
+        if images.is_empty() {
+            return Err(invalid("archive", "holds no PNG images".into()));
+        }
+        if names.iter().any(|name| name == "dataset.json") {
+            let text = read("dataset.json")?;
+            let told: Value = serde_json::from_slice(&text).map_err(|e| invalid("dataset.json", e.to_string()))?;
+            set.labels = classes(&told, &images).map_err(|problem| invalid("dataset.json", problem))?;
+        }
+        Ok(set)
+    }
+
+    fn push(&mut self, png: &[u8]) -> std::result::Result<(), String> {
+        let image = image::load_from_memory_with_format(png, image::ImageFormat::Png).map_err(|e| e.to_string())?;
+        let channels = if image.color().has_color() { 3 } else { 1 };
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        if self.bytes.is_empty() {
+            (self.channels, self.height, self.width) = (channels, height, width);
+        }
+        if (channels, height, width) != (self.channels, self.height, self.width) {
+            return Err(format!(
+                "is {channels}x{height}x{width}, and the first image is {}x{}x{}",
+                self.channels, self.height, self.width
+            ));
+        }
+        let interleaved = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
+        for c in 0..channels {
+            self.bytes.extend(interleaved.iter().skip(c).step_by(channels));
+        }
+        Ok(())
+    }
+
+    /// `[C, H, W]`.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
+    /// Images.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / (self.channels * self.height * self.width).max(1)
+    }
+
+    /// Whether there are none; never so for a set that opens.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Classes; 0 without.
+    pub fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |most| *most as usize + 1)
+    }
+
+    /// Image `i` (less than [`Self::len`]) in [-1, 1], channel by channel.
+    pub fn image(&self, i: usize) -> Vec<f32> {
+        let size = self.channels * self.height * self.width;
+        self.bytes[i * size..(i + 1) * size].iter().map(|b| f32::from(*b) / 127.5 - 1.0).collect()
+    }
+
+    /// The class of image `i`; none without classes.
+    pub fn label(&self, i: usize) -> Option<u32> {
+        self.labels.get(i).copied()
+    }
+}
+
+/// The classes that `{"labels": [[name, class], ...]}` gives the images; none when it is null.
+fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, String> {
+    let list = match &told["labels"] {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(list) => list,
+        other => return Err(format!("`labels` is {other}, and should be a list or null")),
+    };
+    let mut by_name: HashMap<&str, u32> = HashMap::new();
+    for entry in list {
+        let name = entry[0].as_str().ok_or(format!("{entry} has no name"))?;
+        let class = entry[1].as_u64().and_then(|class| u32::try_from(class).ok()).filter(|class| *class < 1 << 20);
+        by_name.insert(name, class.ok_or(format!("{entry} has no class number; vectors are not classes"))?);
+    }
+    let class = |name: &&String| by_name.get(name.as_str()).copied().ok_or(format!("has no class for `{name}`"));
+    images.iter().map(class).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use zip::write::SimpleFileOptions;
+
+    fn png(rgb: bool, side: u32, shade: u8) -> Vec<u8> {
+        let mut out = std::io::Cursor::new(Vec::new());
+        let image = if rgb {
+            image::DynamicImage::ImageRgb8(image::RgbImage::from_pixel(side, side, image::Rgb([shade, 0, 255])))
+        } else {
+            image::DynamicImage::ImageLuma8(image::GrayImage::from_pixel(side, side, image::Luma([shade])))
+        };
+        image.write_to(&mut out, image::ImageFormat::Png).unwrap();
+        out.into_inner()
+    }
+
+    fn archive(path: &Path, files: &[(&str, Vec<u8>)]) {
+        let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+        for (name, bytes) in files {
+            zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap();
+    }
+
+    #[test]
+    fn images_come_in_sorted_order_with_their_classes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.zip");
+        let labels = br#"{"labels": [["00000/img1.png", 4], ["00000/img0.png", 2]]}"#.to_vec();
+        let files =
+            [("00000/img1.png", png(true, 2, 10)), ("00000/img0.png", png(true, 2, 20)), ("dataset.json", labels)];
+        archive(&path, &files);
+        let set = ImageSet::open_zip(&path).unwrap();
+        assert_eq!((set.shape(), set.len(), set.classes()), ([3, 2, 2], 2, 5));
+        assert_eq!((set.label(0), set.label(1)), (Some(2), Some(4)));
+        let first = set.image(0);
+        assert!((first[0] - (20.0 / 127.5 - 1.0)).abs() < 1e-6 && first[4] == -1.0 && first[8] == 1.0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.zip");
+        let refused = |files: &[(&str, Vec<u8>)], part: &str| {
+            archive(&path, files);
+            let message = ImageSet::open_zip(&path).unwrap_err().to_string();
+            assert!(message.contains("set.zip") && message.contains(part), "{message}");
+        };
+        refused(&[("a.png", png(false, 2, 1)), ("b.png", png(false, 3, 1))], "1x3x3");
+        refused(&[("a.png", vec![1, 2, 3])], "a.png");
+        refused(&[("readme.txt", vec![1])], "no PNG");
+        let labels = |text: &str| ("dataset.json", text.as_bytes().to_vec());
+        refused(&[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["b.png", 1]]}"#)], "no class for `a.png`");
+        refused(&[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["a.png", [0.5]]]}"#)], "no class number");
+        archive(&path, &[("a.png", png(false, 2, 1)), labels(r#"{"labels": null}"#)]);
+        assert_eq!(ImageSet::open_zip(&path).unwrap().classes(), 0);
+        std::fs::write(&path, b"PK nothing").unwrap();
+        assert!(ImageSet::open_zip(&path).unwrap_err().to_string().contains("zip"));
+    }
+}

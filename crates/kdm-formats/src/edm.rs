@@ -1,0 +1,186 @@
+//! Network pickles of NVlabs/edm, and plain state dicts of the same networks.
+//!
+//! The architecture is read off the weights; the preconditioning and its constants off the pickled module.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use kdm_data::{Error, Result};
+use kdm_nn::state::load_state;
+use kdm_nn::{InitSeed, StateDict, UNetConfig};
+use kdm_teacher::{NetworkTeacherConfig, Preconditioning, TeacherConfig};
+
+use crate::imported::{Imported, Model, counted};
+use crate::infer;
+use crate::pickle::Id;
+use crate::torch::TorchFile;
+
+const MEND: &str = "give a network pickle of NVlabs/edm, or a state dict of one of its networks";
+
+/// Where a file's network stands: the averaged weights first.
+fn network_of(torch: &TorchFile) -> Option<(&'static str, Id)> {
+    let p = &torch.pickle;
+    let is_module = |id: &Id| torch.module(*id).is_some();
+    let inside =
+        ["ema", "net", "G_ema"].into_iter().find_map(|key| Some((key, p.field(p.root, key).filter(is_module)?)));
+    inside.or_else(|| is_module(&p.root).then_some(("the whole file", p.root)))
+}
+
+/// Whether the file is of this kind.
+pub fn recognises(torch: &TorchFile) -> bool {
+    network_of(torch).is_some_and(|(_, id)| preconditioning_class(torch, id).is_some())
+}
+
+fn preconditioning_class(torch: &TorchFile, id: Id) -> Option<&str> {
+    let (class, _) = torch.module(id)?;
+    ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"].into_iter().find(|known| *known == class)
+}
+
+/// Reads a pickled, preconditioned network.
+///
+/// # Errors
+/// When a tensor is damaged, or the weights are not those of a known network.
+pub fn import(torch: &TorchFile) -> Result<Imported> {
+    let invalid = |field: &str, problem: String| Error::invalid(torch.path(), field, problem, MEND);
+    let (key, id) = network_of(torch).ok_or_else(|| invalid("pickle", "holds no network".into()))?;
+    let class = preconditioning_class(torch, id)
+        .ok_or_else(|| invalid(key, "is no preconditioned network of NVlabs/edm".into()))?
+        .to_string();
+    let number = |name: &str, default: f64| torch.number(id, name).unwrap_or(default);
+    let preconditioning = match class.as_str() {
+        "EDMPrecond" => Preconditioning::Edm { sigma_data: number("sigma_data", 0.5) },
+        "VPPrecond" => Preconditioning::Vp {
+            beta_d: number("beta_d", 19.9),
+            beta_min: number("beta_min", 0.1),
+            m: number("M", 1000.0),
+            epsilon_t: number("epsilon_t", 1e-5),
+        },
+        "VEPrecond" => {
+            Preconditioning::Ve { sigma_min: number("sigma_min", 0.02), sigma_max: number("sigma_max", 100.0) }
+        }
+        _ => Preconditioning::Iddpm {
+            c_1: number("C_1", 0.001),
+            c_2: number("C_2", 0.008),
+            m: number("M", 1000.0).clamp(0.0, 1e9) as usize,
+        },
+    };
+    let inner = torch.child(id, "model").ok_or_else(|| invalid(key, "has no part `model`".into()))?;
+    let mut network = infer::unet(&torch.state(inner)?).map_err(|e| invalid("model", e))?;
+    // What weights don't tell stands in the constructor's arguments.
+    let settings = torch.attribute(inner, "_init_kwargs");
+    let setting = |name: &str| torch.pickle.number(torch.pickle.field(settings?, name)?);
+    let (dropout, label_dropout) = (setting("dropout").unwrap_or(0.0), setting("label_dropout").unwrap_or(0.0));
+    match &mut network {
+        UNetConfig::SongUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
+        UNetConfig::AdmUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
+        UNetConfig::DiffusersUnet(_) => {}
+    }
+    let state = infer::without_filters(torch.state(inner)?);
+    let mut ignored: Vec<String> = torch
+        .pickle
+        .entries(torch.pickle.root)
+        .into_iter()
+        .filter(|(name, _)| *name != key)
+        .map(|(name, _)| format!("`{name}`: {}", why_ignored(name)))
+        .collect();
+    ignored.push("`module_src`: source code, which is never run".into());
+    let found = vec![format!("a network pickle of NVlabs/edm, `{key}`: {class}")];
+    teacher(torch.path(), network, preconditioning, state, found, ignored)
+}
+
+fn why_ignored(name: &str) -> &'static str {
+    match name {
+        "loss_fn" => "the training's loss",
+        "augment_pipe" => "the training's augmentation",
+        "dataset_kwargs" => "where the training's data lay",
+        "net" => "weights that were not averaged",
+        "optimizer_state" => "the optimizer's state",
+        _ => "no part of the network",
+    }
+}
+
+/// Reads a state dict of such a network; `preconditioning` is not in the file.
+///
+/// # Errors
+/// When the names and shapes are not those of a known network.
+pub fn from_state(path: &Path, state: StateDict, preconditioning: Preconditioning) -> Result<Imported> {
+    let inner = if infer::is_unet(&state) { state.clone() } else { infer::under(&state, "model.") };
+    let network = infer::unet(&inner).map_err(|e| Error::invalid(path, "tensors", e, MEND))?;
+    let ignored = state.keys().filter(|name| !inner.contains_key(name.strip_prefix("model.").unwrap_or(name)));
+    let ignored = ignored.map(|name| format!("`{name}`: no part of the network")).collect();
+    let found = vec!["a state dict of a U-Net with NVlabs' names".to_string()];
+    teacher(path, network, preconditioning, infer::without_filters(inner), found, ignored)
+}
+
+/// Checks that everything fits, and tells what was found.
+pub(crate) fn teacher(
+    path: &Path,
+    network: UNetConfig,
+    preconditioning: Preconditioning,
+    state: StateDict,
+    mut found: Vec<String>,
+    ignored: Vec<String>,
+) -> Result<Imported> {
+    let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let config = NetworkTeacherConfig { data, preconditioning, network };
+    if let Some((field, problem)) = config.problems().into_iter().next() {
+        return Err(Error::invalid(path, field, problem, MEND));
+    }
+    let told: usize = state.values().map(|t| t.shape().num_elements()).sum();
+    check_size(path, &config.network, told)?;
+    let unet = config.network.init(&mut InitSeed::new(0), &Device::flex());
+    load_state(unet, &state).map_err(|e| Error::invalid(path, "tensors", e.0, MEND))?;
+    let n = &config.network;
+    let (inputs, _) = n.channels();
+    found.push(describe(n));
+    found.push(format!("images {inputs}x{0}x{0}, classes: {1}", n.resolution(), n.label_dim()));
+    found.push(format!("preconditioning: {}", serde_json::json!(config.preconditioning)));
+    found.push(counted(&state));
+    Ok(Imported { model: Model::Teacher { config: TeacherConfig::Network(config), state }, found, ignored })
+}
+
+/// Refuses a configuration whose network would be far larger than the weights that are there, before it is made.
+pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> Result<()> {
+    let (channels, mults, blocks) = match network {
+        UNetConfig::SongUnet(c) => (c.model_channels, c.channel_mult.clone(), c.num_blocks),
+        UNetConfig::AdmUnet(c) => (c.model_channels, c.channel_mult.clone(), c.num_blocks),
+        UNetConfig::DiffusersUnet(c) => (1, c.block_out_channels.clone(), c.layers_per_block),
+    };
+    // Every block has two convolutions of 3x3 at its width, at least.
+    let least: usize = mults
+        .iter()
+        .map(|m| {
+            let width = m.saturating_mul(channels);
+            width.saturating_mul(width).saturating_mul(18).saturating_mul(blocks)
+        })
+        .fold(0, usize::saturating_add);
+    if least > numbers {
+        let problem = format!("tell of a network of at least {least} numbers, and there are {numbers}");
+        return Err(Error::invalid(path, "tensors", problem, MEND));
+    }
+    Ok(())
+}
+
+fn describe(network: &UNetConfig) -> String {
+    match network {
+        UNetConfig::SongUnet(c) => format!(
+            "SongUNet ({:?} embedding, {:?} encoder, {:?} decoder): width {} x {:?}, {} blocks, attention at {:?}, filter {:?}",
+            c.embedding_type,
+            c.encoder_type,
+            c.decoder_type,
+            c.model_channels,
+            c.channel_mult,
+            c.num_blocks,
+            c.attn_resolutions,
+            c.resample_filter
+        ),
+        UNetConfig::AdmUnet(c) => format!(
+            "ADM U-Net: width {} x {:?}, {} blocks, attention at {:?}",
+            c.model_channels, c.channel_mult, c.num_blocks, c.attn_resolutions
+        ),
+        UNetConfig::DiffusersUnet(c) => format!(
+            "UNet2DModel: widths {:?}, {} layers a block, {:?}, {:?}",
+            c.block_out_channels, c.layers_per_block, c.down_block_types, c.up_block_types
+        ),
+    }
+}
