@@ -4,6 +4,7 @@
 
 pub mod clusters;
 pub mod figures;
+pub mod grid;
 pub mod report;
 pub mod spectrum;
 

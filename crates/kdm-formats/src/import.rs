@@ -96,6 +96,12 @@ fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
     if may_edm && edm::recognises(torch) {
         return edm::import(torch);
     }
+    if edm::recognises(torch) {
+        return invalid("format", "is a network pickle of NVlabs/EDM, and no KDM checkpoint".into());
+    }
+    if official::recognises(torch, root) {
+        return invalid("format", "is an official KDM checkpoint, and no network of NVlabs/edm".into());
+    }
     if let Some((class, _)) = torch.module(root) {
         let state = torch.state(root)?;
         if official::is_discriminator(&state) || infer::is_unet(&state) {

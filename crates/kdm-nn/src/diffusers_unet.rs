@@ -460,7 +460,8 @@ impl DiffusersUNet {
             Some(table) => fourier_embedding(time.clone().log(), table.weight.val()),
             None => positional_embedding(time.clone(), config.block_out_channels[0], config.freq_shift),
         };
-        let flip = config.flip_sin_to_cos || self.time_proj.is_some();
+        // Random features come with the sines first whatever the setting says.
+        let flip = config.flip_sin_to_cos && self.time_proj.is_none();
         let embedding = if flip { cos_first } else { swap_halves(cos_first) };
         let mut embedding = self.time_embedding.linear_2.forward(self.time_embedding.linear_1.forward_silu(embedding));
         if let (Some(table), Some(labels)) = (&self.class_embedding, labels) {

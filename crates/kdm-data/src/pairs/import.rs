@@ -1,9 +1,10 @@
 //! Pairs drawn by other programs.
 //!
 //! Read here: a `.npy` of shape (steps, points, D), time first and noise first, the layout of the official
-//! checkerboard pairs; and a `.npz` with arrays `noise` and `image` (and `label`), which is also what an export writes.
+//! checkerboard pairs; a `.npz` with arrays `noise` and `image` (and `label`), which is also what an export writes; and
+//! the official folders of images, one `.npz` a pair, read a few at a time however many there are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -12,56 +13,246 @@ use super::write::{Progress, ShardContent, Worker, fill};
 use crate::hash::sha256;
 use crate::{Array, Error, Result, array};
 
-/// Pairs read from a foreign file.
+/// Pairs of a foreign file or folder.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// x_T, (pairs, ...).
-    pub noise: Array,
-    /// x_0, of the same shape.
-    pub images: Array,
-    /// Classes, if the file has them.
-    pub labels: Vec<u32>,
-    /// What the file was, for the history.
+    source: Source,
+    /// Shape of one image or point.
+    shape: Vec<usize>,
+    /// Classes, if there are any.
+    labels: Vec<u32>,
+    /// Standard deviation of the noise as found, in the first pairs of a folder.
+    noise_std: f64,
+    /// What was found, for the history.
     pub found: String,
 }
 
+#[derive(Clone, Debug)]
+enum Source {
+    /// x_T and x_0, (pairs, ...) each.
+    Memory { noise: Array, images: Array },
+    /// One file a pair.
+    Folder { files: Vec<PathBuf>, layout: Layout },
+}
+
+/// Which of a file's two ends is the image, and the array's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    array: &'static str,
+    image_first: bool,
+}
+
+/// Files looked at before a folder is read: for the order of image and noise, and the noise's deviation.
+const LOOKED_AT: usize = 64;
+
 impl Import {
-    /// Tells one set of pairs from another.
-    fn hash(&self) -> String {
-        let [noise, images] = [&self.noise, &self.images].map(|a| sha256(bytemuck::cast_slice(&a.data)));
-        sha256([noise, images, sha256(bytemuck::cast_slice(&self.labels))].concat().as_bytes())
+    /// Pairs.
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::Memory { images, .. } => images.rows(),
+            Source::Folder { files, .. } => files.len(),
+        }
+    }
+
+    /// Whether there are none; never so for what was read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells one set of pairs from another: by content, or for a folder by its files' names and sizes and its first file.
+    fn hash(&self) -> Result<String> {
+        let labels = sha256(bytemuck::cast_slice(&self.labels));
+        match &self.source {
+            Source::Memory { noise, images } => {
+                let [noise, images] = [noise, images].map(|a| sha256(bytemuck::cast_slice(&a.data)));
+                Ok(sha256([noise, images, labels].concat().as_bytes()))
+            }
+            Source::Folder { files, .. } => {
+                let mut list = String::new();
+                for file in files {
+                    let size = std::fs::metadata(file).map_err(Error::io("read", file))?.len();
+                    list.push_str(&format!("{} {size}\n", file.file_name().unwrap_or_default().to_string_lossy()));
+                }
+                let first = std::fs::read(&files[0]).map_err(Error::io("read", &files[0]))?;
+                Ok(sha256([list, sha256(&first), labels].concat().as_bytes()))
+            }
+        }
     }
 
     /// Standard deviation of the noise as found.
     pub fn noise_std(&self) -> f64 {
-        let n = self.noise.data.len().max(1) as f64;
-        (self.noise.data.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n).sqrt()
+        self.noise_std
+    }
+
+    /// Noise and images of a range of pairs, row by row.
+    fn rows(&self, range: std::ops::Range<usize>) -> Result<(Vec<f32>, Vec<f32>)> {
+        match &self.source {
+            Source::Memory { noise, images } => {
+                Ok((noise.slice_rows(range.clone()).data, images.slice_rows(range).data))
+            }
+            Source::Folder { files, layout } => {
+                let (mut noise, mut images) = (Vec::new(), Vec::new());
+                for file in &files[range] {
+                    let pair = read_one(file, Some(*layout))?;
+                    if pair.shape != self.shape {
+                        let problem = format!("has images {:?}, and the first file {:?}", pair.shape, self.shape);
+                        return Err(Error::invalid(file, layout.array, problem, "remove that file and import again"));
+                    }
+                    let (image, e) = pair.ends(layout.image_first);
+                    images.extend(image);
+                    noise.extend(e);
+                }
+                Ok((noise, images))
+            }
+        }
     }
 }
 
-/// Reads pairs from a `.npy` or `.npz` file; the content decides, not the file's name.
+/// Root mean square.
+fn deviation(values: &[f32]) -> f64 {
+    (values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}
+
+fn check_finite(path: &Path, name: &str, values: &[f32], width: usize) -> Result<()> {
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(i) => {
+            let problem = format!("pair {} has the value {}", i / width.max(1), values[i]);
+            Err(Error::invalid(path, name, problem, "remove that pair and import again"))
+        }
+    }
+}
+
+/// Reads pairs from a `.npy` or `.npz` file (the content decides, not the file's name), or finds those of a folder.
 ///
 /// # Errors
 /// When the file is damaged or holds no pairs in a known layout.
 pub fn read_pairs(path: &Path) -> Result<Import> {
+    if path.is_dir() {
+        return from_folder(path);
+    }
     let mut start = [0u8; 2];
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     std::io::Read::read_exact(&mut file, &mut start).map_err(Error::io("read", path))?;
-    let import = if &start == b"PK" { from_npz(path)? } else { from_npy(path)? };
-    for (name, array) in [("noise", &import.noise), ("image", &import.images)] {
-        if let Some(i) = array.data.iter().position(|x| !x.is_finite()) {
-            return Err(Error::invalid(
-                path,
-                name,
-                format!("pair {} has the value {}", i / array.row_len(), array.data[i]),
-                "remove that pair and import again",
-            ));
-        }
+    let (noise, images, labels, found) = if &start == b"PK" { from_npz(path)? } else { from_npy(path)? };
+    for (name, array) in [("noise", &noise), ("image", &images)] {
+        check_finite(path, name, &array.data, array.row_len())?;
     }
-    Ok(import)
+    let (shape, noise_std) = (images.shape[1..].to_vec(), deviation(&noise.data));
+    Ok(Import { source: Source::Memory { noise, images }, shape, labels, noise_std, found })
 }
 
-fn from_npy(path: &Path) -> Result<Import> {
+/// One file of a folder: two ends of a path, in the file's order.
+struct Pair {
+    layout: Layout,
+    shape: Vec<usize>,
+    first: Vec<f32>,
+    last: Vec<f32>,
+    label: Option<u32>,
+}
+
+impl Pair {
+    /// Image and noise.
+    fn ends(self, image_first: bool) -> (Vec<f32>, Vec<f32>) {
+        if image_first { (self.first, self.last) } else { (self.last, self.first) }
+    }
+}
+
+/// Reads one pair. Without a layout the array's name tells it, as far as it can.
+fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
+    let mut arrays = array::read_npz(path)?;
+    let label = arrays.iter().find(|(name, _)| name == "label").map(|(_, a)| a.data.clone());
+    let label = match label.as_deref() {
+        None => None,
+        Some([class]) if *class >= 0.0 && class.fract() == 0.0 && *class < 1e6 => Some(*class as u32),
+        Some(row) if row.iter().filter(|x| **x == 1.0).count() == 1 && row.iter().all(|x| *x == 0.0 || *x == 1.0) => {
+            row.iter().position(|x| *x == 1.0).map(|class| class as u32)
+        }
+        Some(_) => {
+            let mend = "give a class number or a one-hot row";
+            return Err(Error::invalid(path, "label", "is neither a class number nor a one-hot row", mend));
+        }
+    };
+    let known = |name: &str| arrays.iter().position(|(n, _)| n == name);
+    let found = match layout {
+        Some(layout) => known(layout.array).map(|i| (i, layout)),
+        // `arr_0` comes in both orders.
+        None => [("arr_0", false), ("arr1", true), ("endpoints", true)]
+            .into_iter()
+            .find_map(|(array, image_first)| Some((known(array)?, Layout { array, image_first }))),
+    };
+    let Some((i, layout)) = found else {
+        let names: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
+        return Err(Error::invalid(path, "arrays", format!("are {names:?}, of no known layout of pairs"), FOLDERS));
+    };
+    let path_array = arrays.swap_remove(i).1;
+    check_finite(path, layout.array, &path_array.data, path_array.data.len())?;
+    let (steps, mut shape) = (path_array.rows(), path_array.shape[1.min(path_array.shape.len())..].to_vec());
+    // A batch of one.
+    if shape.len() == 4 && shape[0] == 1 {
+        shape.remove(0);
+    }
+    let size = path_array.row_len();
+    if steps < 2 || shape.len() != 3 || size == 0 {
+        let problem = format!("has shape {:?}", path_array.shape);
+        return Err(Error::invalid(path, layout.array, problem, "give (2 or more times, channels, height, width)"));
+    }
+    let (first, last) = (path_array.data[..size].to_vec(), path_array.data[(steps - 1) * size..].to_vec());
+    Ok(Pair { layout, shape, first, last, label })
+}
+
+const FOLDERS: &str = "give a folder of .npz files, one a pair, each with `arr_0`, `arr1`, or `endpoints` and `label`";
+
+fn from_folder(folder: &Path) -> Result<Import> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        if path.extension().is_some_and(|e| e == "npz") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let Some(first) = files.first() else {
+        return Err(Error::invalid(folder, "folder", "holds no .npz files", FOLDERS));
+    };
+    let mut layout = read_one(first, None)?.layout;
+    let (mut ends, mut count, mut shape) = ([0.0f64; 2], 0, Vec::new());
+    for file in files.iter().take(LOOKED_AT) {
+        let pair = read_one(file, Some(layout))?;
+        ends[0] += deviation(&pair.first).powi(2);
+        ends[1] += deviation(&pair.last).powi(2);
+        count += 1;
+        shape = pair.shape;
+    }
+    let ends = ends.map(|sum| (sum / f64::from(count)).sqrt());
+    if layout.array == "arr_0" {
+        // CIFAR's have the noise first, FFHQ's and AFHQ's last. Noise of deviation 80 is easily told from an image.
+        if ends[0].max(ends[1]) < 2.0 * ends[0].min(ends[1]) {
+            let problem =
+                format!("both ends deviate alike ({:.3} and {:.3}), so which is noise is not known", ends[0], ends[1]);
+            let mend = "write the pairs as one .npz with arrays `noise` and `image`";
+            return Err(Error::invalid(first, "arr_0", problem, mend));
+        }
+        layout.image_first = ends[1] > ends[0];
+    }
+    let labelled = layout.array == "endpoints";
+    let labels = if labelled { files.iter().map(|file| label_of(file)).collect::<Result<_>>()? } else { Vec::new() };
+    let order = if layout.image_first { "image first, noise last" } else { "noise first, image last" };
+    let found = format!("{} files with `{}`, {order}", files.len(), layout.array);
+    let noise_std = ends[usize::from(layout.image_first)];
+    Ok(Import { source: Source::Folder { files, layout }, shape, labels, noise_std, found })
+}
+
+fn label_of(path: &Path) -> Result<u32> {
+    read_one(path, None)?
+        .label
+        .ok_or_else(|| Error::invalid(path, "label", "is missing", "give `endpoints` and `label` in every file"))
+}
+
+type Read = (Array, Array, Vec<u32>, String);
+
+fn from_npy(path: &Path) -> Result<Read> {
     let all = array::read_npy(path)?;
     let [steps, points, dim] = all.shape[..] else {
         return Err(unknown(path, format!("an array of shape {:?}", all.shape)));
@@ -71,10 +262,10 @@ fn from_npy(path: &Path) -> Result<Import> {
     }
     let slice = |t: usize| Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec());
     let found = format!("{steps} times of {points} points, noise first");
-    Ok(Import { noise: slice(0), images: slice(steps - 1), labels: Vec::new(), found })
+    Ok((slice(0), slice(steps - 1), Vec::new(), found))
 }
 
-fn from_npz(path: &Path) -> Result<Import> {
+fn from_npz(path: &Path) -> Result<Read> {
     let arrays = array::read_npz(path)?;
     let get = |name: &str| arrays.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone());
     let (Some(noise), Some(images)) = (get("noise"), get("image")) else {
@@ -96,7 +287,7 @@ fn from_npz(path: &Path) -> Result<Import> {
         }
     };
     let found = format!("{} pairs as arrays `noise` and `image`", noise.rows());
-    Ok(Import { noise, images, labels, found })
+    Ok((noise, images, labels, found))
 }
 
 fn unknown(path: &Path, found: String) -> Error {
@@ -104,7 +295,7 @@ fn unknown(path: &Path, found: String) -> Error {
         path,
         "layout",
         format!("holds {found}, which is no layout of pairs that is known"),
-        "give a .npy of shape (steps, points, D), noise first, or a .npz with arrays `noise` and `image`",
+        "give a .npy of shape (steps, points, D), noise first, a .npz with arrays `noise` and `image`, or a folder of one .npz a pair",
     )
 }
 
@@ -128,21 +319,22 @@ pub fn import(
         sampling: Value::Null,
         noise: NoiseSource::Stored,
         noise_std,
-        shape: pairs.images.shape[1..].to_vec(),
+        shape: pairs.shape.clone(),
         dtype,
         label_dim,
-        count: pairs.images.rows(),
+        count: pairs.len(),
         shard_size,
-        history: vec![format!("imported from {source} ({:.12}): {}", pairs.hash(), pairs.found)],
+        history: vec![format!("imported from {source} ({:.12}): {}", pairs.hash()?, pairs.found)],
         shards: Vec::new(),
         checksum: String::new(),
     };
     fill(folder, &plan, Worker::ALONE, progress, &mut |range, advance| {
+        let (noise, images) = pairs.rows(range.clone())?;
         advance(range.len());
         Ok(ShardContent {
-            images: pairs.images.slice_rows(range.clone()).data,
+            images,
             seeds: Vec::new(),
-            noise: pairs.noise.slice_rows(range.clone()).data,
+            noise,
             labels: pairs.labels.get(range).unwrap_or_default().to_vec(),
         })
     })

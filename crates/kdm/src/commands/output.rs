@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use kdm_analysis::figures::{self, Group};
+use kdm_analysis::grid;
 use kdm_core::sampler::one_hot;
 use kdm_data::{Array, Error, array, atomic};
 
@@ -60,9 +61,10 @@ pub fn read_labels(
     Ok(Some(labels.data))
 }
 
-/// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and what else is known), `.png` for points in
-/// the plane, or a folder of both a `.npy` and a picture.
-pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> Outcome<()> {
+/// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and what else is known), `.png` (a scatter of
+/// points in the plane, a grid of images), or a folder: points as a `.npy` and a picture, images as a `.npy` and one `.png`
+/// each, named by `names` (their seeds) or by their place.
+pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], names: &[u64]) -> Outcome<()> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, samples)?,
@@ -77,6 +79,12 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> 
             array::write_npy(&out.join("samples.npy"), samples)?;
             if samples.row_len() == 2 {
                 atomic::write(&out.join("samples.png"), &picture(samples)?)?;
+            } else if is_image(samples) {
+                for i in 0..samples.rows() {
+                    let name = names.get(i).copied().unwrap_or(i as u64);
+                    let png = grid::png(&samples.slice_rows(i..i + 1).data, &samples.shape[1..], 1);
+                    atomic::write(&out.join(format!("{name:06}.png")), &png)?;
+                }
             }
         }
         Some(other) => {
@@ -90,11 +98,21 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)]) -> 
     Ok(())
 }
 
+/// Whether rows are images that can be seen.
+fn is_image(samples: &Array) -> bool {
+    matches!(samples.shape[..], [_, 1 | 3, _, _])
+}
+
 fn picture(samples: &Array) -> Outcome<Vec<u8>> {
+    if is_image(samples) {
+        let columns = (samples.rows() as f64).sqrt().ceil() as usize;
+        return Ok(grid::png(&samples.data, &samples.shape[1..], columns));
+    }
     if samples.row_len() != 2 {
         let n = samples.row_len();
         return Err(Failure::Usage(format!(
-            "a picture shows points in the plane, and these have {n} numbers; name a .npy or .npz file"
+            "a picture shows points in the plane or images of 1 or 3 channels, and these have {n} numbers; \
+             name a .npy or .npz file"
         )));
     }
     Ok(figures::scatter(&format!("{} samples", samples.rows()), &[Group::of(&samples.data, 0)], view(&samples.data)))

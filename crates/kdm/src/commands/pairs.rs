@@ -89,7 +89,7 @@ pub struct GenerateArgs {
 /// Flags of `kdm pairs import`.
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// A .npy of shape (steps, points, D), noise first, or a .npz with arrays noise and image
+    /// A .npy of shape (steps, points, D), noise first; a .npz with arrays noise and image; or a folder of one .npz a pair, as the official image pairs are
     file: PathBuf,
     /// The store's folder
     #[arg(long, value_name = "DIR")]

@@ -30,7 +30,7 @@ pub struct Args {
     /// One-hot label rows
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
-    /// Where samples go: a .npy, .npz or .png file, or a folder
+    /// Where samples go: a .npy, .npz or .png file (a grid of images), or a folder (a .png an image, named by its seed)
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
 }
@@ -66,8 +66,12 @@ impl Args {
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
         let dim = config.dim();
-        let (noise, drawn) = match (&self.noise, &self.seeds, self.n) {
-            (Some(path), ..) => (read_rows(path, dim, "the student")?, Vec::new()),
+        let (noise, drawn, seeds) = match (&self.noise, &self.seeds, self.n) {
+            (Some(path), ..) => {
+                let noise = read_rows(path, dim, "the student")?;
+                let shape = [&[noise.rows()], config.shape.as_slice()].concat();
+                (Array::new(shape, noise.data), Vec::new(), Vec::new())
+            }
             (None, list, n) => {
                 let seeds = match (list, n) {
                     (Some(list), n) => {
@@ -89,7 +93,7 @@ impl Args {
                 };
                 let (data, drawn) = student.draw(&seeds);
                 let shape = [&[seeds.len()], config.shape.as_slice()].concat();
-                (Array::new(shape, data), drawn)
+                (Array::new(shape, data), drawn, seeds)
             }
         };
         let labels = read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
@@ -104,7 +108,7 @@ impl Args {
         if config.label_dim > 0 {
             others.push(("labels", &labels));
         }
-        write_samples(&self.out, &samples, &others)
+        write_samples(&self.out, &samples, &others, &seeds)
     }
 }
 

@@ -197,6 +197,11 @@ pub struct DenoiseArgs {
     out: PathBuf,
 }
 
+/// Shape of `rows` samples of a teacher, whatever shape their noise came in.
+fn sample_shape(teacher: &Teacher, rows: usize) -> Vec<usize> {
+    [vec![rows], teacher.shape()].concat()
+}
+
 impl Command {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
@@ -223,8 +228,8 @@ impl Command {
                         solve_stochastic(&guided, &process, churn, args.solver.steps, x, &labels, &seeds)
                     }
                 };
-                let samples = Array::new(noise.shape.clone(), x.iter().map(|x| *x as f32).collect());
-                write_samples(&args.out, &samples, &[("noise", &noise)])
+                let samples = Array::new(sample_shape(&teacher, noise.rows()), x.iter().map(|x| *x as f32).collect());
+                write_samples(&args.out, &samples, &[("noise", &noise)], &[])
             }
             Self::Denoise(args) => {
                 if !(args.sigma > 0.0 && args.sigma.is_finite()) {
@@ -235,8 +240,8 @@ impl Command {
                 let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
                 let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
                 let d = teacher.denoise(&x, Level { alpha: 1.0, sigma: args.sigma }, &labels.unwrap_or_default());
-                let clean = Array::new(input.shape.clone(), d.iter().map(|x| *x as f32).collect());
-                write_samples(&args.out, &clean, &[])
+                let clean = Array::new(sample_shape(&teacher, input.rows()), d.iter().map(|x| *x as f32).collect());
+                write_samples(&args.out, &clean, &[], &[])
             }
         }
     }

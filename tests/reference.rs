@@ -1,0 +1,153 @@
+//! The official implementations' values, through the library: losses and gradients of the image students, and what
+//! adversarial training starts with. The files lie beside the project for its developers only; without them these tests
+//! say so and pass.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use kdm::core::losses::Batch;
+use kdm::core::student::StudentFile;
+use kdm::data::array;
+use kdm::formats::{Options, import};
+use kdm::nn::Pass;
+use kdm::nn::state::NamePath;
+
+fn reference(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference").join(name);
+    if !path.exists() {
+        eprintln!("skipped: reference values ({name}) are not there");
+        return None;
+    }
+    Some(path)
+}
+
+struct Golden(Vec<(String, kdm::data::Array)>);
+
+impl Golden {
+    fn open(path: &Path) -> Self {
+        Self(array::read_npz(path).unwrap())
+    }
+    fn get(&self, name: &str) -> Option<&kdm::data::Array> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, a)| a)
+    }
+    fn rows(&self, name: &str, device: &Device) -> Tensor<2> {
+        let a = self.get(name).unwrap();
+        Tensor::from_data(TensorData::new(a.data.clone(), [a.rows(), a.row_len()]), device)
+    }
+    fn number(&self, name: &str) -> Option<f64> {
+        Some(f64::from(self.get(name)?.data[0]))
+    }
+}
+
+/// The largest difference in standard deviations of the expected values.
+fn error(found: Tensor<2>, expected: &kdm::data::Array) -> f64 {
+    let found = found.into_data();
+    let found = found.as_slice::<f32>().unwrap();
+    assert_eq!(found.len(), expected.data.len());
+    let n = found.len() as f64;
+    let mean = expected.data.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+    let std = (expected.data.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    found.iter().zip(&expected.data).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max) / std
+}
+
+fn gradient(module: &impl Module, grads: &Gradients, wanted: &str) -> Option<Vec<f32>> {
+    struct Pick<'a>(NamePath, &'a Gradients, &'a str, Option<Vec<f32>>);
+    impl ModuleVisitor for Pick<'_> {
+        fn enter_module(&mut self, name: &str, kind: &str) {
+            self.0.enter(name, kind);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, p: &Param<Tensor<D>>) {
+            if self.0.join() == self.2 {
+                self.3 = p.val().grad(self.1).map(|g| g.into_data().as_slice::<f32>().unwrap().to_vec());
+            }
+        }
+    }
+    let mut pick = Pick(NamePath::default(), grads, wanted, None);
+    module.visit(&mut pick);
+    pick.3
+}
+
+/// Latents, images, every loss term and the gradients of the student's loss, with the discriminator's own loss first.
+#[test]
+fn image_students_have_the_official_losses_and_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex().autodiff();
+    for name in ["uncond_dense", "linear_proj", "factorized"] {
+        let Some(file) = reference(&format!("kdm_{name}.pt")) else { return };
+        let golden = Golden::open(&reference(&format!("kdm_{name}.golden.npz")).unwrap());
+        let model = folder.path().join(format!("{name}.safetensors"));
+        import(&file, &Options::default()).unwrap().save(&model).unwrap();
+        let (file, student) = StudentFile::load(&model, &device).unwrap();
+        let judge = folder.path().join("judge.safetensors");
+        let official = reference(&format!("kdm_{name}.discriminator.pt")).unwrap();
+        import(&official, &Options::default()).unwrap().save(&judge).unwrap();
+        let judge = load_on(&judge, &device);
+
+        let objective = file.objective(None);
+        let batch = Batch { images: golden.rows("x0", &device), noise: golden.rows("xT", &device), labels: None };
+        let zt = student.encode_noise(batch.noise.clone(), None, &Pass::evaluation());
+        let drawn = objective.draw(&student, batch, None, &Pass::evaluation(), true);
+        for (found, expected) in [
+            (drawn.clean.clone(), "z0"),
+            (zt, "zT"),
+            (drawn.pushed.clone(), "z0_pushed"),
+            (drawn.rec.clone(), "x0_hat"),
+            (drawn.push.clone().unwrap(), "x0_pushed_hat"),
+        ] {
+            let error = error(found, golden.get(expected).unwrap());
+            assert!(error < 1e-4, "{name} {expected}: {error}");
+        }
+
+        let number = |t: Tensor<1>| f64::from(t.into_scalar::<f32>());
+        let own = number(objective.discriminator_loss(&drawn, &judge));
+        let terms = objective.terms(drawn, &student, Some(&judge));
+        let pairs = [
+            (Some(own), "adv_loss"),
+            (Some(number(terms.latent)), "latent_loss"),
+            (Some(number(terms.rec)), "rec_loss"),
+            (terms.push.map(number), "push_rec_loss"),
+            (terms.adversarial.map(number), "adv_loss_our"),
+            (terms.eigen.map(number), "eigen_koopman_loss"),
+            (Some(number(terms.total.clone())), "loss"),
+        ];
+        for (found, expected) in pairs {
+            let golden = golden.number(&format!("loss.{expected}"));
+            let (Some(found), Some(golden)) = (found, golden) else {
+                assert!(found.is_none() && golden.is_none(), "{name} {expected}: {found:?} {golden:?}");
+                continue;
+            };
+            assert!((found / golden - 1.0).abs() < 1e-5, "{name} {expected}: {found} {golden}");
+        }
+
+        let grads = terms.total.backward();
+        let mut seen = 0;
+        for (theirs, ours) in [
+            ("koopman_operator.weight", "operator.linear.weight"),
+            ("koopman_operator.P_re", "operator.p_re"),
+            ("koopman_operator.P_im", "operator.p_im"),
+            ("koopman_operator.P_inv_re", "operator.p_inv_re"),
+            ("koopman_operator.P_inv_im", "operator.p_inv_im"),
+            ("koopman_operator.nu_log", "operator.nu_log"),
+            ("koopman_operator.theta_log", "operator.theta_log"),
+            ("xT_observables_encoder.first_conv", "noise_encoder.enc.32x32_conv.weight"),
+            ("x0_observables_decoder.first_conv", "decoder.enc.32x32_conv.weight"),
+        ] {
+            let Some(expected) = golden.get(&format!("grad.{theirs}")) else { continue };
+            let found = gradient(&student, &grads, ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
+            let relative = off / norm(&mut expected.data.iter().copied());
+            assert!(relative < 1e-3, "{name} {ours}: {relative}");
+            seen += 1;
+        }
+        assert!(seen >= 3, "{name}: {seen} gradients compared");
+    }
+}
+
+fn load_on(path: &Path, device: &Device) -> kdm::nn::Discriminator {
+    kdm::pipeline::load_discriminator(path, 3).unwrap().to_device(device)
+}
