@@ -830,3 +830,276 @@ fn hostile_and_damaged_foreign_files_are_refused() {
     fails(&["import", &other, "--out", &out, "--format", "diffusers"], 1, &["edm_adm_cond.pkl", "folder"]);
     fails(&["import", &other, "--out", &out, "--format", "kdm"], 1, &["edm_adm_cond.pkl", "EDM"]);
 }
+
+// ---- images ----
+
+/// Bars whose class is their direction, as a .zip in the layout of EDM's data sets.
+fn image_zip(path: &Path, count: usize, side: u32) {
+    use std::io::Write;
+    let mut archive = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut labels = Vec::new();
+    for i in 0..count {
+        let (class, place) = (i % 2, (i / 2) as u32 % side);
+        let image = image::GrayImage::from_fn(side, side, |x, y| {
+            let at = if class == 0 { x } else { y };
+            image::Luma([if at == place { 255 } else { 20 }])
+        });
+        let mut png = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut png, image::ImageFormat::Png).unwrap();
+        let name = format!("00000/img{i:08}.png");
+        archive.start_file(name.clone(), stored).unwrap();
+        archive.write_all(png.get_ref()).unwrap();
+        labels.push(serde_json::json!([name, class]));
+    }
+    archive.start_file("dataset.json", stored).unwrap();
+    archive.write_all(serde_json::json!({"labels": labels}).to_string().as_bytes()).unwrap();
+    archive.finish().unwrap();
+}
+
+/// A whole experiment on 8x8 images: seconds.
+fn image_experiment(folder: &Folder) -> String {
+    let zip = folder.path("bars.zip");
+    image_zip(&zip, 32, 8);
+    let text = format!(
+        r#"
+name = "bars"
+[teacher]
+kind = "network"
+dataset = "{}"
+[teacher.network]
+architecture = "song-unet"
+resolution = 8
+in_channels = 1
+out_channels = 1
+label_dim = 2
+augment_dim = 9
+label_dropout = 0.1
+model_channels = 8
+channel_mult = [1, 2]
+num_blocks = 1
+attn_resolutions = [4]
+dropout = 0.1
+[teacher.train]
+iterations = 30
+batch = 8
+ema_rampup = 0.05
+augment = 0.12
+[pairs]
+count = 48
+test = 16
+steps = 4
+dtype = "f16"
+batch = 16
+shard_size = 20
+guidance = 1.5
+process = {{ kind = "diffusion", sigma_min = 0.002, sigma_max = 80.0, rho = 7.0 }}
+[student]
+latent = 64
+operator = {{ kind = "factorized", control = true, projection = 16 }}
+[student.network]
+kind = "unet"
+model_channels = 8
+channel_mult = [1, 2]
+num_blocks = 1
+attn_resolutions = [4]
+dropout = 0.1
+[loss]
+eigenvalues = "gradual"
+reconstruction = "huber"
+[train]
+iterations = 12
+batch = 8
+held_out = 8
+log_every = 4
+validate_every = 6
+checkpoint_every = 3
+"#,
+        zip.display()
+    );
+    let path = folder.path("bars.toml");
+    fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// From a data set of images to a report: teacher training with augmentation and label dropout, guided pairs, a
+/// conditional student with control; and what is left can be sampled, measured and resumed.
+#[test]
+fn images_go_the_whole_way() {
+    let folder = Folder::new();
+    let file = image_experiment(&folder);
+    let run = folder.at("run");
+    let values = json(&["run", &file, "--out", &run, "--json"]);
+    for key in ["rmse", "latent", "rec", "push", "eigen", "total", "sliced_wasserstein2"] {
+        assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
+    }
+    let report = fs::read_to_string(folder.path("run/report.html")).unwrap();
+    assert!(report.contains("One-step images of the student"));
+    let student = folder.at("run/student.safetensors");
+    let teacher = folder.at("run/teacher/teacher.safetensors");
+
+    // Pictures: a grid, and one each, named by seed.
+    let grid = folder.at("grid.png");
+    done(&["sample", "--model", &student, "--n", "6", "--class", "1", "--out", &grid]);
+    let picture = image::open(&grid).unwrap();
+    assert_eq!((picture.width(), picture.height()), (3 * 8 + 2 * 2, 2 * 8 + 2));
+    done(&["sample", "--model", &student, "--seeds", "3,11", "--out", &folder.at("each")]);
+    for name in ["000003.png", "000011.png"] {
+        assert_eq!(image::open(folder.path("each").join(name)).unwrap().width(), 8);
+    }
+
+    // A teacher's samples with guidance and churn; weight 1 and no churn are the plain ones.
+    let noise = write_rows(&folder.path("eps.npy"), kdm::kernels::random::normal_vec(5, 3 * 64), 64);
+    let labels = write_rows(&folder.path("labels.npy"), vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0], 2);
+    let draw = |more: &[&str]| {
+        let out = folder.at("x0.npy");
+        let plain = ["teacher", "sample", "--model", &teacher, "--noise", &noise, "--labels", &labels, "--steps", "4"];
+        done(&[&plain[..], &["--out", &out], more].concat());
+        let samples = array::read_npy(Path::new(&out)).unwrap();
+        assert_eq!(samples.shape, [3, 1, 8, 8]);
+        samples
+    };
+    let plain = draw(&[]);
+    assert_eq!(draw(&["--guidance", "1"]), plain);
+    assert_ne!(draw(&["--guidance", "3"]), plain);
+    assert_ne!(draw(&["--churn", "10"]), plain);
+    assert_eq!(draw(&["--churn", "10"]), draw(&["--churn", "10"]));
+    let common = ["teacher", "sample", "--model", &teacher, "--noise", &noise, "--out", "x.npy", "--churn", "1"];
+    fails(&[&common[..], &["--solver", "euler"]].concat(), 2, &["--churn", "heun"]);
+
+    // The store remembers the guidance; and the pairs go on being drawn by it alone.
+    let info = json(&["info", &folder.at("run/pairs"), "--json"]);
+    assert_eq!(info["sampling"]["guidance"], 1.5);
+    fails(&["run", &file, "--out", &run], 2, &["not empty", "--resume"]);
+}
+
+/// Adversarial training on 32x32 images, killed at checkpoints and resumed: the same bytes, discriminator included.
+#[test]
+fn adversarial_training_resumes_to_the_same_bytes() {
+    let folder = Folder::new();
+    let (count, dim) = (24, 3 * 32 * 32);
+    let draw = |seed, scale: f32| -> Vec<f32> {
+        kdm::kernels::random::normal_vec(seed, count * dim).iter().map(|x| scale * x).collect()
+    };
+    let shape = [count, 3, 32, 32];
+    let (noise, images) = (Array::new(shape, draw(1, 80.0)), Array::new(shape, draw(2, 0.5)));
+    array::write_npz(&folder.path("pairs.npz"), &[("noise", &noise), ("image", &images)]).unwrap();
+    let pairs = folder.at("pairs");
+    done(&["pairs", "import", &folder.at("pairs.npz"), "--out", &pairs]);
+    let distill = |out: &str, more: &[&str]| {
+        let out = folder.at(out);
+        let network = "student.network={kind='unet',model_channels=8,channel_mult=[1,1],num_blocks=1,attn_resolutions=[16],dropout=0.1}";
+        let small = ["train.iterations=6", "train.batch=4", "train.held_out=4", "train.log_every=2", network];
+        let small = [&small[..], &["train.checkpoint_every=2", "train.validate_every=3"]].concat();
+        let mut arguments = vec!["distill", "--preset", "cifar10-uncond", "--pairs", &pairs, "--out", &out];
+        small.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        arguments.extend(more);
+        kdm(&arguments).output().unwrap()
+    };
+    let whole = distill("whole", &[]);
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let log = fs::read_to_string(folder.path("whole/metrics.jsonl")).unwrap();
+    assert!(log.contains("train/adversarial") && log.contains("train/discriminator"), "{log}");
+
+    // Stopped by a file that can't be replaced, after the first checkpoint.
+    fs::create_dir_all(folder.path("parts")).unwrap();
+    let mut child = {
+        let out = folder.at("parts");
+        let network = "student.network={kind='unet',model_channels=8,channel_mult=[1,1],num_blocks=1,attn_resolutions=[16],dropout=0.1}";
+        let mut arguments = vec!["distill", "--preset", "cifar10-uncond", "--pairs", &pairs, "--out", &out];
+        for setting in [
+            "train.iterations=6",
+            "train.batch=4",
+            "train.held_out=4",
+            "train.log_every=2",
+            network,
+            "train.checkpoint_every=2",
+            "train.validate_every=3",
+        ] {
+            arguments.extend(["--set", setting]);
+        }
+        kdm(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let checkpoint = folder.path("parts/checkpoint.safetensors");
+    while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    let resumed = distill("parts", &["--resume"]);
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    for file in ["student.safetensors", "last.safetensors", "checkpoint.safetensors"] {
+        let read = |run: &str| fs::read(folder.path(run).join(file)).unwrap();
+        assert!(read("whole") == read("parts"), "{file} differs");
+    }
+}
+
+/// The official folders of image pairs, in all their layouts.
+#[test]
+fn folders_of_image_pairs_are_imported() {
+    let folder = Folder::new();
+    let size = 3 * 4 * 4;
+    let draw = |seed: u64, std: f32| -> Vec<f32> {
+        kdm::kernels::random::normal_vec(seed, size).iter().map(|x| std * x).collect()
+    };
+    let layouts: [(&str, &str, bool, f32); 4] = [
+        ("cifar", "arr_0", false, 80.0),
+        ("ffhq", "arr_0", true, 80.0),
+        ("flow", "arr1", true, 1.0),
+        ("conditional", "endpoints", true, 80.0),
+    ];
+    for (name, array_name, image_first, std) in layouts {
+        let source = folder.path(name);
+        fs::create_dir(&source).unwrap();
+        for i in 0..5u64 {
+            let (noise, image) = (draw(i, std), draw(100 + i, 0.5));
+            let (a, b) = if image_first { (&image, &noise) } else { (&noise, &image) };
+            let path = Array::new([2, 3, 4, 4], [a.as_slice(), b].concat());
+            let label = Array::new([1], vec![(i % 3) as f32]);
+            let mut arrays = vec![(array_name, &path)];
+            if array_name == "endpoints" {
+                arrays.push(("label", &label));
+            }
+            array::write_npz(&source.join(format!("{i:06}.npz")), &arrays).unwrap();
+        }
+        let store = folder.at(&format!("{name}-store"));
+        let told = done(&["pairs", "import", &source.to_string_lossy(), "--out", &store, "--shard-size", "2"]);
+        assert!(told.contains("5 pairs of shape [3, 4, 4]"), "{told}");
+        let exported = folder.path("out.npz");
+        done(&["pairs", "export", "--pairs", &store, "--out", &exported.to_string_lossy()]);
+        let arrays = array::read_npz(&exported).unwrap();
+        let get = |wanted: &str| arrays.iter().find(|(n, _)| n == wanted).map(|(_, a)| a.data.clone());
+        let (noise, image) = (get("noise").unwrap(), get("image").unwrap());
+        assert_eq!(
+            (&noise[3 * size..4 * size], &image[3 * size..4 * size]),
+            (&draw(3, std)[..], &draw(103, 0.5)[..]),
+            "{name}"
+        );
+        let labels = (array_name == "endpoints").then(|| vec![0.0, 1.0, 2.0, 0.0, 1.0]);
+        assert_eq!(get("label"), labels);
+    }
+    // Ends that deviate alike don't tell which is noise.
+    let source = folder.path("alike");
+    fs::create_dir(&source).unwrap();
+    let path = Array::new([2, 3, 4, 4], [draw(1, 1.0), draw(2, 1.0)].concat());
+    array::write_npz(&source.join("0.npz"), &[("arr_0", &path)]).unwrap();
+    let store = folder.at("alike-store");
+    fails(&["pairs", "import", &source.to_string_lossy(), "--out", &store], 1, &["arr_0", "alike"]);
+}
+
+/// Every preset says its size and cost, and its dry run is a file that can be used.
+#[test]
+fn presets_tell_their_cost() {
+    let folder = Folder::new();
+    let told = done(&["run", "cifar10-uncond", "--dry-run"]);
+    assert!(told.contains("# student: 47483777 parameters") || told.contains("parameters; latent of 1024"), "{told}");
+    assert!(told.contains("11.") && told.contains("GFLOP a sample"), "{told}");
+    for name in ["checkerboard-paper", "cifar10-cond", "cifar10-factorized", "ffhq64", "afhqv2-64"] {
+        let told = done(&["distill", "--preset", name, "--pairs", "-", "--out", "-", "--dry-run"]);
+        assert!(told.contains("parameters") && told.contains("FLOP a sample"), "{told}");
+        let file = folder.path(&format!("{name}.toml"));
+        fs::write(&file, &told).unwrap();
+        assert_eq!(done(&["run", &file.to_string_lossy(), "--dry-run"]), told, "{name}");
+    }
+    fails(&["run", "ffhq64", "--out", &folder.at("run")], 2, &["teacher.path", "ffhq64.safetensors", "kdm import"]);
+}

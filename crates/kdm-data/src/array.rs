@@ -60,9 +60,7 @@ fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
         |problem: String| Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)");
     let npy = NpyFile::new(reader).map_err(|e| bad(format!("not a NumPy array file ({e})")))?;
     let shape: Vec<usize> = npy.shape().iter().map(|n| *n as usize).collect();
-    if npy.order() == npyz::Order::Fortran && shape.len() > 1 {
-        return Err(bad("in Fortran order".into()));
-    }
+    let columns_first = npy.order() == npyz::Order::Fortran && shape.len() > 1;
     let DType::Plain(kind) = npy.dtype() else {
         return Err(bad(format!("of the structured type {:?}", npy.dtype().descr())));
     };
@@ -87,7 +85,28 @@ fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
         (TypeChar::Uint, 8) => read_as!(u64),
         _ => return Err(bad(format!("of type {kind}; floats and integers can be read"))),
     };
-    Ok(Array { shape, data })
+    Ok(Array { data: if columns_first { row_major(&data, &shape) } else { data }, shape })
+}
+
+/// Values whose first axis varies fastest, with the last varying fastest.
+fn row_major(data: &[f32], shape: &[usize]) -> Vec<f32> {
+    let mut index = vec![0usize; shape.len()];
+    let mut strides = vec![1usize; shape.len()];
+    for axis in 1..shape.len() {
+        strides[axis] = strides[axis - 1] * shape[axis - 1];
+    }
+    let mut out = Vec::with_capacity(data.len());
+    for _ in 0..data.len() {
+        out.push(data[index.iter().zip(&strides).map(|(i, s)| i * s).sum::<usize>()]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    out
 }
 
 /// Writes a `.npy` file (float32, C order), whole or not at all.
@@ -172,6 +191,15 @@ mod tests {
         let path = folder.path().join("ab.npz");
         write_npz(&path, &[("a", &a), ("b", &b)]).unwrap();
         assert_eq!(read_npz(&path).unwrap(), vec![("a".into(), a), ("b".into(), b)]);
+    }
+
+    #[test]
+    fn fortran_order_is_turned() {
+        // numpy.asfortranarray(numpy.arange(6).reshape(2, 3)): by columns 0 3 1 4 2 5.
+        assert_eq!(row_major(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], &[2, 3]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let shape = [2, 3, 4];
+        let by_columns: Vec<f32> = (0..24).map(|k| ((k % 2) * 12 + (k / 2 % 3) * 4 + k / 6) as f32).collect();
+        assert_eq!(row_major(&by_columns, &shape), (0..24).map(|i| i as f32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -494,7 +494,8 @@ impl DiffusersUNet {
                 h = up.conv.forward(interpolate(h, options));
             }
         }
-        let out = self.conv_out.forward(activate(config.act_fn, self.conv_norm_out.forward(h)));
+        // The last activation is SiLU whatever the others are.
+        let out = self.conv_out.forward(self.conv_norm_out.forward_silu(h));
         match config.time_embedding_type {
             TimeEmbedding::Positional => out,
             TimeEmbedding::Fourier => {

@@ -513,8 +513,9 @@ pub fn evaluate(
                 "sliced_wasserstein2".into(),
                 sliced_wasserstein2(&drawn, &pairs.images, dim, directions, PROJECTION_SEED),
             );
-            // Quadratic in the points: 10 000 of each give it to three digits in a second.
-            let some = |x: &[f32]| x[..x.len().min(10_000 * dim)].to_vec();
+            // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
+            let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
+            let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
             values.insert("energy_distance".into(), energy_distance(&some(&drawn), &some(&pairs.images), dim));
             if board && dim == 2 {
                 let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
@@ -628,7 +629,8 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
 
 /// Seconds that teacher and student take for the same samples.
 fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, store: &PairStore) -> Vec<(String, f64)> {
-    let pairs = store.range(0..store.len().min(2048));
+    let dim = student.file.student.dim();
+    let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
     let median = |work: &dyn Fn()| {
         let mut times: Vec<f64> = (0..5)

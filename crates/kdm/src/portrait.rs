@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kdm_analysis::clusters::{ClusterConfig, cluster};
 use kdm_analysis::figures::{self, Curve, Group};
-use kdm_analysis::{Figure, Spectrum, Table};
+use kdm_analysis::{Figure, Spectrum, Table, grid};
 use kdm_data::atomic;
 use kdm_teacher::distribution::Distribution;
 use kdm_train::{METRICS, read_metrics};
@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::pipeline::LoadedStudent;
 
 /// Metrics in the order they are shown, and how each is read.
-const READINGS: [(&str, &str); 14] = [
+const READINGS: [(&str, &str); 15] = [
     ("rmse", "root mean squared distance to the teacher's sample from the same noise"),
     ("median_error", "half of the samples are closer than this to the teacher's"),
     ("coordinate_rmse", "the same root mean square for a single coordinate"),
@@ -27,6 +27,7 @@ const READINGS: [(&str, &str); 14] = [
     ("latent", "mean squared distance of C z_T to z_0"),
     ("rec", "distance d of an image to its reconstruction D(z_0)"),
     ("push", "distance d of the teacher's image to the one-step image"),
+    ("adversarial", "cross-entropy of the discriminator's answer to one-step images"),
     ("eigen", "eigenvalue loss and inverse consistency"),
     ("total", "the weighted sum of the loss's terms"),
 ];
@@ -113,6 +114,10 @@ pub fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
 /// Points drawn in scatter figures.
 const SHOWN: usize = 8000;
 
+/// Images drawn in grids, and how many stand side by side.
+const IMAGES_SHOWN: usize = 64;
+const GRID_COLUMNS: usize = 16;
+
 /// A student in pictures and numbers.
 #[derive(Clone, Debug)]
 pub struct Portrait {
@@ -177,6 +182,25 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
                        of noise, and outliers come from the borders between them.";
         add("Noise by cluster", &structure.groups(&noise), view(&noise), caption);
         found = Some(structure);
+    }
+    if let [1 | 3, _, _] = student.file.student.shape[..] {
+        let shape = &student.file.student.shape;
+        let dim = student.file.student.dim();
+        let some = |x: &[f32], width: usize| x[..x.len().min(IMAGES_SHOWN * width)].to_vec();
+        let noise = some(sitting.noise, dim);
+        let labels = some(sitting.labels, student.file.student.label_dim);
+        let mut add = |title: &str, images: &[f32], caption: &str| {
+            figures.push(Figure {
+                title: title.into(),
+                png: grid::png(images, shape, GRID_COLUMNS),
+                caption: caption.into(),
+            });
+        };
+        if let Some(teacher) = sitting.teacher {
+            add("Teacher", &some(teacher, dim), "Images of the teacher, many network passes each.");
+        }
+        let caption = "One-step images of the student, each from the same noise as the teacher's in its place.";
+        add("Student", &student.sampler.sample(&noise, &labels), caption);
     }
     figures.push(spectrum_figure(&spectrum));
     Ok(Portrait { figures, structure: found, spectrum })
