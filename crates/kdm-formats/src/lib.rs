@@ -16,3 +16,8 @@ pub mod torch;
 
 pub use import::{Format, Options, import, import_bytes};
 pub use imported::{Imported, Model};
+
+/// Whether a folder is one that diffusers wrote.
+pub fn is_diffusers_folder(path: &std::path::Path) -> bool {
+    diffusers::network_folder(path).is_some()
+}

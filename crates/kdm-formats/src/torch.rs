@@ -395,6 +395,8 @@ fn width(class: &str) -> Option<usize> {
 /// In messages about storages of other numbers than floats.
 const NOT_FLOAT: &str = "which weights are not";
 
+type Decoder = (usize, fn(&[u8]) -> f32);
+
 /// A storage's numbers.
 struct Numbers<'a> {
     class: &'a str,
@@ -402,7 +404,8 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
-    fn decoder(&self) -> std::result::Result<(usize, fn(&[u8]) -> f32), String> {
+    /// Bytes a number, and how they are read.
+    fn decoder(&self) -> std::result::Result<Decoder, String> {
         fn fixed<const W: usize>(bytes: &[u8]) -> [u8; W] {
             bytes.try_into().expect("as many as the width")
         }

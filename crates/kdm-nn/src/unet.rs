@@ -21,7 +21,6 @@ pub enum UNetConfig {
 
 /// A U-Net.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them, and its tensors lie elsewhere")]
 pub enum UNet {
     /// DDPM++ or NCSN++.
     Song(SongUNet),

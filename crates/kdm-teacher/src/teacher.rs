@@ -19,6 +19,7 @@ pub const KIND: &str = "teacher";
 /// What a teacher is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "there is one a program")]
 pub enum TeacherConfig {
     /// The closed form of a distribution.
     Exact {

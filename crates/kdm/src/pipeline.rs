@@ -259,6 +259,14 @@ pub struct Drawing {
     pub batch: usize,
 }
 
+impl Drawing {
+    /// Network passes a pair; guidance takes two where one is taken without.
+    pub fn evaluations(&self, label_dim: usize) -> usize {
+        let passes = if self.guidance != 1.0 && label_dim > 0 { 2 } else { 1 };
+        passes * self.solver.evaluations(self.steps)
+    }
+}
+
 /// The plan of a store drawn from `teacher`.
 pub fn pair_plan(
     teacher: &Teacher,
@@ -270,7 +278,7 @@ pub fn pair_plan(
 ) -> Manifest {
     let Drawing { process, solver, steps, guidance, .. } = drawing;
     let mut sampling = json!({
-        "process": process, "solver": solver, "steps": steps, "evaluations": solver.evaluations(*steps),
+        "process": process, "solver": solver, "steps": steps, "evaluations": drawing.evaluations(teacher.label_dim()),
     });
     if *guidance != 1.0 {
         sampling["guidance"] = json!(guidance);
@@ -321,7 +329,7 @@ pub fn draw_pairs(
         if manifest.is_complete() { "the store is complete" } else { "other workers still have shards to write" };
     progress.finish(&format!(
         "{drawn} pairs drawn, {} evaluations each; {state}",
-        drawing.solver.evaluations(drawing.steps)
+        drawing.evaluations(plan.label_dim)
     ));
     Ok(manifest)
 }

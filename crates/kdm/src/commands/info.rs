@@ -63,15 +63,17 @@ fn file(path: &Path) -> Outcome<Value> {
                 array::read_npz(path)?.into_iter().map(|(name, a)| (name, json!(a.shape))).collect();
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
-        Some("pt" | "pth" | "pkl" | "bin") => {
-            let imported = kdm_formats::import(path, &kdm_formats::Options::default())?;
-            Ok(json!({
-                "kind": format!("foreign {}", imported.kind()), "found": imported.found, "ignored": imported.ignored,
-                "next": "kdm import FILE --out MODEL.safetensors",
-            }))
-        }
+        Some("pt" | "pth" | "pkl" | "bin") => foreign(path),
         _ => tensors(path),
     }
+}
+
+fn foreign(path: &Path) -> Outcome<Value> {
+    let imported = kdm_formats::import(path, &kdm_formats::Options::default())?;
+    Ok(json!({
+        "kind": format!("foreign {}", imported.kind()), "found": imported.found, "ignored": imported.ignored,
+        "next": "kdm import FILE --out MODEL.safetensors",
+    }))
 }
 
 fn tensors(path: &Path) -> Outcome<Value> {
@@ -129,6 +131,9 @@ fn folder(path: &Path) -> Outcome<Value> {
             "last": last,
             "evaluation": evaluation.and_then(|text| serde_json::from_str::<Value>(&text).ok()),
         }));
+    }
+    if kdm_formats::is_diffusers_folder(path) {
+        return foreign(path);
     }
     let problem = format!("holds neither a {MANIFEST} nor a {CONFIG}");
     Err(Error::invalid(path, "folder", problem, "give a store of pairs, a run's folder, or a file").into())
