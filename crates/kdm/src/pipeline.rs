@@ -327,10 +327,7 @@ pub fn draw_pairs(
     })?;
     let state =
         if manifest.is_complete() { "the store is complete" } else { "other workers still have shards to write" };
-    progress.finish(&format!(
-        "{drawn} pairs drawn, {} evaluations each; {state}",
-        drawing.evaluations(plan.label_dim)
-    ));
+    progress.finish(&format!("{drawn} pairs drawn, {} evaluations each; {state}", drawing.evaluations(plan.label_dim)));
     Ok(manifest)
 }
 
