@@ -4,14 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
 use kdm::core::losses::Batch;
 use kdm::core::student::StudentFile;
 use kdm::data::array;
 use kdm::formats::{Options, import};
 use kdm::nn::Pass;
-use kdm::nn::state::NamePath;
+use kdm::nn::state::gradients;
 
 fn reference(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference").join(name);
@@ -49,26 +49,6 @@ fn error(found: Tensor<2>, expected: &kdm::data::Array) -> f64 {
     let mean = expected.data.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     let std = (expected.data.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
     found.iter().zip(&expected.data).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max) / std
-}
-
-fn gradient(module: &impl Module, grads: &Gradients, wanted: &str) -> Option<Vec<f32>> {
-    struct Pick<'a>(NamePath, &'a Gradients, &'a str, Option<Vec<f32>>);
-    impl ModuleVisitor for Pick<'_> {
-        fn enter_module(&mut self, name: &str, kind: &str) {
-            self.0.enter(name, kind);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, p: &Param<Tensor<D>>) {
-            if self.0.join() == self.2 {
-                self.3 = p.val().grad(self.1).map(|g| g.into_data().as_slice::<f32>().unwrap().to_vec());
-            }
-        }
-    }
-    let mut pick = Pick(NamePath::default(), grads, wanted, None);
-    module.visit(&mut pick);
-    pick.3
 }
 
 /// Latents, images, every loss term and the gradients of the student's loss, with the discriminator's own loss first.
@@ -123,7 +103,7 @@ fn image_students_have_the_official_losses_and_gradients() {
             assert!((found / golden - 1.0).abs() < 1e-5, "{name} {expected}: {found} {golden}");
         }
 
-        let grads = terms.total.backward();
+        let all = gradients(&student, &terms.total.backward());
         let mut seen = 0;
         for (theirs, ours) in [
             ("koopman_operator.weight", "operator.linear.weight"),
@@ -137,7 +117,8 @@ fn image_students_have_the_official_losses_and_gradients() {
             ("x0_observables_decoder.first_conv", "decoder.enc.32x32_conv.weight"),
         ] {
             let Some(expected) = golden.get(&format!("grad.{theirs}")) else { continue };
-            let found = gradient(&student, &grads, ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
+            let found = all.get(ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
+            let found = found.as_slice::<f32>().unwrap();
             let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
             let relative = off / norm(&mut expected.data.iter().copied());

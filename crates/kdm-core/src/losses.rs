@@ -194,10 +194,9 @@ impl Objective {
 mod tests {
     use super::*;
     use crate::{EigenvalueTarget, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
-    use burn::module::{ModuleVisitor, Param};
     use burn::tensor::{Device, Gradients, TensorData};
     use kdm_kernels::random::normal_vec;
-    use kdm_nn::state::{NamePath, load_state, state_dict};
+    use kdm_nn::state::{self, load_state, state_dict};
     use kdm_nn::{DiscriminatorConfig, InitSeed, Pooling};
     use std::collections::BTreeMap;
 
@@ -241,28 +240,9 @@ mod tests {
         Objective { config, targets, distance }
     }
 
-    fn gradients(student: &Student, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
-        gradients_of(student, grads)
-    }
-
-    fn gradients_of(module: &impl Module, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
-        struct Pick<'a>(NamePath, BTreeMap<String, Vec<f32>>, &'a Gradients);
-        impl ModuleVisitor for Pick<'_> {
-            fn enter_module(&mut self, name: &str, kind: &str) {
-                self.0.enter(name, kind);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.0.exit();
-            }
-            fn visit_float<const D: usize>(&mut self, p: &Param<Tensor<D>>) {
-                if let Some(grad) = p.val().grad(self.2) {
-                    self.1.insert(self.0.join(), grad.to_data().as_slice::<f32>().unwrap().to_vec());
-                }
-            }
-        }
-        let mut pick = Pick(NamePath::default(), BTreeMap::new(), grads);
-        module.visit(&mut pick);
-        pick.1
+    fn gradients(module: &impl Module, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
+        let values = |data: TensorData| data.as_slice::<f32>().unwrap().to_vec();
+        state::gradients(module, grads).into_iter().map(|(name, data)| (name, values(data))).collect()
     }
 
     /// Every parameter's gradient of the whole loss, with all its parts on, against central differences.
@@ -423,10 +403,10 @@ mod tests {
         let drawn = objective.draw(&student, image_batch(&device), None, &Pass::evaluation(), false);
         let grads = objective.discriminator_loss(&drawn, &discriminator).backward();
         assert_eq!(gradients(&student, &grads).len(), 0);
-        assert!(!gradients_of(&discriminator, &grads).is_empty());
+        assert!(!gradients(&discriminator, &grads).is_empty());
         let frozen = discriminator.clone().no_grad();
         let grads = objective.terms(drawn, &student, Some(&frozen)).total.backward();
         assert!(!gradients(&student, &grads).is_empty());
-        assert_eq!(gradients_of(&frozen, &grads).len(), 0);
+        assert_eq!(gradients(&frozen, &grads).len(), 0);
     }
 }

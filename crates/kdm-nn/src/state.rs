@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Gradients, Tensor, TensorData};
 
 /// Tensors by dotted name, such as `clean_encoder.layers.0.weight`.
 pub type StateDict = BTreeMap<String, TensorData>;
@@ -61,6 +61,31 @@ pub fn state_dict(module: &impl Module) -> StateDict {
     let mut collect = Collect { path: NamePath::default(), state: StateDict::new() };
     module.visit(&mut collect);
     collect.state
+}
+
+/// The gradients of a module's parameters, as f32 on the host; parameters that took no part have none.
+pub fn gradients(module: &impl Module, grads: &Gradients) -> StateDict {
+    struct Collect<'a> {
+        path: NamePath,
+        grads: &'a Gradients,
+        found: StateDict,
+    }
+    impl ModuleVisitor for Collect<'_> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.path.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = param.val().grad(self.grads) {
+                self.found.insert(self.path.join(), grad.to_data_dtype(DType::F32));
+            }
+        }
+    }
+    let mut collect = Collect { path: NamePath::default(), grads, found: StateDict::new() };
+    module.visit(&mut collect);
+    collect.found
 }
 
 /// `module` with its float parameters replaced by those of `state`.
