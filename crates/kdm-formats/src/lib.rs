@@ -2,10 +2,11 @@
 //! opcodes and the few tensor-building functions that weights need, and refuses all else by name. Nothing in a file is
 //! ever executed.
 //!
-//! This crate knows foreign formats and the students, teachers and networks they become.
+//! This crate knows foreign formats, the students, teachers and networks they become, and their names on the way back.
 
 mod diffusers;
 mod edm;
+mod export;
 pub mod features;
 mod import;
 mod imported;
@@ -14,6 +15,7 @@ pub mod official;
 pub mod pickle;
 pub mod torch;
 
+pub use export::export;
 pub use import::{Format, Options, import, import_bytes};
 pub use imported::{Imported, Model};
 

@@ -414,6 +414,43 @@ const DISCRIMINATOR_PARTS: [(&str, &str); 6] = [
     ("model.8", "conv3"),
 ];
 
+/// The official name of a tensor of this student.
+pub(crate) fn original_name(ours: &str, student: &StudentConfig) -> String {
+    let inner = if student.operator.projection.is_some() { "main_module." } else { "" };
+    let points = matches!(student.network, NetworkConfig::Mlp { .. });
+    for (theirs, name, projection) in NETWORKS {
+        if let Some(rest) = ours.strip_prefix(&format!("{name}.")) {
+            // layers.0, layers.1, ... stand at main.0, main.2, ..., activations between them.
+            let place = rest.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
+            let place = place.and_then(|(i, part)| Some((i.parse::<usize>().ok()?, part)));
+            return match place.filter(|_| points) {
+                Some((i, part)) => format!("{theirs}.{inner}main.{}.{part}", 2 * i),
+                None => format!("{theirs}.{inner}{rest}"),
+            };
+        }
+        if let Some(rest) = ours.strip_prefix(&format!("{projection}.")) {
+            return format!("{theirs}.linear.{rest}");
+        }
+    }
+    if let Some(rest) = ours.strip_prefix("operator.") {
+        let rest = rest.strip_prefix("linear.").unwrap_or(rest);
+        let rest = match rest {
+            "p_re" | "p_im" | "p_inv_re" | "p_inv_im" => rest.replacen('p', "P", 1),
+            other => other.to_string(),
+        };
+        return format!("koopman_operator.{rest}");
+    }
+    ours.replacen("control.", "koopman_control.", 1)
+}
+
+/// The official name of a discriminator's tensor.
+pub(crate) fn original_discriminator_name(ours: &str) -> String {
+    let place = DISCRIMINATOR_PARTS
+        .iter()
+        .find_map(|(theirs, name)| Some(format!("{theirs}.{}", ours.strip_prefix(name)?.strip_prefix('.')?)));
+    place.unwrap_or_else(|| ours.to_string())
+}
+
 /// Whether the names are those of a discriminator.
 pub fn is_discriminator(state: &StateDict) -> bool {
     state.get("model.8.weight").is_some_and(|w| w.shape()[..] == [1, 256, 4, 4]) && state.contains_key("model.6.weight")

@@ -273,3 +273,37 @@ fn hostile_pickles_are_refused() {
     // A text of four gigabytes that isn't there.
     refused(pickle(b"X\xff\xff\xff\xff"), "ends too early");
 }
+
+/// What is exported has the names of the originals, and comes back as the same model.
+#[test]
+fn models_go_out_under_their_original_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("model.safetensors"), folder.path().join("out.safetensors"));
+    for (name, expected) in [
+        ("edm_protocol4.pkl", "model.dec.4x4_aux_conv.weight"),
+        ("kdm_control.pt", "koopman_control.weight"),
+        ("kdm_factorized.pt", "x0_observables_decoder.main_module.dec.4x4_aux_conv.bias"),
+        ("kdm_factorized.pt", "koopman_operator.P_inv_re"),
+        ("diffusers", "mid_block.attentions.0.to_out.0.weight"),
+    ] {
+        let first = imported(name);
+        first.save(&model).unwrap();
+        kdm_formats::export(&model, &out).unwrap();
+        let file = kdm_data::TensorFile::open(&out).unwrap();
+        assert!(file.get(expected).is_some(), "{name}: no {expected}");
+        if name == "diffusers" {
+            refused(&out, &Options::default(), &["config.json"]);
+            continue;
+        }
+        let again = import(&out, &Options::default()).unwrap();
+        let state = |imported: &Imported| match &imported.model {
+            Model::Student { student, .. } => kdm_nn::state::state_dict(student),
+            Model::Teacher { state, .. } | Model::Weights { state, .. } => state.clone(),
+        };
+        assert_eq!(state(&again), state(&first), "{name}");
+    }
+    let exact = kdm_teacher::distribution::DistributionConfig::Checkerboard { conditional: false };
+    Teacher::exact(exact).unwrap().save(&model).unwrap();
+    let message = kdm_formats::export(&model, &out).unwrap_err().to_string();
+    assert!(message.contains("teacher of points"), "{message}");
+}

@@ -54,6 +54,8 @@ enum PreconditioningName {
     Ve,
     /// Improved DDPM
     Iddpm,
+    /// Flow matching: the velocity e - x_0 at (1 - t) x_0 + t e, the network's time being t
+    Flow,
 }
 
 impl Args {
@@ -71,6 +73,7 @@ impl Args {
                 PreconditioningName::Vp => Preconditioning::VP,
                 PreconditioningName::Ve => Preconditioning::VE,
                 PreconditioningName::Iddpm => Preconditioning::IDDPM,
+                PreconditioningName::Flow => Preconditioning::Flow { time_scale: 1.0, data_at_one: false },
             },
             heads: self.heads,
         };

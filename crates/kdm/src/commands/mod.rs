@@ -4,6 +4,7 @@ mod analyze;
 mod bench;
 mod distill;
 mod evaluate;
+mod export;
 mod import;
 mod info;
 mod output;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Args),
     /// Bring in a model that another program wrote
     Import(import::Args),
+    /// Write a model with the names of its original implementation, as a state dict for PyTorch
+    Export(export::Args),
     /// Train a teacher, draw samples with it, or ask it for a denoised sample
     #[command(subcommand)]
     Teacher(teacher::Command),
@@ -92,6 +95,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => args.run(),
             Command::Import(args) => args.run(),
+            Command::Export(args) => args.run(),
             Command::Teacher(command) => command.run(),
             Command::Pairs(command) => command.run(),
             Command::Distill(args) => args.run(),
