@@ -2,17 +2,23 @@
 //!
 //! Every operation here has three faces: a function over [`burn::Tensor`]s that the rest of the project calls, a
 //! plain-ops body that any Burn backend can run, and a fused loop for the CPU backend `flex`. The loops are ordinary
-//! Rust, compiled once for each instruction set (AVX-512, AVX2, portable) and chosen at run time; they use no fused
-//! multiply-add and no reordered sum, so every path gives the same bits.
+//! Rust, compiled once for each instruction set (AVX-512, AVX2, NEON, portable) and chosen at run time. Elementwise loops use no
+//! fused multiply-add and no reordered sum, so every path gives the same bits; convolutions and norms sum in an order that
+//! the instruction set decides, and give the same bits on the same kind of processor.
 //!
 //! This crate knows arrays and nothing of the method: no configuration, no files, no networks.
 
 mod adam;
+mod backends;
+mod conv;
+mod group_norm;
 mod linear_silu;
 pub mod random;
 mod vector;
 
 pub use adam::{AdamEmaStep, AdamState, adam_ema};
+pub use conv::conv_same;
+pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear_silu::linear_silu;
 
 use burn::backend::tensor::FloatTensor;
@@ -34,6 +40,46 @@ pub trait KernelOps: Backend {
     /// `grad * silu'(a)`, elementwise.
     fn silu_backward(a: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::silu_backward_plain::<Self>(a, grad)
+    }
+
+    /// Convolution with stride 1 that keeps the size: `x` `[N, in, H, W]`, `weight` `[out, in, k, k]`, `bias` `[out]`.
+    fn conv_same(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        conv::forward_plain::<Self>(x, weight, bias)
+    }
+
+    /// The input's gradient of [`Self::conv_same`].
+    fn conv_same_input_gradient(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        conv::input_gradient_plain::<Self>(grad, weight)
+    }
+
+    /// The weight's gradient of [`Self::conv_same`]; of `weight` only the shape matters.
+    fn conv_same_weight_gradient(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        conv::weight_gradient_plain::<Self>(x, grad, weight)
+    }
+
+    /// Group norm, and SiLU after it if asked for: `x` `[N, C, H, W]`, `weight` and `bias` `[C]`.
+    fn group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: GroupNormOptions,
+    ) -> FloatTensor<Self> {
+        group_norm::forward_plain::<Self>(x, weight, bias, options)
+    }
+
+    /// The gradients of [`Self::group_norm`], of input, weight and bias.
+    fn group_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: GroupNormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        group_norm::backward_plain::<Self>(x, weight, bias, grad, options)
     }
 
     /// One step of Adam and of the moving average; gives the new `(param, m, v, ema)`.

@@ -15,8 +15,8 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use crate::KernelOps;
 use crate::vector::{TASK, dense, sigmoid, vectorised};
-use crate::{AdamEmaStep, KernelOps};
 
 /// `silu(x weight^T + bias)`, with silu(a) = a / (1 + e^-a).
 ///
@@ -55,36 +55,23 @@ pub(crate) fn silu_backward_plain<B: Backend>(a: FloatTensor<B>, grad: FloatTens
     B::float_mul(grad, B::float_mul(s, inner))
 }
 
-impl KernelOps for Flex {
-    fn bias_silu(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
-        if product.dtype() != DType::F32 {
-            return bias_silu_plain::<Self>(product, bias);
-        }
-        let (mut a, bias) = (dense(product), dense(bias));
-        let mut y = FlexTensor::empty(a.shape(), DType::F32);
-        bias_silu_loop(a.storage_mut(), bias.storage(), y.storage_mut());
-        (y, a)
+pub(crate) fn bias_silu_flex(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+    if product.dtype() != DType::F32 {
+        return bias_silu_plain::<Flex>(product, bias);
     }
+    let (mut a, bias) = (dense(product), dense(bias));
+    let mut y = FlexTensor::empty(a.shape(), DType::F32);
+    bias_silu_loop(a.storage_mut(), bias.storage(), y.storage_mut());
+    (y, a)
+}
 
-    fn silu_backward(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        if grad.dtype() != DType::F32 {
-            return silu_backward_plain::<Self>(a, grad);
-        }
-        let (a, mut grad) = (dense(a), dense(grad));
-        silu_backward_loop(a.storage(), grad.storage_mut());
-        grad
+pub(crate) fn silu_backward_flex(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
+    if grad.dtype() != DType::F32 {
+        return silu_backward_plain::<Flex>(a, grad);
     }
-
-    fn adam_ema(
-        param: FlexTensor,
-        grad: FlexTensor,
-        m: FlexTensor,
-        v: FlexTensor,
-        ema: FlexTensor,
-        step: AdamEmaStep,
-    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        crate::adam::adam_ema_flex(param, grad, m, v, ema, step)
-    }
+    let (a, mut grad) = (dense(a), dense(grad));
+    silu_backward_loop(a.storage(), grad.storage_mut());
+    grad
 }
 
 /// a += bias, row by row; y = silu(a).
@@ -120,47 +107,49 @@ fn silu_backward_loop(a: &[f32], grad: &mut [f32]) {
     });
 }
 
-impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct LinearSilu;
+pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    bias: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    #[derive(Debug)]
+    struct LinearSilu;
 
-        impl<B: KernelOps> Backward<B, 3> for LinearSilu {
-            /// The input and the weight as checkpoints, and the sum before the activation.
-            type State = (NodeId, NodeId, FloatTensor<B>);
+    impl<B: KernelOps> Backward<B, 3> for LinearSilu {
+        /// The input and the weight as checkpoints, and the sum before the activation.
+        type State = (NodeId, NodeId, FloatTensor<B>);
 
-            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-                let (x, weight, a) = ops.state;
-                let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
-                let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-                let [x_node, weight_node, bias_node] = ops.parents;
-                let da = B::silu_backward(a, grads.consume::<B>(&ops.node));
-                if let Some(node) = bias_node {
-                    let sum = B::float_sum_dim(da.clone(), 0);
-                    let width = sum.shape().num_elements();
-                    grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
-                }
-                if let Some(node) = weight_node {
-                    let dw = B::float_matmul(B::float_transpose(da.clone()), x);
-                    grads.register::<B>(node.id, dw);
-                }
-                if let Some(node) = x_node {
-                    grads.register::<B>(node.id, B::float_matmul(da, weight));
-                }
+        fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+            let (x, weight, a) = ops.state;
+            let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
+            let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
+            let [x_node, weight_node, bias_node] = ops.parents;
+            let da = B::silu_backward(a, grads.consume::<B>(&ops.node));
+            if let Some(node) = bias_node {
+                let sum = B::float_sum_dim(da.clone(), 0);
+                let width = sum.shape().num_elements();
+                grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
+            }
+            if let Some(node) = weight_node {
+                let dw = B::float_matmul(B::float_transpose(da.clone()), x);
+                grads.register::<B>(node.id, dw);
+            }
+            if let Some(node) = x_node {
+                grads.register::<B>(node.id, B::float_matmul(da, weight));
             }
         }
+    }
 
-        let nodes = [x.node(), weight.node(), bias.node()];
-        match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                let product = B::float_matmul(x.into_primitive(), B::float_transpose(weight.into_primitive()));
-                let (y, a) = B::bias_silu(product, bias.into_primitive());
-                prep.finish((x_id, weight_id, a), y)
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::linear_silu(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
-            }
+    let nodes = [x.node(), weight.node(), bias.node()];
+    match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(mut prep) => {
+            let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
+            let product = B::float_matmul(x.into_primitive(), B::float_transpose(weight.into_primitive()));
+            let (y, a) = B::bias_silu(product, bias.into_primitive());
+            prep.finish((x_id, weight_id, a), y)
+        }
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::linear_silu(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use burn::backend::TensorMetadata;
 use burn_flex::FlexTensor;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the second-level cache.
 pub(crate) const TASK: usize = 16 * 1024;
@@ -12,6 +12,25 @@ pub(crate) const TASK: usize = 16 * 1024;
 #[inline(always)]
 pub(crate) fn vectorised<R>(loops: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(loops)
+}
+
+/// Runs `work` with the vectors of this machine's best instruction set.
+#[inline(always)]
+pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
+    Arch::new().dispatch(work)
+}
+
+/// Whether there are 32 vector registers of 16 numbers each (AVX-512), so that twice as many sums fit.
+pub(crate) fn is_wide() -> bool {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _simd: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    dispatch(Lanes) >= 16
 }
 
 /// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.

@@ -6,7 +6,8 @@ use std::f64::consts::PI;
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
+use kdm_kernels::{GroupNormOptions, conv_same, group_norm};
 
 use crate::{Init, InitSeed};
 
@@ -60,6 +61,13 @@ impl Conv2d {
 
     /// [`Self::forward`] with other zeros around the image.
     pub fn forward_padded(&self, x: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
+        let [outputs, _, height, width] = self.weight.dims();
+        let keeps_size = self.stride == 1 && height == width && padding == [height / 2; 2];
+        if keeps_size && matches!(height, 1 | 3) {
+            let bias = self.bias.as_ref().map(Param::val);
+            let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &x.device()));
+            return conv_same(x, self.weight.val(), bias);
+        }
         let options = ConvOptions::new([self.stride; 2], padding, [1, 1], 1);
         conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
     }
@@ -94,17 +102,17 @@ impl GroupNorm {
 
     /// (x - mean) / sqrt(variance + epsilon), over each group of an image, times the scale plus the shift.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [n, c, h, w] = x.dims();
-        let x = x.reshape([n, self.groups, c / self.groups * h * w]);
-        let x = x.clone() - x.mean_dim(2);
-        let variance = x.clone().square().mean_dim(2);
-        let x = (x / (variance + self.epsilon).sqrt()).reshape([n, c, h, w]);
-        x * self.weight.val().reshape([1, c, 1, 1]) + self.bias.val().reshape([1, c, 1, 1])
+        self.run(x, false)
     }
 
-    /// silu of [`Self::forward`].
+    /// silu of [`Self::forward`], fused.
     pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
-        activation::silu(self.forward(x))
+        self.run(x, true)
+    }
+
+    fn run(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
+        let options = GroupNormOptions { groups: self.groups, epsilon: self.epsilon, silu };
+        group_norm(x, self.weight.val(), self.bias.val(), options)
     }
 }
 

@@ -1,0 +1,75 @@
+//! Which function computes an operation on which backend: fused loops on `flex`, exact gradients on any backend with
+//! autodiff. Backends that are not here run the plain bodies of [`KernelOps`].
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex};
+use burn_flex::FlexTensor;
+
+use crate::{AdamEmaStep, GroupNormOptions, KernelOps, adam, conv, group_norm, linear_silu};
+
+impl KernelOps for Flex {
+    fn bias_silu(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+        linear_silu::bias_silu_flex(product, bias)
+    }
+
+    fn silu_backward(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        linear_silu::silu_backward_flex(a, grad)
+    }
+
+    fn group_norm(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: GroupNormOptions) -> FlexTensor {
+        group_norm::forward_flex(x, weight, bias, options)
+    }
+
+    fn group_norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        grad: FlexTensor,
+        options: GroupNormOptions,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        group_norm::backward_flex(x, weight, bias, grad, options)
+    }
+
+    fn conv_same(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        conv::forward_flex(x, weight, bias)
+    }
+
+    fn conv_same_input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        conv::input_gradient_flex(grad, weight)
+    }
+
+    fn conv_same_weight_gradient(x: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        conv::weight_gradient_flex(x, grad, weight)
+    }
+
+    fn adam_ema(
+        param: FlexTensor,
+        grad: FlexTensor,
+        m: FlexTensor,
+        v: FlexTensor,
+        ema: FlexTensor,
+        step: AdamEmaStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        adam::adam_ema_flex(param, grad, m, v, ema, step)
+    }
+}
+
+impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
+    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear_silu::forward_autodiff::<B, C>(x, weight, bias)
+    }
+
+    fn group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: GroupNormOptions,
+    ) -> FloatTensor<Self> {
+        group_norm::forward_autodiff::<B, C>(x, weight, bias, options)
+    }
+
+    fn conv_same(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        conv::forward_autodiff::<B, C>(x, weight, bias)
+    }
+}
