@@ -428,18 +428,9 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::normal_vec;
+    use crate::testing::{error, tensor};
+    use burn::tensor::Device;
     use burn::tensor::module::conv2d;
-    use burn::tensor::{Device, TensorData};
-
-    fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-        Tensor::from_data(TensorData::new(normal_vec(seed, shape.iter().product()), shape), device)
-    }
-
-    fn error<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
-        let scale = b.clone().square().mean().sqrt().into_scalar::<f32>();
-        (a - b).abs().max().into_scalar::<f32>() / scale
-    }
 
     /// The kernel and Burn's own convolution: outputs and all three gradients. Odd sizes, one pixel, one channel, channels
     /// that don't fill a block, more images than threads.

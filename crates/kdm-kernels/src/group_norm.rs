@@ -280,16 +280,8 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
 mod tests {
     use super::*;
     use crate::random::normal_vec;
+    use crate::testing::{error, tensor};
     use burn::tensor::{Device, TensorData, activation};
-
-    fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-        Tensor::from_data(TensorData::new(normal_vec(seed, shape.iter().product()), shape), device)
-    }
-
-    fn error<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
-        let scale = b.clone().square().mean().sqrt().into_scalar::<f32>();
-        (a - b).abs().max().into_scalar::<f32>() / scale
-    }
 
     /// The kernel, its plain-ops fallback, and Burn's own differentiable ops: outputs and all three gradients. One image,
     /// odd sizes, planes that don't fill a vector, one channel a group, values far from zero.

@@ -14,6 +14,8 @@ mod conv;
 mod group_norm;
 mod linear_silu;
 pub mod random;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 pub use adam::{AdamEmaStep, AdamState, adam_ema};

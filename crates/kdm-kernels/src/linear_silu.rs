@@ -157,13 +157,8 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::normal_vec;
-    use burn::tensor::{Device, TensorData, activation};
-
-    fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-        let data = normal_vec(seed, shape.iter().product());
-        Tensor::from_data(TensorData::new(data, shape), device)
-    }
+    use crate::testing::tensor;
+    use burn::tensor::{Device, activation};
 
     fn max_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
         (a - b).abs().max().into_scalar()
