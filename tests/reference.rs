@@ -68,9 +68,9 @@ fn image_students_have_the_official_losses_and_gradients() {
         let judge = load_on(&judge, &device);
 
         let objective = file.objective(None);
-        let batch = || Batch { images: golden.rows("x0", &device), noise: golden.rows("xT", &device), labels: None };
-        let zt = student.encode_noise(batch().noise, None, &Pass::evaluation());
-        let drawn = objective.draw(&student, batch(), None, &Pass::evaluation(), true);
+        let batch = Batch { images: golden.rows("x0", &device), noise: golden.rows("xT", &device), labels: None };
+        let zt = student.encode_noise(batch.noise.clone(), None, &Pass::evaluation());
+        let drawn = objective.draw(&student, batch, None, &Pass::evaluation(), true);
         for (found, expected) in [
             (drawn.clean.clone(), "z0"),
             (zt, "zT"),
@@ -92,7 +92,7 @@ fn image_students_have_the_official_losses_and_gradients() {
             (terms.push.map(number), "push_rec_loss"),
             (terms.adversarial.map(number), "adv_loss_our"),
             (terms.eigen.map(number), "eigen_koopman_loss"),
-            (Some(number(terms.total)), "loss"),
+            (Some(number(terms.total.clone())), "loss"),
         ];
         for (found, expected) in pairs {
             let golden = golden.number(&format!("loss.{expected}"));
@@ -103,48 +103,28 @@ fn image_students_have_the_official_losses_and_gradients() {
             assert!((found / golden - 1.0).abs() < 1e-5, "{name} {expected}: {found} {golden}");
         }
 
-        // The discriminator's leaky units bend at 0. In one of these cases a unit lies so near to it that rounding decides on
-        // which side; then the official gradient is that of images moved by 1e-6, far below what forward passes may differ by.
-        let moved = |seed: u64| {
-            let mut drawn = objective.draw(&student, batch(), None, &Pass::evaluation(), true);
-            let e = kdm::kernels::random::normal_vec(seed, 3 * 3072);
-            let e: Tensor<2> = Tensor::from_data(TensorData::new(e, [3, 3072]), &device);
-            drawn.push = drawn.push.map(|push| if seed > 0 { push + e * 1e-6 } else { push });
-            gradients(&student, &objective.terms(drawn, &student, Some(&judge)).total.backward())
-        };
-        let (mut seen, mut worst) = (0, f64::INFINITY);
-        for seed in 0..20 {
-            let all = moved(seed);
-            seen = 0;
-            let mut most = 0.0f64;
-            for (theirs, ours) in [
-                ("koopman_operator.weight", "operator.linear.weight"),
-                ("koopman_operator.P_re", "operator.p_re"),
-                ("koopman_operator.P_im", "operator.p_im"),
-                ("koopman_operator.P_inv_re", "operator.p_inv_re"),
-                ("koopman_operator.P_inv_im", "operator.p_inv_im"),
-                ("koopman_operator.nu_log", "operator.nu_log"),
-                ("koopman_operator.theta_log", "operator.theta_log"),
-                ("xT_observables_encoder.first_conv", "noise_encoder.enc.32x32_conv.weight"),
-                ("x0_observables_decoder.first_conv", "decoder.enc.32x32_conv.weight"),
-            ] {
-                let Some(expected) = golden.get(&format!("grad.{theirs}")) else { continue };
-                let found = all.get(ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
-                let found = found.as_slice::<f32>().unwrap();
-                let norm =
-                    |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-                let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
-                let relative = off / norm(&mut expected.data.iter().copied());
-                most = most.max(relative);
-                seen += 1;
-            }
-            eprintln!("{name}: gradients off by {most:.1e}{}", if seed > 0 { ", images moved by 1e-6" } else { "" });
-            worst = worst.min(most);
-            if worst < 1e-3 {
-                break;
-            }
+        let all = gradients(&student, &terms.total.backward());
+        let mut seen = 0;
+        for (theirs, ours) in [
+            ("koopman_operator.weight", "operator.linear.weight"),
+            ("koopman_operator.P_re", "operator.p_re"),
+            ("koopman_operator.P_im", "operator.p_im"),
+            ("koopman_operator.P_inv_re", "operator.p_inv_re"),
+            ("koopman_operator.P_inv_im", "operator.p_inv_im"),
+            ("koopman_operator.nu_log", "operator.nu_log"),
+            ("koopman_operator.theta_log", "operator.theta_log"),
+            ("xT_observables_encoder.first_conv", "noise_encoder.enc.32x32_conv.weight"),
+            ("x0_observables_decoder.first_conv", "decoder.enc.32x32_conv.weight"),
+        ] {
+            let Some(expected) = golden.get(&format!("grad.{theirs}")) else { continue };
+            let found = all.get(ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
+            let found = found.as_slice::<f32>().unwrap();
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
+            let relative = off / norm(&mut expected.data.iter().copied());
+            assert!(relative < 1e-3, "{name} {ours}: {relative}");
+            seen += 1;
         }
-        assert!(worst < 1e-3, "{name}: {worst}");
         assert!(seen >= 3, "{name}: {seen} gradients compared");
     }
 }
