@@ -6,7 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
-use crate::{AdamEmaStep, GroupNormOptions, KernelOps, adam, conv, group_norm, linear_silu};
+use crate::block::ops::{self, BlockPassed, BlockSlots};
+use crate::{AdamEmaStep, BlockOptions, GroupNormOptions, KernelOps, adam, conv, group_norm, linear_silu};
 
 impl KernelOps for Flex {
     fn bias_silu(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
@@ -43,6 +44,31 @@ impl KernelOps for Flex {
         conv::weight_gradient_flex(x, grad, weight)
     }
 
+    fn maps(x: FlexTensor) -> FlexTensor {
+        ops::maps_flex(x)
+    }
+
+    fn planes(maps: FlexTensor, channels: usize) -> FlexTensor {
+        ops::planes_flex(maps, channels)
+    }
+
+    fn residual_block(tensors: BlockSlots<Flex>, options: BlockOptions) -> FlexTensor {
+        ops::forward_flex(tensors, options)
+    }
+
+    fn residual_block_saving(tensors: BlockSlots<Flex>, options: BlockOptions) -> BlockPassed<Flex> {
+        ops::saving_flex(tensors, options)
+    }
+
+    fn residual_block_backward(
+        tensors: BlockSlots<Flex>,
+        passed: BlockPassed<Flex>,
+        grad: FlexTensor,
+        options: BlockOptions,
+    ) -> BlockSlots<Flex> {
+        ops::backward_flex(tensors, passed, grad, options)
+    }
+
     fn adam_ema(
         param: FlexTensor,
         grad: FlexTensor,
@@ -71,5 +97,17 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
 
     fn conv_same(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         conv::forward_autodiff::<B, C>(x, weight, bias)
+    }
+
+    fn maps(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        ops::maps_autodiff::<B, C>(x)
+    }
+
+    fn planes(maps: FloatTensor<Self>, channels: usize) -> FloatTensor<Self> {
+        ops::planes_autodiff::<B, C>(maps, channels)
+    }
+
+    fn residual_block(tensors: BlockSlots<Self>, options: BlockOptions) -> FloatTensor<Self> {
+        ops::forward_autodiff::<B, C>(tensors, options)
     }
 }

@@ -9,19 +9,32 @@
 //! This crate knows arrays and nothing of the method: no configuration, no files, no networks.
 
 mod adam;
+mod attention;
 mod backends;
+mod block;
 mod conv;
+mod dropout;
 mod group_norm;
 mod linear_silu;
+mod map_norm;
+mod maps;
+mod panels;
 pub mod random;
+mod resample;
+mod scratch;
 #[cfg(test)]
 mod testing;
 mod vector;
+mod winograd;
 
 pub use adam::{AdamEmaStep, AdamState, adam_ema};
+pub use block::ops::{BlockPassed, BlockSlots, BlockTensors, Norm, from_maps, layout, residual_block, to_maps};
+pub use block::{BlockOptions, Layout, Resize};
 pub use conv::conv_same;
+pub use dropout::Dropout;
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear_silu::linear_silu;
+pub use vector::{PATH_VARIABLE, instruction_set};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
@@ -82,6 +95,38 @@ pub trait KernelOps: Backend {
         options: GroupNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         group_norm::backward_plain::<Self>(x, weight, bias, grad, options)
+    }
+
+    /// `[N, C, H, W]` as maps, `[N, H, W, padded C]`.
+    fn maps(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        block::ops::maps_plain::<Self>(x)
+    }
+
+    /// The inverse of [`Self::maps`].
+    fn planes(maps: FloatTensor<Self>, channels: usize) -> FloatTensor<Self> {
+        block::ops::planes_plain::<Self>(maps, channels)
+    }
+
+    /// A residual block; see [`residual_block`].
+    fn residual_block(#[extension_type] tensors: BlockSlots<Self>, options: BlockOptions) -> FloatTensor<Self> {
+        block::ops::forward_plain::<Self>(tensors, options)
+    }
+
+    /// A residual block on maps: its result, and what its gradient needs beside the block's tensors.
+    fn residual_block_saving(#[extension_type] tensors: BlockSlots<Self>, options: BlockOptions) -> BlockPassed<Self> {
+        let _ = (tensors, options);
+        unreachable!("maps are made on the CPU alone, which has this operation")
+    }
+
+    /// The gradients of a block's tensors, from its result's; those that it doesn't have are empty.
+    fn residual_block_backward(
+        #[extension_type] tensors: BlockSlots<Self>,
+        #[extension_type] passed: BlockPassed<Self>,
+        grad: FloatTensor<Self>,
+        options: BlockOptions,
+    ) -> BlockSlots<Self> {
+        let _ = (tensors, passed, grad, options);
+        unreachable!("maps are made on the CPU alone, which has this operation")
     }
 
     /// One step of Adam and of the moving average; gives the new `(param, m, v, ema)`.

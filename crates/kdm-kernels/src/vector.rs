@@ -1,36 +1,68 @@
 //! Elementary functions written so that the compiler turns loops over them into vector code, and the switch that
 //! compiles such a loop for every instruction set.
 
+use std::sync::OnceLock;
+
 use burn::backend::TensorMetadata;
 use burn_flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Scalar128b, WithSimd};
 
 /// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the second-level cache.
 pub(crate) const TASK: usize = 16 * 1024;
 
-/// Runs `loops` compiled for the best instruction set of this machine.
+/// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512` or `neon`.
+pub const PATH_VARIABLE: &str = "KDM_SIMD";
+
+/// The instruction set that all kernels run on: what [`PATH_VARIABLE`] says, else the best of this machine.
+///
+/// # Errors
+/// When the variable names a set that this machine or this build doesn't have. The kernels then run on the best one.
+pub fn instruction_set() -> Result<&'static str, String> {
+    let forced = std::env::var(PATH_VARIABLE).unwrap_or_default();
+    if !forced.is_empty() && named(&forced).is_none() {
+        let have: Vec<&str> = NAMES.into_iter().filter(|name| named(name).is_some()).collect();
+        return Err(format!("{PATH_VARIABLE} is \"{forced}\", and this machine has {}", have.join(", ")));
+    }
+    Ok(NAMES.into_iter().find(|name| named(name).is_some_and(|set| same(set, arch()))).expect("every set has a name"))
+}
+
+const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
+
+fn named(name: &str) -> Option<Arch> {
+    match name {
+        "portable" => Some(Arch::Scalar),
+        #[cfg(target_arch = "x86_64")]
+        "avx2" => pulp::x86::V3::try_new().map(Arch::V3),
+        #[cfg(target_arch = "x86_64")]
+        "avx512" => pulp::x86::V4::try_new().map(Arch::V4),
+        #[cfg(target_arch = "aarch64")]
+        "neon" => pulp::aarch64::Neon::try_new().map(Arch::Neon),
+        _ => None,
+    }
+}
+
+fn same(a: Arch, b: Arch) -> bool {
+    std::mem::discriminant(&a) == std::mem::discriminant(&b)
+}
+
+fn arch() -> Arch {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    *ARCH.get_or_init(|| std::env::var(PATH_VARIABLE).ok().and_then(|name| named(&name)).unwrap_or_else(Arch::new))
+}
+
+/// Runs `loops` compiled for the instruction set in use.
 #[inline(always)]
 pub(crate) fn vectorised<R>(loops: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(loops)
+    arch().dispatch(loops)
 }
 
-/// Runs `work` with the vectors of this machine's best instruction set.
+/// Runs `work` with the vectors of the instruction set in use; four numbers at a time where there are none.
 #[inline(always)]
 pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
-    Arch::new().dispatch(work)
-}
-
-/// Whether there are 32 vector registers of 16 numbers each (AVX-512), so that twice as many sums fit.
-pub(crate) fn is_wide() -> bool {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _simd: S) -> usize {
-            S::F32_LANES
-        }
+    match arch() {
+        Arch::Scalar => work.with_simd(Scalar128b),
+        arch => arch.dispatch(work),
     }
-    dispatch(Lanes) >= 16
 }
 
 /// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.
