@@ -4,6 +4,8 @@
 //! Places are hashed by two rounds of multiplication and exclusive or (constants of Ellis' search for low bias,
 //! `lowbias32`), which is plenty for dropout and a few instructions a vector.
 
+use burn::tensor::{Tensor, TensorData};
+
 use crate::random::derive_seed;
 
 /// Each value is put to 0 with probability `p`; the others are divided by 1 - p.
@@ -28,6 +30,15 @@ impl Dropout {
             *value *= if hash < limit { 0.0 } else { keep };
         }
     }
+}
+
+/// `x` `[N, C, H, W]` with values dropped; as it is where there is no dropout.
+pub fn dropout(x: Tensor<4>, dropout: Option<Dropout>) -> Tensor<4> {
+    let Some(dropout) = dropout else { return x };
+    let shape @ [count, channels, height, width] = x.dims();
+    let factors = factors(dropout, count, channels, height * width);
+    let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device());
+    x * factors
 }
 
 #[inline(always)]

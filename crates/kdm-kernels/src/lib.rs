@@ -31,7 +31,7 @@ pub use adam::{AdamEmaStep, AdamState, adam_ema};
 pub use block::ops::{BlockPassed, BlockSlots, BlockTensors, Norm, from_maps, layout, residual_block, to_maps};
 pub use block::{BlockOptions, Layout, Resize};
 pub use conv::conv_same;
-pub use dropout::Dropout;
+pub use dropout::{Dropout, dropout};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear_silu::linear_silu;
 pub use vector::{PATH_VARIABLE, instruction_set};

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::dropout::Dropout;
 use crate::maps::Frame;
+use crate::panels::BLOCK;
 use crate::vector::{sigmoid, vectorised};
 
 /// Pixels whose sums a task takes.
@@ -82,14 +83,18 @@ impl MapNorm<'_> {
             #[inline(always)]
             |x, _, means, squares| {
                 let scale = c as f32 / x.len() as f32;
-                for pixel in x.chunks_exact(c) {
-                    means.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
-                }
-                means.iter_mut().for_each(|sum| *sum *= scale);
-                for pixel in x.chunks_exact(c) {
-                    for ((sum, x), mean) in squares.iter_mut().zip(pixel).zip(&*means) {
-                        *sum += (x - mean) * (x - mean);
+                for (b, (means, squares)) in blocks_mut(means).iter_mut().zip(blocks_mut(squares)).enumerate() {
+                    let (mut sums, mut off) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+                    for pixel in x.chunks_exact(c) {
+                        let pixel = &blocks(pixel)[b];
+                        (0..BLOCK).for_each(|k| sums[k] += pixel[k]);
                     }
+                    sums.iter_mut().for_each(|sum| *sum *= scale);
+                    for pixel in x.chunks_exact(c) {
+                        let pixel = &blocks(pixel)[b];
+                        (0..BLOCK).for_each(|k| off[k] += (pixel[k] - sums[k]) * (pixel[k] - sums[k]));
+                    }
+                    (*means, *squares) = (sums, off);
                 }
             },
         );
@@ -159,7 +164,7 @@ impl MapNorm<'_> {
             let (inner, right) = rest.split_at_mut(frame.width * c);
             left.fill(0.0);
             right.fill(0.0);
-            let of = |values| -> &[f32] { part(values, image, c) };
+            let of = |values| blocks(part(values, image, c));
             let (scale, bias) = (of(&scale), of(&bias));
             let (centre, rstd) = (of(&found.centre), of(&found.rstd));
             vectorised(
@@ -168,9 +173,16 @@ impl MapNorm<'_> {
                     for (p, (out, x)) in
                         inner.chunks_exact_mut(c).zip(x[first..first + frame.width * c].chunks_exact(c)).enumerate()
                     {
-                        for k in 0..c {
-                            let a = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k];
-                            out[k] = if self.silu { a * sigmoid(a) } else { a };
+                        for (b, (out, x)) in blocks_mut(out).iter_mut().zip(blocks(x)).enumerate() {
+                            let (centre, rstd, scale, bias) = (&centre[b], &rstd[b], &scale[b], &bias[b]);
+                            if self.silu {
+                                for k in 0..BLOCK {
+                                    let a = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k];
+                                    out[k] = a * sigmoid(a);
+                                }
+                            } else {
+                                (0..BLOCK).for_each(|k| out[k] = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k]);
+                            }
                         }
                         if let Some(dropout) = self.dropout {
                             let place = (first / c - image * pixels + p) * c;
@@ -206,8 +218,9 @@ impl MapNorm<'_> {
         }
         parts.into_par_iter().for_each(|(image, first, grad, sums)| {
             let (plain, along) = sums.split_at_mut(c);
+            let (plain, along) = (blocks_mut(plain), blocks_mut(along));
             let x = &x[(image * pixels + first) * c..][..grad.len()];
-            let of = |values| -> &[f32] { part(values, image, c) };
+            let of = |values| blocks(part(values, image, c));
             let (scale, bias) = (of(&scale), of(&bias));
             let (centre, rstd) = (of(&found.centre), of(&found.rstd));
             vectorised(
@@ -217,17 +230,22 @@ impl MapNorm<'_> {
                         if let Some(dropout) = self.dropout {
                             dropout.apply(image, (first + p) * c, grad);
                         }
-                        for k in 0..c {
-                            let unit = (x[k] - centre[k]) * rstd[k];
-                            let mut g = grad[k];
+                        for (b, (grad, x)) in blocks_mut(grad).iter_mut().zip(blocks(x)).enumerate() {
+                            let (centre, rstd, scale, bias) = (&centre[b], &rstd[b], &scale[b], &bias[b]);
+                            let (plain, along) = (&mut plain[b], &mut along[b]);
+                            let mut unit = [0.0f32; BLOCK];
+                            (0..BLOCK).for_each(|k| unit[k] = (x[k] - centre[k]) * rstd[k]);
                             if self.silu {
-                                let a = unit * scale[k] + bias[k];
-                                let s = sigmoid(a);
-                                g *= s * (1.0 + a * (1.0 - s));
+                                for k in 0..BLOCK {
+                                    let a = unit[k] * scale[k] + bias[k];
+                                    let s = sigmoid(a);
+                                    grad[k] *= s * (1.0 + a * (1.0 - s));
+                                }
                             }
-                            grad[k] = g;
-                            plain[k] += g;
-                            along[k] += g * unit;
+                            for k in 0..BLOCK {
+                                plain[k] += grad[k];
+                                along[k] += grad[k] * unit[k];
+                            }
                         }
                     }
                 },
@@ -271,11 +289,12 @@ impl MapNorm<'_> {
                 || {
                     for (j, out) in out.chunks_exact_mut(c).enumerate() {
                         let (image, at) = ((first + j) / pixels, (first + j) * c);
-                        let (p, q, r) = (part(&ps, image, c), part(&qs, image, c), part(&rs, image, c));
-                        let centre = part(&found.centre, image, c);
-                        let (grad, x) = (&grad[at..at + c], &x[at..at + c]);
-                        for k in 0..c {
-                            out[k] = p[k] * grad[k] + q[k] * (x[k] - centre[k]) + r[k];
+                        let of = |values| blocks(part(values, image, c));
+                        let (p, q, r, centre) = (of(&ps), of(&qs), of(&rs), of(&found.centre));
+                        let (grad, x) = (blocks(&grad[at..at + c]), blocks(&x[at..at + c]));
+                        for (b, (out, (grad, x))) in blocks_mut(out).iter_mut().zip(grad.iter().zip(x)).enumerate() {
+                            let (p, q, r, centre) = (&p[b], &q[b], &r[b], &centre[b]);
+                            (0..BLOCK).for_each(|k| out[k] = p[k] * grad[k] + q[k] * (x[k] - centre[k]) + r[k]);
                         }
                         if let Some((more, factor)) = more {
                             out.iter_mut().zip(&more[at..at + c]).for_each(|(out, more)| *out += factor * more);
@@ -290,4 +309,14 @@ impl MapNorm<'_> {
 
 fn part(values: &[f32], image: usize, width: usize) -> &[f32] {
     &values[image * width..(image + 1) * width]
+}
+
+#[inline(always)]
+fn blocks(values: &[f32]) -> &[[f32; BLOCK]] {
+    values.as_chunks().0
+}
+
+#[inline(always)]
+fn blocks_mut(values: &mut [f32]) -> &mut [[f32; BLOCK]] {
+    values.as_chunks_mut().0
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, positional_embedding};
 use crate::song_unet::{Part, UNetSizes, unet_problems};
+use crate::feature::Feature;
 use crate::unet_block::{BlockConfig, BlockStyle};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
 
@@ -220,23 +221,23 @@ impl AdmUNet {
         }
         let embedding = activation::silu(embedding);
 
-        let mut h = x;
+        let mut main: Option<Feature> = None;
         let mut kept = Vec::new();
         for part in self.enc.iter() {
-            h = match part {
-                Part::Block(block) => block.forward(h, embedding.clone(), pass),
-                Part::Conv(conv) => conv.forward(h),
-                Part::Norm(norm) => norm.forward(h),
+            let now = match (part, main.take()) {
+                (Part::Block(block), Some(main)) => block.forward(main, None, embedding.clone(), pass),
+                (Part::Conv(conv), None) => Feature::new(conv.forward(x.clone())),
+                _ => unreachable!("the encoder begins with a convolution, blocks follow"),
             };
-            kept.push(h.clone());
+            kept.push(now.clone());
+            main = Some(now);
         }
+        let mut main = main.expect("the encoder has parts");
         for (part, joined) in self.dec.iter().zip(&self.joined) {
             let Part::Block(block) = part else { unreachable!("the decoder is made of blocks") };
-            if *joined {
-                h = Tensor::cat(vec![h, kept.pop().expect("as many as were kept")], 1);
-            }
-            h = block.forward(h, embedding.clone(), pass);
+            let skip = joined.then(|| kept.pop().expect("as many as were kept"));
+            main = block.forward(main, skip, embedding.clone(), pass);
         }
-        self.out_conv.forward(self.out_norm.forward_silu(h))
+        self.out_conv.forward(self.out_norm.forward_silu(main.planes()))
     }
 }

@@ -5,6 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor, activation};
+use kdm_kernels::dropout;
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Conv2d, Conv2dConfig, GroupNorm, fourier_embedding, positional_embedding, swap_halves};
@@ -227,7 +228,7 @@ impl ResnetBlock {
         } else {
             self.norm2.forward(h + p)
         };
-        let h = self.conv2.forward(pass.dropout(activate(self.act, h), self.dropout));
+        let h = self.conv2.forward(dropout(activate(self.act, h), pass.dropout(self.dropout)));
         let x = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),
             None => x,

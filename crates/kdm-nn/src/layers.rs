@@ -7,7 +7,7 @@ use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleM
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_kernels::{GroupNormOptions, conv_same, group_norm};
+use kdm_kernels::{GroupNormOptions, Norm, conv_same, group_norm};
 
 use crate::{Init, InitSeed};
 
@@ -59,14 +59,22 @@ impl Conv2d {
         self.forward_padded(x, self.padding)
     }
 
+    /// Weight and bias, for a fused operation.
+    pub(crate) fn tensors(&self) -> (Tensor<4>, Tensor<1>) {
+        (self.weight.val(), self.bias_or_zeros())
+    }
+
+    fn bias_or_zeros(&self) -> Tensor<1> {
+        let zeros = || Tensor::zeros([self.weight.dims()[0]], &self.weight.device());
+        self.bias.as_ref().map_or_else(zeros, Param::val)
+    }
+
     /// [`Self::forward`] with other zeros around the image.
     pub fn forward_padded(&self, x: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
-        let [outputs, _, height, width] = self.weight.dims();
+        let [_, _, height, width] = self.weight.dims();
         let keeps_size = self.stride == 1 && height == width && padding == [height / 2; 2];
         if keeps_size && matches!(height, 1 | 3) {
-            let bias = self.bias.as_ref().map(Param::val);
-            let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &x.device()));
-            return conv_same(x, self.weight.val(), bias);
+            return conv_same(x, self.weight.val(), self.bias_or_zeros());
         }
         let options = ConvOptions::new([self.stride; 2], padding, [1, 1], 1);
         conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
@@ -110,6 +118,19 @@ impl GroupNorm {
         self.run(x, true)
     }
 
+    /// Scale and shift, for a fused operation.
+    pub(crate) fn tensors(&self) -> Norm {
+        Norm { weight: self.weight.val(), bias: self.bias.val() }
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
     fn run(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
         let options = GroupNormOptions { groups: self.groups, epsilon: self.epsilon, silu };
         group_norm(x, self.weight.val(), self.bias.val(), options)
@@ -150,6 +171,11 @@ impl Filter {
         Ok(Self { taps: taps.iter().map(|tap| tap / sum).collect() })
     }
 
+    /// The taps, of sum 1.
+    pub(crate) fn taps(&self) -> Vec<f32> {
+        self.taps.iter().map(|tap| *tap as f32).collect()
+    }
+
     /// Zeros around the image that make it halve exactly.
     pub fn padding(&self) -> usize {
         (self.taps.len() - 1) / 2
@@ -175,15 +201,6 @@ impl Filter {
         let weight = self.weight(c, 4.0, &x.device());
         let options = ConvTransposeOptions::new([2, 2], [self.padding(); 2], [0, 0], [1, 1], c);
         conv_transpose2d(x, weight, None, options)
-    }
-
-    /// The image at its new size.
-    pub fn apply(&self, x: Tensor<4>, resample: Resample) -> Tensor<4> {
-        match resample {
-            Resample::Keep => x,
-            Resample::Down => self.down(x, self.padding()),
-            Resample::Up => self.up(x),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod adm_unet;
 pub mod blocks;
 pub mod diffusers_unet;
 pub mod discriminator;
+mod feature;
 pub mod inception;
 mod init;
 pub mod layers;

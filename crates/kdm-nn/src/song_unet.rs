@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::layers::{
     Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, fourier_embedding, positional_embedding, swap_halves,
 };
+use crate::feature::Feature;
 use crate::unet_block::{BlockConfig, BlockStyle, UNetBlock};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
 
@@ -503,39 +504,37 @@ impl SongUNet {
         pass: &Pass,
     ) -> Tensor<4> {
         let embedding = self.embed(noise, labels, augment, pass);
-        let block = |part: &UNetBlock, x: Tensor<4>| part.forward(x, embedding.clone(), pass);
-
-        let mut kept: Vec<Tensor<4>> = Vec::new();
-        let mut aux = x.clone();
-        let mut main = x;
+        let mut kept: Vec<Feature> = Vec::new();
+        let mut aux = x;
+        let mut main: Option<Feature> = None;
         let mut parts = self.enc.iter();
         for role in &self.enc_roles {
-            match role {
-                Role::AuxDown => aux = self.filter.apply(aux, Resample::Down),
-                _ => match (role, parts.next().expect("a part for every role")) {
-                    (Role::AuxSkip, Part::Conv(conv)) => {
-                        main = main + conv.forward(aux.clone());
-                        *kept.last_mut().expect("the main path went before") = main.clone();
-                    }
-                    (Role::AuxResidual, Part::Conv(conv)) => {
-                        // Fused: the convolution sees the zeros that the filter would add.
-                        let wide = conv.forward_padded(aux, [1 + self.filter.padding(); 2]);
-                        main = (main + self.filter.down(wide, 0)) / 2f64.sqrt();
-                        aux = main.clone();
-                        *kept.last_mut().expect("the main path went before") = main.clone();
-                    }
-                    (_, Part::Block(part)) => {
-                        main = block(part, main);
-                        kept.push(main.clone());
-                    }
-                    (_, Part::Conv(conv)) => {
-                        main = conv.forward(main);
-                        kept.push(main.clone());
-                    }
-                    (_, Part::Norm(_)) => unreachable!("the encoder has no such part"),
-                },
+            if *role == Role::AuxDown {
+                aux = self.filter.down(aux, self.filter.padding());
+                continue;
             }
+            let before = main.take();
+            let joins = *role != Role::Encode;
+            let now = match (role, parts.next().expect("a part for every role"), before) {
+                (Role::AuxSkip, Part::Conv(conv), Some(main)) => main.plus(Feature::new(conv.forward(aux.clone()))),
+                (Role::AuxResidual, Part::Conv(conv), Some(main)) => {
+                    // Fused: the convolution sees the zeros that the filter would add.
+                    let wide = conv.forward_padded(aux, [1 + self.filter.padding(); 2]);
+                    let main = main.plus(Feature::new(self.filter.down(wide, 0))).times(0.5f64.sqrt());
+                    aux = main.planes();
+                    main
+                }
+                (_, Part::Block(block), Some(main)) => block.forward(main, None, embedding.clone(), pass),
+                (_, Part::Conv(conv), None) => Feature::new(conv.forward(aux.clone())),
+                _ => unreachable!("the plan begins with a convolution, blocks follow"),
+            };
+            if joins {
+                kept.pop();
+            }
+            kept.push(now.clone());
+            main = Some(now);
         }
+        let mut main = main.expect("the plan has parts");
 
         let mut output: Option<Tensor<4>> = None;
         let mut normed: Option<Tensor<4>> = None;
@@ -544,14 +543,11 @@ impl SongUNet {
             match role {
                 Role::AuxUp => output = output.map(|o| self.filter.up(o)),
                 _ => match (role, parts.next().expect("a part for every role")) {
-                    (Role::Decode { joined }, Part::Block(part)) => {
-                        if *joined {
-                            let skip = kept.pop().expect("as many as were kept");
-                            main = Tensor::cat(vec![main, skip], 1);
-                        }
-                        main = block(part, main);
+                    (Role::Decode { joined }, Part::Block(block)) => {
+                        let skip = joined.then(|| kept.pop().expect("as many as were kept"));
+                        main = block.forward(main, skip, embedding.clone(), pass);
                     }
-                    (_, Part::Norm(norm)) => normed = Some(norm.forward_silu(main.clone())),
+                    (_, Part::Norm(norm)) => normed = Some(norm.forward_silu(main.planes())),
                     (_, Part::Conv(conv)) => {
                         let drawn = conv.forward(normed.take().expect("the norm went before"));
                         output = Some(match output {

@@ -5,7 +5,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
+use kdm_kernels::{BlockOptions, BlockTensors, Resize, residual_block};
 
+use crate::feature::Feature;
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Resample};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
 
@@ -114,48 +116,48 @@ impl BlockConfig {
 }
 
 impl UNetBlock {
-    /// `[N, inputs, H, W]`, embedding `[N, E]` -> `[N, outputs, H', W']`.
-    pub fn forward(&self, x: Tensor<4>, embedding: Tensor<2>, pass: &Pass) -> Tensor<4> {
-        let resized = |x: Tensor<4>| self.filter.apply(x, self.resample);
-        let h = self.norm0.forward_silu(x.clone());
-        let h = self.conv0.forward(resized(h));
-        let p = self.affine.forward(embedding);
-        let [n, width] = p.dims();
-        let p = p.reshape([n, width, 1, 1]);
-        let h = if self.adaptive_scale {
-            let mut parts = p.chunk(2, 1).into_iter();
-            let (scale, shift) = (parts.next().expect("two parts"), parts.next().expect("two parts"));
-            activation::silu(self.norm1.forward(h) * (scale + 1.0) + shift)
-        } else {
-            self.norm1.forward_silu(h + p)
+    /// Images `[N, inputs, H, W]` (those of `joined` come after those of `x`), embedding `[N, E]` -> `[N, outputs, H', W']`.
+    pub(crate) fn forward(&self, x: Feature, joined: Option<Feature>, embedding: Tensor<2>, pass: &Pass) -> Feature {
+        let options = self.options(&x, joined.as_ref(), pass);
+        let (channels, layout) = (options.outputs, options.layout);
+        let tensors = BlockTensors {
+            x: x.tensor,
+            joined: joined.map(|joined| joined.tensor),
+            embedding: self.affine.forward(embedding),
+            norms: [self.norm0.tensors(), self.norm1.tensors()],
+            convs: [self.conv0.tensors(), self.conv1.tensors()],
+            skip: self.skip.as_ref().map(Conv2d::tensors),
+            attention: match (&self.norm2, &self.qkv, &self.proj) {
+                (Some(norm), Some(qkv), Some(proj)) => Some((norm.tensors(), [qkv.tensors(), proj.tensors()])),
+                _ => None,
+            },
         };
-        let h = self.conv1.forward(pass.dropout(h, self.dropout));
-        let skip = resized(x);
-        let skip = match &self.skip {
-            Some(conv) => conv.forward(skip),
-            None => skip,
-        };
-        let scaled = |x: Tensor<4>| if self.skip_scale == 1.0 { x } else { x * self.skip_scale };
-        let h = scaled(h + skip);
-        match (&self.norm2, &self.qkv, &self.proj) {
-            (Some(norm), Some(qkv), Some(proj)) => {
-                let a = self_attention(qkv.forward(norm.forward(h.clone())), self.heads);
-                scaled(proj.forward(a) + h)
-            }
-            _ => h,
+        Feature { tensor: residual_block(tensors, options), channels, layout }
+    }
+
+    /// All but the weights, for images such as `x`.
+    fn options(&self, x: &Feature, joined: Option<&Feature>, pass: &Pass) -> BlockOptions {
+        let attention_groups = self.norm2.as_ref().map_or(1, GroupNorm::groups);
+        BlockOptions {
+            layout: x.layout,
+            size: x.size(),
+            inputs: [x.channels, joined.map_or(0, |joined| joined.channels)],
+            outputs: self.conv0.weight.dims()[0],
+            resize: match self.resample {
+                Resample::Keep => Resize::Keep,
+                Resample::Down => Resize::Down,
+                Resample::Up => Resize::Up,
+            },
+            taps: self.filter.taps(),
+            groups: [self.norm0.groups(), self.norm1.groups(), attention_groups],
+            epsilon: self.norm0.epsilon(),
+            scale: self.skip_scale as f32,
+            adaptive: self.adaptive_scale,
+            skip: self.skip.is_some(),
+            heads: self.heads,
+            dropout: pass.dropout(self.dropout),
         }
     }
-}
-
-/// Self-attention over all pixels. `qkv` is `[N, 3C, H, W]`, its channels read as (head, channel, [q, k, v]);
-/// the result is `[N, C, H, W]`.
-fn self_attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
-    let [n, c3, h, w] = qkv.dims();
-    let (c, pixels) = (c3 / 3, h * w);
-    let per_head = c / heads;
-    let qkv = qkv.reshape([n * heads, per_head, 3, pixels]);
-    let part = |i: usize| qkv.clone().slice([0..n * heads, 0..per_head, i..i + 1, 0..pixels]).squeeze_dim::<3>(2);
-    attention(part(0), part(1), part(2)).reshape([n, c, h, w])
 }
 
 /// softmax(q^T k / sqrt(channels)) over keys, applied to v. All `[B, channels, pixels]`.
@@ -171,16 +173,17 @@ mod tests {
     use burn::tensor::TensorData;
     use kdm_kernels::random::normal_vec;
 
-    /// Attention's gradient with respect to queries, keys and values of two heads, against central differences.
+    /// Attention's gradient with respect to queries, keys and values, against central differences.
     #[test]
     fn gradients_of_attention_equal_finite_differences() {
         let device = Device::flex().autodiff();
-        let shape = [2, 12, 2, 3];
+        let shape = [3, 4, 2, 6];
         let values = normal_vec(1, 144);
-        let weights = Tensor::<4>::from_data(TensorData::new(normal_vec(2, 48), [2, 4, 2, 3]), &device);
+        let weights = Tensor::<3>::from_data(TensorData::new(normal_vec(2, 48), [4, 2, 6]), &device);
         let loss = |values: Vec<f32>| {
-            let qkv = Tensor::from_data(TensorData::new(values, shape), &device).require_grad();
-            ((self_attention(qkv.clone(), 2) * weights.clone()).sum(), qkv)
+            let qkv = Tensor::<4>::from_data(TensorData::new(values, shape), &device).require_grad();
+            let part = |i: usize| qkv.clone().slice([i..i + 1]).squeeze_dim::<3>(0);
+            ((attention(part(0), part(1), part(2)) * weights.clone()).sum(), qkv)
         };
         let (value, qkv) = loss(values.clone());
         let grad = qkv.grad(&value.backward()).unwrap().into_data();
