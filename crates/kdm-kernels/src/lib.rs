@@ -18,6 +18,8 @@ mod group_norm;
 mod linear_silu;
 mod map_norm;
 mod maps;
+#[cfg(feature = "mimalloc")]
+mod memory;
 mod panels;
 pub mod random;
 mod resample;
@@ -34,6 +36,8 @@ pub use conv::conv_same;
 pub use dropout::{Dropout, dropout};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear_silu::linear_silu;
+#[cfg(feature = "mimalloc")]
+pub use memory::keep_freed_memory;
 pub use vector::{PATH_VARIABLE, instruction_set};
 
 use burn::backend::tensor::FloatTensor;

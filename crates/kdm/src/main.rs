@@ -8,11 +8,12 @@ use kdm::commands::Cli;
 use tracing_subscriber::EnvFilter;
 
 /// Tensors of a training step come and go by the megabyte; the system's allocator gives such memory back each time and
-/// takes it anew, page by page.
+/// takes it anew, page by page. This one is told to keep it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    kdm_kernels::keep_freed_memory();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("KDM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

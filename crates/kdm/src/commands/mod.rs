@@ -83,15 +83,17 @@ impl Cli {
     /// # Errors
     /// The command's failure.
     pub fn run(self) -> Outcome<()> {
-        if let Some(threads) = self.threads {
-            if threads == 0 {
-                return Err(Failure::Usage("--threads 0: give at least 1".into()));
-            }
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build_global()
-                .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
+        if self.threads == Some(0) {
+            return Err(Failure::Usage("--threads 0: give at least 1".into()));
         }
+        let threads = self.threads.unwrap_or(0);
+        // The main thread computes too: it would only wait for the others, and be woken thousands of times a second.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .use_current_thread()
+            .build_global()
+            .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
+        kdm_kernels::instruction_set().map_err(Failure::Usage)?;
         match self.command {
             Command::Run(args) => args.run(),
             Command::Import(args) => args.run(),
