@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::maps::padded;
-use crate::panels::{Outer, Packed, Product};
+use crate::panels::{BLOCK, Outer, Packed, Product};
 use crate::scratch::scratch;
 use crate::vector::{exp, vectorised};
 
@@ -41,16 +41,22 @@ impl Attention {
     /// A head's `part`, transposed: `[depth, pixels]`.
     fn turned(self, qkv: &[f32], part: usize, head: usize) -> Packed {
         let (stride, start) = (3 * self.width(), self.start(part, head));
-        Packed::new(self.depth(), self.pixels, |k, first, out| {
-            out.iter_mut().enumerate().for_each(|(j, out)| *out = qkv[(first + j) * stride + start + k]);
+        Packed::new(self.depth(), self.pixels, |k, first| {
+            let mut block = [0.0; BLOCK];
+            let some = BLOCK.min(self.pixels - first);
+            (0..some).for_each(|i| block[i] = qkv[(first + i) * stride + start + k]);
+            block
         })
     }
 
     /// A head's `part`: `[pixels, depth]`.
     fn packed(self, qkv: &[f32], part: usize, head: usize) -> Packed {
         let (stride, start) = (3 * self.width(), self.start(part, head));
-        Packed::new(self.pixels, self.depth(), |k, first, out| {
-            out.copy_from_slice(&qkv[k * stride + start + first..][..out.len()]);
+        Packed::new(self.pixels, self.depth(), |k, first| {
+            let mut block = [0.0; BLOCK];
+            let some = BLOCK.min(self.depth() - first);
+            block[..some].copy_from_slice(&qkv[k * stride + start + first..][..some]);
+            block
         })
     }
 
@@ -58,7 +64,8 @@ impl Attention {
     fn weights(self, qkv: &[f32], head: usize, keys: &Packed, rows: &[usize], out: &mut [f32]) {
         let offsets: Vec<usize> = rows.iter().map(|p| p * 3 * self.width() + self.start(0, head)).collect();
         let (depth, stride) = (self.depth(), padded(self.pixels));
-        Product { a: qkv, offsets: &offsets, taps: &[0], depth, b: keys, c: out, stride, add: false }.run();
+        Product { a: qkv, offsets: &offsets, taps: &[0], depth, b: keys,
+            matrix: 0, c: out, stride, add: false }.run();
         let scale = 1.0 / (depth as f32).sqrt();
         vectorised(
             #[inline(always)]
@@ -89,6 +96,7 @@ impl Attention {
                             taps: &[0],
                             depth: pixels,
                             b: values,
+            matrix: 0,
                             c: &mut mixed,
                             stride: padded(depth),
                             add: false,
@@ -153,6 +161,7 @@ impl Attention {
             taps: &[0],
             depth,
             b: &values,
+            matrix: 0,
             c: &mut slopes,
             stride: across,
             add: false,
@@ -181,6 +190,7 @@ impl Attention {
             taps: &[0],
             depth: pixels,
             b: &keys,
+            matrix: 0,
             c: &mut to_queries,
             stride: deep,
             add: false,

@@ -69,6 +69,10 @@ impl KernelOps for Flex {
         ops::backward_flex(tensors, passed, grad, options)
     }
 
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        adam::sum_of_squares_flex(x)
+    }
+
     fn adam_ema(
         param: FlexTensor,
         grad: FlexTensor,

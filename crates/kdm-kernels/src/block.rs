@@ -212,7 +212,7 @@ impl NormWeights {
 }
 
 /// The convolutions of a block, packed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Convs {
     conv0: Conv,
     conv1: Conv,
@@ -245,7 +245,7 @@ fn unsorted_qkv(sorted: &[f32], channels: usize, row: usize) -> Vec<f32> {
 }
 
 /// A block on maps, for any number of images.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Block {
     options: BlockOptions,
     convs: Convs,

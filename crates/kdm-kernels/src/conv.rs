@@ -60,16 +60,12 @@ const TASK_TILES: usize = 64;
 /// Pixels that a task of the direct way works on at a time.
 const TASK_PIXELS: usize = 128;
 
-#[derive(Clone, Debug)]
-enum Weights {
-    Direct(Packed),
-    Winograd(Vec<Packed>),
-}
-
 /// A convolution whose weights are packed for images of one size.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Conv {
-    weights: Weights,
+    weights: Packed,
+    /// Whether the weights are those of [`winograd`].
+    transformed: bool,
     frame: Frame,
     inputs: usize,
     outputs: usize,
@@ -101,18 +97,21 @@ impl Conv {
 
     fn pack(inputs: usize, outputs: usize, frame: Frame, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
         let depth = padded(inputs);
-        let weights = if frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_PIXELS {
-            Weights::Winograd(winograd::pack(inputs, depth, outputs, weight))
+        let transformed = frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_PIXELS;
+        let weights = if transformed {
+            winograd::pack(inputs, depth, outputs, weight)
         } else {
             let area = frame.kernel * frame.kernel;
-            Weights::Direct(Packed::new(area * depth, outputs, |k, first, out| {
+            Packed::new(area * depth, outputs, |k, first| {
                 let (tap, input) = (k / depth, k % depth);
+                let mut block = [0.0; BLOCK];
                 if input < inputs {
-                    out.iter_mut().enumerate().for_each(|(j, out)| *out = weight(first + j, input, tap));
+                    (0..BLOCK.min(outputs - first)).for_each(|i| block[i] = weight(first + i, input, tap));
                 }
-            }))
+                block
+            })
         };
-        Self { weights, frame, inputs, outputs, bias: Vec::new() }
+        Self { weights, transformed, frame, inputs, outputs, bias: Vec::new() }
     }
 
     /// Padded channels of the result.
@@ -123,13 +122,10 @@ impl Conv {
     /// Frames of `[count, frame, inputs]` to maps `[count, pixels, outputs]`; adds `more`, maps of the result's shape, times
     /// its factor.
     pub fn run(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
-        match &self.weights {
-            Weights::Direct(weights) => self.direct(weights, frames, more, out),
-            Weights::Winograd(weights) => self.winograd(weights, frames, more, out),
-        }
+        if self.transformed { self.winograd(frames, more, out) } else { self.direct(frames, more, out) }
     }
 
-    fn direct(&self, weights: &Packed, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
+    fn direct(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
         let (frame, depth, width) = (self.frame, padded(self.inputs), self.width());
         let (row, pixels) = (frame.row(), frame.height * frame.width);
         let taps: Vec<usize> =
@@ -159,12 +155,14 @@ impl Conv {
                 .collect();
             let add = more.is_some() || !self.bias.is_empty();
             let product =
-                Product { a: frames, offsets: &offsets, taps: &taps, depth, b: weights, c: out, stride: width, add };
+                Product { a: frames, offsets: &offsets, taps: &taps, depth, b: &self.weights,
+                matrix: 0,
+                c: out, stride: width, add };
             product.run();
         });
     }
 
-    fn winograd(&self, weights: &[Packed], frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
+    fn winograd(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
         let (frame, depth, width) = (self.frame, padded(self.inputs), self.width());
         let tiles = Tiles::new(frame);
         let count = out.len() / (frame.height * frame.width * width);
@@ -184,13 +182,14 @@ impl Conv {
                 out: &mut inputs,
             });
             let offsets: Vec<usize> = (0..starts.len()).map(|t| t * depth).collect();
-            for (p, weights) in weights.iter().enumerate() {
+            for p in 0..PRODUCTS {
                 Product {
                     a: &inputs[p * from.plane..][..from.plane],
                     offsets: &offsets,
                     taps: &[0],
                     depth,
-                    b: weights,
+                    b: &self.weights,
+                    matrix: p,
                     c: &mut products[p * to.plane..][..to.plane],
                     stride: width,
                     add: false,

@@ -29,7 +29,7 @@ mod testing;
 mod vector;
 mod winograd;
 
-pub use adam::{AdamEmaStep, AdamState, adam_ema};
+pub use adam::{AdamEmaStep, AdamState, adam_ema, sum_of_squares};
 pub use block::ops::{BlockPassed, BlockSlots, BlockTensors, Norm, from_maps, layout, residual_block, to_maps};
 pub use block::{BlockOptions, Layout, Resize};
 pub use conv::conv_same;
@@ -131,6 +131,11 @@ pub trait KernelOps: Backend {
     ) -> BlockSlots<Self> {
         let _ = (tensors, passed, grad, options);
         unreachable!("maps are made on the CPU alone, which has this operation")
+    }
+
+    /// The sum of all squares.
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        adam::sum_of_squares_plain::<Self>(x)
     }
 
     /// One step of Adam and of the moving average; gives the new `(param, m, v, ema)`.

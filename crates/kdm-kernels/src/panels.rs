@@ -8,6 +8,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::scratch::{Scratch, scratch};
 use crate::vector::{dispatch, vectorised};
 
 /// Channels of a map are padded to a multiple of this.
@@ -34,66 +35,66 @@ fn panel_columns() -> usize {
     dispatch(Columns)
 }
 
-/// A matrix `[depth, columns]` in panels of columns, each `[depth, panel]`; the last one is as wide as it needs, in whole
-/// blocks of [`BLOCK`], and zero beyond the columns.
-#[derive(Clone, Debug, Default)]
+/// A block of numbers side by side.
+pub(crate) type Lanes = [f32; BLOCK];
+
+/// Matrices `[depth, columns]` of one size, in panels of columns, each `[depth, panel]`; the last one is as wide as it
+/// needs, in whole blocks of [`BLOCK`].
+#[derive(Debug)]
 pub(crate) struct Packed {
-    values: Vec<f32>,
+    values: Scratch,
     depth: usize,
     /// In whole blocks.
     columns: usize,
 }
 
 impl Packed {
-    /// Packs what `fill(k, first, out)` writes: row k's columns from `first` on.
-    pub fn new(depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
-        Self::new_together(1, depth, columns, |k, first, rows| fill(k, first, &mut *rows[0])).remove(0)
+    /// One matrix: `fill(k, first)` gives row k's block of columns from `first` on, 0 beyond the last column.
+    pub fn new(depth: usize, columns: usize, fill: impl Fn(usize, usize) -> Lanes + Sync) -> Self {
+        Self::together(1, depth, columns, |k, first, out| out[0] = fill(k, first))
     }
 
-    /// Packs `count` matrices of one size at once: `fill(k, first, rows)` writes row k of each, from column `first` on.
-    pub fn new_together(
+    /// `count` matrices: `fill(k, first, out)` gives that block of each.
+    pub fn together(
         count: usize,
         depth: usize,
         columns: usize,
-        fill: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
-    ) -> Vec<Self> {
+        fill: impl Fn(usize, usize, &mut [Lanes]) + Sync,
+    ) -> Self {
         const ROWS: usize = 16;
-        let mut all: Vec<Self> = (0..count).map(|_| Self::zeros(depth, columns)).collect();
+        let columns = columns.next_multiple_of(BLOCK);
+        let mut values = scratch(count * depth * columns);
         let panel = panel_columns();
         // For each run of rows of a panel: its place, and the run in each matrix.
         let mut runs: Vec<(usize, usize, usize, Vec<&mut [f32]>)> = Vec::new();
         for first in (0..columns).step_by(panel) {
-            let width = panel.min((columns - first).next_multiple_of(BLOCK));
+            let width = panel.min(columns - first);
             runs.extend((0..depth).step_by(ROWS).map(|k| (first, width, k, Vec::with_capacity(count))));
         }
-        for matrix in &mut all {
-            let mut values = matrix.values.as_mut_slice();
+        for mut matrix in values.chunks_exact_mut((depth * columns).max(1)) {
             for (_, width, k, parts) in &mut runs {
-                let (part, rest) = values.split_at_mut(ROWS.min(depth - *k) * *width);
+                let (part, rest) = matrix.split_at_mut(ROWS.min(depth - *k) * *width);
                 parts.push(part);
-                values = rest;
+                matrix = rest;
             }
         }
         runs.into_par_iter().for_each(|(first, width, k, mut parts)| {
             vectorised(
                 #[inline(always)]
                 || {
-                    let used = width.min(columns - first);
+                    let mut blocks = vec![[0.0; BLOCK]; count];
                     for i in 0..parts[0].len() / width {
-                        let mut rows: Vec<&mut [f32]> =
-                            parts.iter_mut().map(|part| &mut part[i * width..][..used]).collect();
-                        fill(k + i, first, &mut rows);
+                        for j in (0..width).step_by(BLOCK) {
+                            fill(k + i, first + j, &mut blocks);
+                            for (part, block) in parts.iter_mut().zip(&blocks) {
+                                part[i * width + j..].as_chunks_mut().0[0] = *block;
+                            }
+                        }
                     }
                 },
             );
         });
-        all
-    }
-
-    /// All zeros.
-    fn zeros(depth: usize, columns: usize) -> Self {
-        let columns = columns.next_multiple_of(BLOCK);
-        Self { values: vec![0.0; depth * columns], depth, columns }
+        Self { values, depth, columns }
     }
 }
 
@@ -107,6 +108,8 @@ pub(crate) struct Product<'a> {
     pub depth: usize,
     /// Of depth `taps * depth`.
     pub b: &'a Packed,
+    /// Which of its matrices.
+    pub matrix: usize,
     /// Result rows at distances of `stride`, which is at least the columns in whole blocks.
     pub c: &'a mut [f32],
     pub stride: usize,
@@ -129,7 +132,8 @@ impl WithSimd for Product<'_> {
         let panel = vectors::<S>() * S::F32_LANES;
         for first in (0..self.b.columns).step_by(panel) {
             let width = panel.min(self.b.columns - first);
-            let b = &self.b.values[first * self.b.depth..][..width * self.b.depth];
+            let matrix = &self.b.values[self.matrix * self.b.depth * self.b.columns..];
+            let b = &matrix[first * self.b.depth..][..width * self.b.depth];
             match width / S::F32_LANES {
                 1 => self.panel::<S, 1>(simd, first, b),
                 2 => self.panel::<S, 2>(simd, first, b),

@@ -3,8 +3,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
-/// The most buffers kept. Beyond it they are freed.
+/// The most buffers kept. Beyond it the oldest is freed.
 const KEPT: usize = 64;
+/// Numbers that are not worth saving.
+const SMALL: usize = 1024;
 
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
@@ -17,18 +19,13 @@ pub(crate) struct Scratch {
 
 /// A buffer of `len` numbers, of any value.
 pub(crate) fn scratch(len: usize) -> Scratch {
-    let best = {
-        let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // The smallest that is large enough, else the largest.
-        let fits = (0..free.len()).filter(|i| free[*i].len() >= len).min_by_key(|i| free[*i].len());
-        let best = fits.or_else(|| (0..free.len()).max_by_key(|i| free[*i].len()));
-        best.map(|i| free.swap_remove(i))
-    };
-    let mut values = best.unwrap_or_default();
-    if values.len() < len {
-        values = vec![0.0; len];
-    }
-    Scratch { values, len }
+    let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // The smallest that is large enough, and not so large that it would be wasted.
+    let fits = |buffer: &Vec<f32>| buffer.len() >= len && buffer.len() <= 2 * len + SMALL;
+    let best = (0..free.len()).filter(|i| fits(&free[*i])).min_by_key(|i| free[*i].len());
+    let found = best.map(|i| free.swap_remove(i));
+    drop(free);
+    Scratch { values: found.unwrap_or_else(|| vec![0.0; len]), len }
 }
 
 impl Deref for Scratch {
@@ -47,8 +44,9 @@ impl DerefMut for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if free.len() < KEPT {
-            free.push(std::mem::take(&mut self.values));
+        free.push(std::mem::take(&mut self.values));
+        if free.len() > KEPT {
+            free.remove(0);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::panels::{BLOCK, Packed};
+use crate::panels::{BLOCK, Lanes, Packed};
 
 /// Products a tile.
 pub(crate) const PRODUCTS: usize = 36;
@@ -214,8 +214,6 @@ fn store<S: Simd>(values: &mut [f32], at: usize, value: S::f32s) {
     S::as_mut_simd_f32s(&mut values[at..at + S::F32_LANES]).0[0] = value;
 }
 
-type Lanes = [f32; BLOCK];
-
 /// Three numbers of a kernel's row or column times G.
 #[inline(always)]
 fn weights(w: [Lanes; 3]) -> [Lanes; 6] {
@@ -275,21 +273,14 @@ pub(crate) fn pack(
     padded_inputs: usize,
     outputs: usize,
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
-) -> Vec<Packed> {
-    Packed::new_together(PRODUCTS, padded_inputs, outputs, |k, first, rows: &mut [&mut [f32]]| {
-        if k >= inputs {
-            return;
-        }
-        let width = rows[0].len();
-        for j in (0..width).step_by(BLOCK) {
-            let some = BLOCK.min(width - j);
-            let mut taps = [[0.0; BLOCK]; 9];
-            for i in 0..some {
-                for (t, tap) in taps.iter_mut().enumerate() {
-                    tap[i] = weight(first + j + i, k, t);
-                }
+) -> Packed {
+    Packed::together(PRODUCTS, padded_inputs, outputs, |k, first, out| {
+        let mut taps = [[0.0; BLOCK]; 9];
+        if k < inputs {
+            for i in 0..BLOCK.min(outputs - first) {
+                (0..9).for_each(|t| taps[t][i] = weight(first + i, k, t));
             }
-            kernel_transform(&taps, |p, product| rows[p][j..j + some].copy_from_slice(&product[..some]));
         }
+        kernel_transform(&taps, |p, product| out[p] = *product);
     })
 }

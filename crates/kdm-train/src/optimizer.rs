@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Gradients, Shape, Tensor, TensorData};
-use kdm_kernels::{AdamEmaStep, AdamState, adam_ema};
+use kdm_kernels::{AdamEmaStep, AdamState, adam_ema, sum_of_squares};
 use kdm_nn::StateDict;
 use kdm_nn::state::NamePath;
 use serde::{Deserialize, Serialize};
@@ -212,7 +212,7 @@ impl ModuleMapper for Collect<'_> {
         if let Some(grad) = param.val().grad_remove(self.grads) {
             let n = grad.shape().num_elements();
             let grad = grad.reshape([n]);
-            let squares = f64::from(grad.clone().square().sum().into_scalar::<f32>());
+            let squares = f64::from(sum_of_squares(grad.clone()).into_scalar::<f32>());
             // The sum of squares overflows before the gradient does.
             if !squares.is_finite() && !grad.clone().is_finite().all().into_scalar::<bool>() {
                 self.bad.push(self.path.join());
