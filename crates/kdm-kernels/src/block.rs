@@ -485,14 +485,14 @@ pub(crate) fn backward(
         let (normed, queries) = parts.queries(mixed, &weights, &qkv);
         let mut attended = scratch(count * pixels * width);
         parts.attention().forward(&queries, &mut attended);
-        all[ProjWeight as usize] = scaled(weight_gradient(&attended, c, o.frame(1), grad, c));
+        all[ProjWeight as usize] = weight_gradient(&attended, c, o.frame(1), grad, c, o.scale);
         all[ProjBias as usize] = scaled(sums(grad, width, c));
         let mut to_attended = attended;
         Conv::turned(kernel(ProjWeight, c, 1, o.scale), height, w).run(grad, None, &mut to_attended);
         let mut to_queries = scratch(3 * count * pixels * width);
         parts.attention().backward(&queries, &to_attended, &mut to_queries);
         drop(queries);
-        let to_weight = weight_gradient(&normed, c, o.frame(1), &to_queries, 3 * width);
+        let to_weight = weight_gradient(&normed, c, o.frame(1), &to_queries, 3 * width, 1.0);
         all[QkvWeight as usize] = unsorted_qkv(&to_weight, c, c);
         all[QkvBias as usize] = unsorted_qkv(&sums(&to_queries, 3 * width, 3 * width), c, 1);
         let mut to_normed = normed;
@@ -511,7 +511,7 @@ pub(crate) fn backward(
     let norm = parts.second_norm(&second);
     let found = norm.statistics(hidden);
     let frames = parts.second(hidden, &norm, &found);
-    all[Conv1Weight as usize] = scaled(weight_gradient(&frames, c, o.frame(3), grad, c));
+    all[Conv1Weight as usize] = weight_gradient(&frames, c, o.frame(3), grad, c, o.scale);
     all[Conv1Bias as usize] = scaled(sums(grad, width, c));
     drop(frames);
     let mut framed = scratch(count * o.frame(3).pixels() * width);
@@ -550,7 +550,7 @@ pub(crate) fn backward(
     let x = joined.as_deref().unwrap_or(of(X));
     let norm = parts.first_norm();
     let frames = parts.first(x, &norm);
-    all[Conv0Weight as usize] = weight_gradient(&frames, inputs, o.frame(3), &to_hidden, c);
+    all[Conv0Weight as usize] = weight_gradient(&frames, inputs, o.frame(3), &to_hidden, c, 1.0);
     all[Conv0Bias as usize] = sums(&to_hidden, width, c);
     drop(frames);
     frame_maps(&to_hidden, o.frame(3), width, &mut framed);
@@ -564,7 +564,7 @@ pub(crate) fn backward(
     let skip = resized.as_deref().unwrap_or(x);
     let mut to_skip = None;
     if o.skip {
-        all[SkipWeight as usize] = scaled(weight_gradient(skip, inputs, o.frame(1), grad, c));
+        all[SkipWeight as usize] = weight_gradient(skip, inputs, o.frame(1), grad, c, o.scale);
         all[SkipBias as usize] = all[Conv1Bias as usize].clone();
         let mut maps = scratch(count * pixels * joined_width);
         Conv::turned(kernel(SkipWeight, inputs, 1, o.scale), height, w).run(grad, None, &mut maps);

@@ -21,9 +21,9 @@ use rayon::prelude::*;
 
 use crate::KernelOps;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
-use crate::panels::{BLOCK, Outer, Packed, Product};
+use crate::panels::{BLOCK, Lanes, Outer, Packed, Product};
 use crate::scratch::scratch;
-use crate::vector::{dense, dispatch};
+use crate::vector::{dense, dispatch, vectorised};
 use crate::winograd::{
     self, GradientTransform, InputTransform, OutputTransform, PRODUCTS, Place, Planes, TILE, kernel_gradient,
 };
@@ -78,8 +78,10 @@ impl Conv {
     pub fn new(kernel: Kernel, bias: Option<&[f32]>, height: usize, width: usize) -> Self {
         let Kernel { values, outputs, inputs, side, scale } = kernel;
         let area = side * side;
-        let weight = |o: usize, i: usize, t: usize| scale * values[(o * inputs + i) * area + t];
-        let mut conv = Self::pack(inputs, outputs, Frame { height, width, kernel: side }, weight);
+        let at = |o: usize, i: usize| (o * inputs + i) * area;
+        let weights = |o: usize, i: usize| nine(&values[at(o, i)..]).map(|w| scale * w);
+        let weight = |o: usize, i: usize, t: usize| scale * values[at(o, i) + t];
+        let mut conv = Self::pack(inputs, outputs, Frame { height, width, kernel: side }, weights, weight);
         if let Some(bias) = bias {
             conv.bias = bias.iter().map(|b| scale * b).collect();
             conv.bias.resize(padded(outputs), 0.0);
@@ -91,15 +93,28 @@ impl Conv {
     pub fn turned(kernel: Kernel, height: usize, width: usize) -> Self {
         let Kernel { values, outputs, inputs, side, scale } = kernel;
         let area = side * side;
-        let weight = |o: usize, i: usize, t: usize| scale * values[(i * inputs + o) * area + (area - 1 - t)];
-        Self::pack(outputs, inputs, Frame { height, width, kernel: side }, weight)
+        let at = |o: usize, i: usize| (i * inputs + o) * area;
+        let weights = |o: usize, i: usize| {
+            let mut turned = nine(&values[at(o, i)..]).map(|w| scale * w);
+            turned.reverse();
+            turned
+        };
+        let weight = |o: usize, i: usize, t: usize| scale * values[at(o, i) + (area - 1 - t)];
+        Self::pack(outputs, inputs, Frame { height, width, kernel: side }, weights, weight)
     }
 
-    fn pack(inputs: usize, outputs: usize, frame: Frame, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
+    /// `weights` gives the nine weights of (output, input), `weight` one of them.
+    fn pack(
+        inputs: usize,
+        outputs: usize,
+        frame: Frame,
+        weights: impl Fn(usize, usize) -> [f32; 9] + Sync,
+        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
         let depth = padded(inputs);
         let transformed = frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_PIXELS;
         let weights = if transformed {
-            winograd::pack(inputs, depth, outputs, weight)
+            winograd::pack(inputs, depth, outputs, weights)
         } else {
             let area = frame.kernel * frame.kernel;
             Packed::new(area * depth, outputs, |k, first| {
@@ -203,6 +218,10 @@ impl Conv {
     }
 }
 
+fn nine(values: &[f32]) -> [f32; 9] {
+    values.as_chunks().0[0]
+}
+
 /// The tiles of images, row by row of tiles.
 #[derive(Clone, Copy, Debug)]
 struct Tiles {
@@ -271,12 +290,25 @@ const TASK_CHANNELS: usize = 32;
 /// Tiles that go into such a sum at a time.
 const SUM_TILES: usize = 32;
 
-/// The gradient of a convolution's weights, `[outputs, inputs, side, side]`, from frames of the input and maps of the
-/// result's gradient.
-pub(crate) fn weight_gradient(frames: &[f32], inputs: usize, frame: Frame, grads: &[f32], outputs: usize) -> Vec<f32> {
+/// Pixels of an image from which on weights' gradients are taken through tiles. With fewer, adding to the four times
+/// larger sums costs more than the multiplications saved.
+const WINOGRAD_SUM_PIXELS: usize = 256;
+/// Pixels that go into a plain sum at a time, at least.
+const SUM_PIXELS: usize = 256;
+
+/// The gradient of a convolution's weights, `[outputs, inputs, side, side]`, times `scale`, from frames of the input and
+/// maps of the result's gradient.
+pub(crate) fn weight_gradient(
+    frames: &[f32],
+    inputs: usize,
+    frame: Frame,
+    grads: &[f32],
+    outputs: usize,
+    scale: f32,
+) -> Vec<f32> {
     let (depth, width, area) = (padded(inputs), padded(outputs), frame.kernel * frame.kernel);
     let count = frames.len() / (frame.pixels() * depth);
-    let winograd = frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_PIXELS;
+    let winograd = frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_SUM_PIXELS;
     let planes = if winograd { PRODUCTS } else { area };
     // For every input: planes by outputs.
     let mut sums = scratch(depth * planes * width);
@@ -288,27 +320,31 @@ pub(crate) fn weight_gradient(frames: &[f32], inputs: usize, frame: Frame, grads
         if winograd { part.winograd(sums) } else { part.direct(sums) }
     });
     let mut all = vec![0.0; outputs * inputs * area];
-    // Eight outputs at a time, so that the sums are read in runs.
-    all.par_chunks_mut(BLOCK * inputs * area).enumerate().for_each(|(block, all)| {
-        let some = all.len() / (inputs * area);
-        for i in 0..inputs {
-            let of = |p: usize| -> &[f32; BLOCK] {
-                sums[(i * planes + p) * width + block * BLOCK..][..BLOCK].try_into().expect("a block of channels")
-            };
-            if winograd {
-                let taps = kernel_gradient(&std::array::from_fn(|p| *of(p)));
-                for o in 0..some {
-                    for (t, tap) in taps.iter().enumerate() {
-                        all[(o * inputs + i) * area + t] = tap[o];
+    // A block of outputs at a time: its rows of (input, tap) by outputs, then turned around.
+    let rows = inputs * area;
+    all.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(block, all)| {
+        let mut taps = scratch(rows * BLOCK);
+        vectorised(
+            #[inline(always)]
+            || {
+                let of = |i: usize, p: usize| -> &Lanes {
+                    &sums[(i * planes + p) * width + block * BLOCK..].as_chunks::<BLOCK>().0[0]
+                };
+                for (i, taps) in taps.as_chunks_mut::<BLOCK>().0.chunks_exact_mut(area).enumerate() {
+                    if winograd {
+                        taps.copy_from_slice(&kernel_gradient(&std::array::from_fn(|p| *of(i, p))));
+                    } else {
+                        (0..area).for_each(|t| taps[t] = *of(i, t));
                     }
                 }
-            } else {
-                for t in 0..area {
-                    let tap = of(t);
-                    (0..some).for_each(|o| all[(o * inputs + i) * area + t] = tap[o]);
+                for (first, taps) in taps.as_chunks::<BLOCK>().0.chunks(BLOCK).enumerate() {
+                    for (o, all) in all.chunks_exact_mut(rows).enumerate() {
+                        let all = &mut all[first * BLOCK..][..taps.len()];
+                        all.iter_mut().zip(taps).for_each(|(all, tap)| *all = scale * tap[o]);
+                    }
                 }
-            }
-        }
+            },
+        );
     });
     all
 }
@@ -329,19 +365,24 @@ impl Part<'_> {
     fn direct(&self, sums: &mut [f32]) {
         let Self { frame, depth, width, .. } = *self;
         let (row, pixels, area) = (frame.row(), frame.height * frame.width, frame.kernel * frame.kernel);
-        let x_at: Vec<usize> = (0..pixels).map(|p| (p / frame.width * row + p % frame.width) * depth).collect();
-        let g_at: Vec<usize> = (0..pixels).map(|p| p * width).collect();
-        for image in 0..self.count {
-            let grads = &self.grads[image * pixels * width..][..pixels * width];
-            let frames = &self.frames[image * frame.pixels() * depth..][..frame.pixels() * depth];
+        // Some images at a time, so that sums are taken over many pixels and stay in the cache's reach.
+        let some = SUM_PIXELS.div_ceil(pixels).min(self.count);
+        let at = |p: usize| (p / pixels * frame.pixels() + p % pixels / frame.width * row + p % frame.width) * depth;
+        let x_at: Vec<usize> = (0..some * pixels).map(at).collect();
+        let g_at: Vec<usize> = (0..some * pixels).map(|p| p * width).collect();
+        for image in (0..self.count).step_by(some) {
+            let points = some.min(self.count - image) * pixels;
+            let (x_at, g_at) = (&x_at[..points], &g_at[..points]);
+            let grads = &self.grads[image * pixels * width..];
+            let frames = &self.frames[image * frame.pixels() * depth..];
             for tap in 0..area {
                 let start = (tap / frame.kernel * row + tap % frame.kernel) * depth + self.first;
                 Outer {
                     x: &frames[start..],
-                    x_at: &x_at,
+                    x_at,
                     x_width: self.channels,
                     g: grads,
-                    g_at: &g_at,
+                    g_at,
                     g_width: width,
                     c: &mut sums[tap * width..],
                     stride: area * width,
@@ -475,7 +516,7 @@ pub(crate) fn weight_gradient_flex(x: FlexTensor, grad: FlexTensor, weight: Flex
     // A frame without a border is a map.
     let mut grads = scratch(count * height * width * padded(outputs));
     frames_from_planes(grad.storage(), outputs, Frame { kernel: 1, ..frame }, &mut grads);
-    flex(weight_gradient(&frames, inputs, frame, &grads, outputs), [outputs, inputs, side, side])
+    flex(weight_gradient(&frames, inputs, frame, &grads, outputs, 1.0), [outputs, inputs, side, side])
 }
 
 pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(

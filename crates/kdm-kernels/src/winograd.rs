@@ -267,18 +267,19 @@ pub(crate) fn kernel_gradient(products: &[Lanes; PRODUCTS]) -> [Lanes; 9] {
     taps
 }
 
-/// The 36 packed matrices `[inputs, outputs]` of a kernel, whose weight of (output, input, tap) is `weight`.
+/// The 36 packed matrices `[inputs, outputs]` of a kernel, whose nine weights of (output, input) are `weights`.
 pub(crate) fn pack(
     inputs: usize,
     padded_inputs: usize,
     outputs: usize,
-    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    weights: impl Fn(usize, usize) -> [f32; 9] + Sync,
 ) -> Packed {
     Packed::together(PRODUCTS, padded_inputs, outputs, |k, first, out| {
         let mut taps = [[0.0; BLOCK]; 9];
         if k < inputs {
             for i in 0..BLOCK.min(outputs - first) {
-                (0..9).for_each(|t| taps[t][i] = weight(first + i, k, t));
+                let weights = weights(first + i, k);
+                (0..9).for_each(|t| taps[t][i] = weights[t]);
             }
         }
         kernel_transform(&taps, |p, product| out[p] = *product);
