@@ -19,8 +19,8 @@ use crate::{LossConfig, NetworkConfig, Operator, StudentConfig};
 pub const KIND: &str = "student";
 
 /// The time input of the noise encoder. The clean encoder's and the decoder's is 0 (paper).
-const NOISE_TIME: f32 = 1.0;
-const CLEAN_TIME: f32 = 0.0;
+pub(crate) const NOISE_TIME: f32 = 1.0;
+pub(crate) const CLEAN_TIME: f32 = 0.0;
 
 /// An encoder or decoder on flat rows.
 #[derive(Module, Debug)]

@@ -64,8 +64,7 @@ impl Attention {
     fn weights(self, qkv: &[f32], head: usize, keys: &Packed, rows: &[usize], out: &mut [f32]) {
         let offsets: Vec<usize> = rows.iter().map(|p| p * 3 * self.width() + self.start(0, head)).collect();
         let (depth, stride) = (self.depth(), padded(self.pixels));
-        Product { a: qkv, offsets: &offsets, taps: &[0], depth, b: keys,
-            matrix: 0, c: out, stride, add: false }.run();
+        Product { a: qkv, offsets: &offsets, taps: &[0], depth, b: keys, matrix: 0, c: out, stride, add: false }.run();
         let scale = 1.0 / (depth as f32).sqrt();
         vectorised(
             #[inline(always)]
@@ -96,7 +95,7 @@ impl Attention {
                             taps: &[0],
                             depth: pixels,
                             b: values,
-            matrix: 0,
+                            matrix: 0,
                             c: &mut mixed,
                             stride: padded(depth),
                             add: false,

@@ -253,15 +253,15 @@ pub(crate) struct Block {
     norms: [Vec<f32>; 6],
 }
 
-/// What a forward pass leaves.
+/// Where a forward pass writes: maps of the result's size.
 #[derive(Debug)]
-pub(crate) struct Passed {
-    /// The result, maps.
-    pub y: Vec<f32>,
-    /// What came out of the first convolution.
-    pub hidden: Vec<f32>,
-    /// What went into the attention.
-    pub mixed: Option<Vec<f32>>,
+pub(crate) struct Passed<'a> {
+    /// The result.
+    pub y: &'a mut [f32],
+    /// What comes out of the first convolution.
+    pub hidden: &'a mut [f32],
+    /// What goes into the attention; empty without one.
+    pub mixed: &'a mut [f32],
 }
 
 impl Block {
@@ -290,8 +290,14 @@ impl Block {
         Self { options: options.clone(), convs, norms: norms.map(|slot| of(slot).to_vec()) }
     }
 
-    /// The result for `count` images; of `tensors` the images and the embedding are read.
-    pub fn run(&self, tensors: &Tensors, count: usize) -> Passed {
+    /// What it is.
+    pub fn options(&self) -> &BlockOptions {
+        &self.options
+    }
+
+    /// Computes `count` images; of `tensors` the images and the embedding are read.
+    pub fn run(&self, tensors: &Tensors, count: usize, passed: Passed) {
+        let Passed { y, hidden, mixed } = passed;
         let o = &self.options;
         let parts = Parts::new(o, count, &self.norms);
         let joined = o.joined(tensors, count);
@@ -300,14 +306,13 @@ impl Block {
         let width = padded(o.outputs);
 
         let frames = parts.first(x, &parts.first_norm());
-        let mut hidden = vec![0.0; count * pixels * width];
-        self.convs.conv0.run(&frames, None, &mut hidden);
+        self.convs.conv0.run(&frames, None, hidden);
         drop(frames);
 
         let second = parts.second_weights(tensors[Embedding as usize]);
         let norm = parts.second_norm(&second);
-        let found = norm.statistics(&hidden);
-        let frames = parts.second(&hidden, &norm, &found);
+        let found = norm.statistics(hidden);
+        let frames = parts.second(hidden, &norm, &found);
 
         let resized = parts.resized(x);
         let skip = resized.as_deref().unwrap_or(x);
@@ -320,18 +325,13 @@ impl Block {
             Some(convolved) => (&convolved[..], 1.0),
             None => (skip, o.scale),
         };
-        let mut y = vec![0.0; count * pixels * width];
-        self.convs.conv1.run(&frames, Some(more), &mut y);
-
-        let Some((qkv, proj)) = &self.convs.attention else { return Passed { y, hidden, mixed: None } };
-        let mixed = y;
+        let Some((qkv, proj)) = &self.convs.attention else { return self.convs.conv1.run(&frames, Some(more), y) };
+        self.convs.conv1.run(&frames, Some(more), mixed);
         let weights = parts.third_weights();
-        let (_, queries) = parts.queries(&mixed, &weights, qkv);
+        let (_, queries) = parts.queries(mixed, &weights, qkv);
         let mut attended = scratch(count * pixels * width);
         parts.attention().forward(&queries, &mut attended);
-        let mut y = vec![0.0; count * pixels * width];
-        proj.run(&attended, Some((&mixed, o.scale)), &mut y);
-        Passed { y, hidden, mixed: Some(mixed) }
+        proj.run(&attended, Some((mixed, o.scale)), y);
     }
 }
 

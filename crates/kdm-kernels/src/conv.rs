@@ -169,10 +169,17 @@ impl Conv {
                 })
                 .collect();
             let add = more.is_some() || !self.bias.is_empty();
-            let product =
-                Product { a: frames, offsets: &offsets, taps: &taps, depth, b: &self.weights,
+            let product = Product {
+                a: frames,
+                offsets: &offsets,
+                taps: &taps,
+                depth,
+                b: &self.weights,
                 matrix: 0,
-                c: out, stride: width, add };
+                c: out,
+                stride: width,
+                add,
+            };
             product.run();
         });
     }

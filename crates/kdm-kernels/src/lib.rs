@@ -14,6 +14,7 @@ mod backends;
 mod block;
 mod conv;
 mod dropout;
+mod frozen;
 mod group_norm;
 mod linear_silu;
 mod map_norm;
@@ -30,10 +31,13 @@ mod vector;
 mod winograd;
 
 pub use adam::{AdamEmaStep, AdamState, adam_ema, sum_of_squares};
-pub use block::ops::{BlockPassed, BlockSlots, BlockTensors, Norm, from_maps, layout, residual_block, to_maps};
+pub use block::ops::{
+    BlockPassed, BlockSlots, BlockTensors, BlockWeights, ConvWeights, Norm, from_maps, layout, residual_block, to_maps,
+};
 pub use block::{BlockOptions, Layout, Resize};
 pub use conv::conv_same;
 pub use dropout::{Dropout, dropout};
+pub use frozen::{FrozenBlock, FrozenConv, FrozenLinear, FrozenOutput, Images};
 pub use group_norm::{GroupNormOptions, group_norm};
 pub use linear_silu::linear_silu;
 #[cfg(feature = "mimalloc")]

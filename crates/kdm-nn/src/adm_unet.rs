@@ -5,9 +5,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
+use crate::feature::Feature;
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, positional_embedding};
 use crate::song_unet::{Part, UNetSizes, unet_problems};
-use crate::feature::Feature;
 use crate::unet_block::{BlockConfig, BlockStyle};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
 

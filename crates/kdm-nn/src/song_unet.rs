@@ -6,10 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_kernels::random;
 use serde::{Deserialize, Serialize};
 
+use crate::feature::Feature;
 use crate::layers::{
     Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, fourier_embedding, positional_embedding, swap_halves,
 };
-use crate::feature::Feature;
 use crate::unet_block::{BlockConfig, BlockStyle, UNetBlock};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
 
@@ -166,10 +166,10 @@ pub struct SongUNet {
     map_noise: Option<Fourier>,
     map_label: Option<Linear>,
     map_augment: Option<Linear>,
-    map_layer0: Linear,
+    pub(crate) map_layer0: Linear,
     map_layer1: Linear,
-    enc: Named<Part>,
-    dec: Named<Part>,
+    pub(crate) enc: Named<Part>,
+    pub(crate) dec: Named<Part>,
     #[module(skip)]
     config: SongUNetConfig,
     #[module(skip)]
@@ -562,8 +562,20 @@ impl SongUNet {
         output.expect("the finest level draws")
     }
 
+    /// For each of the decoder's parts: whether what the encoder kept is joined.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = bool> + '_ {
+        let parts = self.dec_roles.iter().filter(|role| **role != Role::AuxUp);
+        parts.map(|role| *role == Role::Decode { joined: true })
+    }
+
     /// The embedding of noise level, label and augmentation: `[N, embedding]`.
-    fn embed(&self, noise: Tensor<1>, labels: Option<Tensor<2>>, augment: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+    pub(crate) fn embed(
+        &self,
+        noise: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        augment: Option<Tensor<2>>,
+        pass: &Pass,
+    ) -> Tensor<2> {
         let width = self.config.model_channels * self.config.channel_mult_noise;
         let n = noise.dims()[0];
         let device = noise.device();

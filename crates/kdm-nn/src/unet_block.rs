@@ -5,7 +5,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use kdm_kernels::{BlockOptions, BlockTensors, Resize, residual_block};
+use kdm_kernels::{BlockOptions, BlockTensors, BlockWeights, Dropout, FrozenBlock, Layout, Resize, residual_block};
 
 use crate::feature::Feature;
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Resample};
@@ -118,12 +118,20 @@ impl BlockConfig {
 impl UNetBlock {
     /// Images `[N, inputs, H, W]` (those of `joined` come after those of `x`), embedding `[N, E]` -> `[N, outputs, H', W']`.
     pub(crate) fn forward(&self, x: Feature, joined: Option<Feature>, embedding: Tensor<2>, pass: &Pass) -> Feature {
-        let options = self.options(&x, joined.as_ref(), pass);
+        let inputs = [x.channels, joined.as_ref().map_or(0, |joined| joined.channels)];
+        let options = self.options(x.layout, x.size(), inputs, pass.dropout(self.dropout));
         let (channels, layout) = (options.outputs, options.layout);
         let tensors = BlockTensors {
             x: x.tensor,
             joined: joined.map(|joined| joined.tensor),
-            embedding: self.affine.forward(embedding),
+            embedding: self.shifts(embedding),
+            weights: self.weights(),
+        };
+        Feature { tensor: residual_block(tensors, options), channels, layout }
+    }
+
+    fn weights(&self) -> BlockWeights {
+        BlockWeights {
             norms: [self.norm0.tensors(), self.norm1.tensors()],
             convs: [self.conv0.tensors(), self.conv1.tensors()],
             skip: self.skip.as_ref().map(Conv2d::tensors),
@@ -131,18 +139,35 @@ impl UNetBlock {
                 (Some(norm), Some(qkv), Some(proj)) => Some((norm.tensors(), [qkv.tensors(), proj.tensors()])),
                 _ => None,
             },
-        };
-        Feature { tensor: residual_block(tensors, options), channels, layout }
+        }
     }
 
-    /// All but the weights, for images such as `x`.
-    fn options(&self, x: &Feature, joined: Option<&Feature>, pass: &Pass) -> BlockOptions {
+    /// The block for inference, on images of height and width `size`, the last `joined` of whose channels are joined; and
+    /// the size of its result.
+    pub(crate) fn freeze(&self, size: [usize; 2], joined: usize) -> (FrozenBlock, [usize; 2]) {
+        let inputs = [self.norm0.weight.dims()[0] - joined, joined];
+        let options = self.options(Layout::Maps, size, inputs, None);
+        (FrozenBlock::new(self.weights(), &options), options.result_size())
+    }
+
+    /// Channels of the result.
+    pub(crate) fn outputs(&self) -> usize {
+        self.conv0.weight.dims()[0]
+    }
+
+    /// What the embeddings `[M, E]` come to in this block: `[M, shifts]`.
+    pub(crate) fn shifts(&self, embeddings: Tensor<2>) -> Tensor<2> {
+        self.affine.forward(embeddings)
+    }
+
+    /// All but the weights.
+    fn options(&self, layout: Layout, size: [usize; 2], inputs: [usize; 2], dropout: Option<Dropout>) -> BlockOptions {
         let attention_groups = self.norm2.as_ref().map_or(1, GroupNorm::groups);
         BlockOptions {
-            layout: x.layout,
-            size: x.size(),
-            inputs: [x.channels, joined.map_or(0, |joined| joined.channels)],
-            outputs: self.conv0.weight.dims()[0],
+            layout,
+            size,
+            inputs,
+            outputs: self.outputs(),
             resize: match self.resample {
                 Resample::Keep => Resize::Keep,
                 Resample::Down => Resize::Down,
@@ -155,7 +180,7 @@ impl UNetBlock {
             adaptive: self.adaptive_scale,
             skip: self.skip.is_some(),
             heads: self.heads,
-            dropout: pass.dropout(self.dropout),
+            dropout,
         }
     }
 }

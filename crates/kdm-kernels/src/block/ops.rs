@@ -5,11 +5,11 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata};
+use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensor, ExtensionType, Flex, TensorMetadata};
 use burn::tensor::{DType, Device, Shape, Slice, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::{Block, BlockOptions, Layout, SLOTS, Slot, Tensors, backward, plain};
+use super::{Block, BlockOptions, Layout, Passed, SLOTS, Slot, Tensors, backward, plain};
 use crate::KernelOps;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
 use crate::vector::dense;
@@ -160,15 +160,25 @@ pub struct BlockTensors {
     pub joined: Option<Tensor<4>>,
     /// The embedding's shift `[N, outputs]`, or scale and shift `[N, 2 outputs]`.
     pub embedding: Tensor<2>,
+    /// The rest.
+    pub weights: BlockWeights,
+}
+
+/// Weight and bias of a convolution.
+pub type ConvWeights = (Tensor<4>, Tensor<1>);
+
+/// The weights of a residual block.
+#[derive(Clone, Debug)]
+pub struct BlockWeights {
     /// Norms before the first and the second convolution.
     pub norms: [Norm; 2],
     /// The two convolutions, 3x3.
-    pub convs: [(Tensor<4>, Tensor<1>); 2],
+    pub convs: [ConvWeights; 2],
     /// The skip path's convolution, 1x1.
-    pub skip: Option<(Tensor<4>, Tensor<1>)>,
+    pub skip: Option<ConvWeights>,
     /// The attention's norm, and the convolutions for queries, keys and values (channels as head, channel, [q, k, v]) and
     /// for its result, 1x1.
-    pub attention: Option<(Norm, [(Tensor<4>, Tensor<1>); 2])>,
+    pub attention: Option<(Norm, [ConvWeights; 2])>,
 }
 
 /// The layout in which `x` (planes) is best taken through blocks.
@@ -189,41 +199,59 @@ pub fn from_maps(maps: Tensor<4>, channels: usize) -> Tensor<4> {
 
 /// A residual block: `[N, inputs, H, W]` -> `[N, outputs, H', W']`, in the options' layout.
 pub fn residual_block(tensors: BlockTensors, options: BlockOptions) -> Tensor<4> {
-    let BlockTensors { x, joined, embedding, norms, convs, skip, attention } = tensors;
+    let BlockTensors { x, joined, embedding, weights } = tensors;
     let nothing = Tensor::<1>::zeros([1], &x.device()).into_dispatch();
-    let mut slots = vec![nothing; SLOTS];
-    let mut norm = |weight: Slot, bias: Slot, norm: Norm| {
-        slots[weight as usize] = norm.weight.into_dispatch();
-        slots[bias as usize] = norm.bias.into_dispatch();
-    };
-    let [norm0, norm1] = norms;
-    norm(Slot::Norm0Weight, Slot::Norm0Bias, norm0);
-    norm(Slot::Norm1Weight, Slot::Norm1Bias, norm1);
-    let attention = attention.map(|(norm2, convs)| {
-        norm(Slot::Norm2Weight, Slot::Norm2Bias, norm2);
-        convs
-    });
-    let mut conv = |weight: Slot, bias: Slot, conv: (Tensor<4>, Tensor<1>)| {
-        slots[weight as usize] = conv.0.into_dispatch();
-        slots[bias as usize] = conv.1.into_dispatch();
-    };
-    let [conv0, conv1] = convs;
-    conv(Slot::Conv0Weight, Slot::Conv0Bias, conv0);
-    conv(Slot::Conv1Weight, Slot::Conv1Bias, conv1);
-    if let Some(skip) = skip {
-        conv(Slot::SkipWeight, Slot::SkipBias, skip);
-    }
-    if let Some([qkv, proj]) = attention {
-        conv(Slot::QkvWeight, Slot::QkvBias, qkv);
-        conv(Slot::ProjWeight, Slot::ProjBias, proj);
+    let mut slots: [DispatchTensor; SLOTS] = std::array::from_fn(|_| nothing.clone());
+    for (slot, tensor) in weights.slots() {
+        slots[slot as usize] = match tensor {
+            Weight::One(tensor) => tensor.into_dispatch(),
+            Weight::Four(tensor) => tensor.into_dispatch(),
+        };
     }
     slots[Slot::X as usize] = x.into_dispatch();
     if let Some(joined) = joined {
         slots[Slot::Joined as usize] = joined.into_dispatch();
     }
     slots[Slot::Embedding as usize] = embedding.into_dispatch();
-    let slots = BlockSlots::from_slots(slots.try_into().expect("as many as slots"));
-    Tensor::from_dispatch(<Dispatch as KernelOps>::residual_block(slots, options))
+    Tensor::from_dispatch(<Dispatch as KernelOps>::residual_block(BlockSlots::from_slots(slots), options))
+}
+
+/// A weight of either rank.
+#[derive(Debug)]
+pub(crate) enum Weight {
+    One(Tensor<1>),
+    Four(Tensor<4>),
+}
+
+impl BlockWeights {
+    /// The weights with their slots.
+    pub(crate) fn slots(self) -> Vec<(Slot, Weight)> {
+        let mut all = Vec::with_capacity(SLOTS);
+        let mut norm = |weight: Slot, bias: Slot, norm: Norm| {
+            all.extend([(weight, Weight::One(norm.weight)), (bias, Weight::One(norm.bias))]);
+        };
+        let [norm0, norm1] = self.norms;
+        norm(Slot::Norm0Weight, Slot::Norm0Bias, norm0);
+        norm(Slot::Norm1Weight, Slot::Norm1Bias, norm1);
+        let attention = self.attention.map(|(norm2, convs)| {
+            norm(Slot::Norm2Weight, Slot::Norm2Bias, norm2);
+            convs
+        });
+        let mut conv = |weight: Slot, bias: Slot, (w, b): ConvWeights| {
+            all.extend([(weight, Weight::Four(w)), (bias, Weight::One(b))]);
+        };
+        let [conv0, conv1] = self.convs;
+        conv(Slot::Conv0Weight, Slot::Conv0Bias, conv0);
+        conv(Slot::Conv1Weight, Slot::Conv1Bias, conv1);
+        if let Some(skip) = self.skip {
+            conv(Slot::SkipWeight, Slot::SkipBias, skip);
+        }
+        if let Some([qkv, proj]) = attention {
+            conv(Slot::QkvWeight, Slot::QkvBias, qkv);
+            conv(Slot::ProjWeight, Slot::ProjBias, proj);
+        }
+        all
+    }
 }
 
 pub(crate) fn maps_plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
@@ -306,11 +334,15 @@ pub(crate) fn forward_flex(tensors: BlockSlots<Flex>, options: BlockOptions) -> 
 pub(crate) fn saving_flex(tensors: BlockSlots<Flex>, options: BlockOptions) -> BlockPassed<Flex> {
     let (tensors, count) = in_order(tensors);
     let numbers = numbers(&tensors);
-    let passed = Block::new(&options, &numbers).run(&numbers, count);
     let [height, width] = options.result_size();
-    let maps = |values| flex(values, [count, height, width, padded(options.outputs)]);
-    let y = maps(passed.y);
-    BlockPassed { hidden: maps(passed.hidden), mixed: passed.mixed.map_or_else(|| y.clone(), maps), y }
+    let shape = [count, height, width, padded(options.outputs)];
+    let size = shape.iter().product();
+    let (mut y, mut hidden) = (vec![0.0; size], vec![0.0; size]);
+    let mut mixed = vec![0.0; if options.heads > 0 { size } else { 0 }];
+    let passed = Passed { y: &mut y, hidden: &mut hidden, mixed: &mut mixed };
+    Block::new(&options, &numbers).run(&numbers, count, passed);
+    let y = flex(y, shape);
+    BlockPassed { hidden: flex(hidden, shape), mixed: if mixed.is_empty() { y.clone() } else { flex(mixed, shape) }, y }
 }
 
 pub(crate) fn backward_flex(
@@ -452,10 +484,12 @@ mod tests {
             x: (tensor::<4>(1, [count, o.inputs[0], h, w], device) + 0.5).detach().require_grad(),
             joined: (o.inputs[1] > 0).then(|| tensor::<4>(2, [count, o.inputs[1], h, w], device).require_grad()),
             embedding: tensor::<2>(3, [count, if o.adaptive { 2 * c } else { c }], device).require_grad(),
-            norms,
-            convs,
-            skip: o.skip.then_some(skip),
-            attention: (o.heads > 0).then_some((norm2, attention)),
+            weights: BlockWeights {
+                norms,
+                convs,
+                skip: o.skip.then_some(skip),
+                attention: (o.heads > 0).then_some((norm2, attention)),
+            },
         }
     }
 
@@ -468,18 +502,18 @@ mod tests {
         };
         four("x", &t.x);
         t.joined.iter().for_each(|t| four("joined", t));
-        t.convs.iter().for_each(|t| four("conv", &t.0));
-        t.skip.iter().for_each(|t| four("skip", &t.0));
-        t.attention.iter().for_each(|(_, convs)| convs.iter().for_each(|t| four("attention", &t.0)));
+        t.weights.convs.iter().for_each(|t| four("conv", &t.0));
+        t.weights.skip.iter().for_each(|t| four("skip", &t.0));
+        t.weights.attention.iter().for_each(|(_, convs)| convs.iter().for_each(|t| four("attention", &t.0)));
         all.push(("embedding".into(), t.embedding.grad(grads).unwrap().flatten(0, 1)));
         let mut one = |name: &str, t: &Tensor<1>| all.push((name.to_string(), t.grad(grads).unwrap()));
-        t.norms.iter().for_each(|norm| {
+        t.weights.norms.iter().for_each(|norm| {
             one("norm weight", &norm.weight);
             one("norm bias", &norm.bias);
         });
-        t.convs.iter().for_each(|t| one("conv bias", &t.1));
-        t.skip.iter().for_each(|t| one("skip bias", &t.1));
-        t.attention.iter().for_each(|(norm, convs)| {
+        t.weights.convs.iter().for_each(|t| one("conv bias", &t.1));
+        t.weights.skip.iter().for_each(|t| one("skip bias", &t.1));
+        t.weights.attention.iter().for_each(|(norm, convs)| {
             one("third norm weight", &norm.weight);
             // The third norm's bias moves all keys alike, which changes nothing: only its values' share is left.
             one("third norm bias", &norm.bias);
@@ -573,6 +607,7 @@ mod tests {
         for size in [[4, 4], [16, 16]] {
             let o = BlockOptions { heads: 1, layout: Layout::Maps, ..options(size, [24, 0], 32) };
             let tensors = parameters(&o, 7, &Device::flex().autodiff());
+            let weights = &tensors.weights;
             let inner = |i: Option<usize>| {
                 let pick4 = |t: Tensor<4>| t.inner();
                 let rows = |t: Tensor<4>| i.map_or(t.clone(), |i| t.slice([i..i + 1]));
@@ -583,10 +618,12 @@ mod tests {
                     x: to_maps(rows(pick4(tensors.x.clone()))),
                     joined: None,
                     embedding: i.map_or(embedding.clone(), |i| embedding.slice([i..i + 1])),
-                    norms: [norm(&tensors.norms[0]), norm(&tensors.norms[1])],
-                    convs: [conv(&tensors.convs[0]), conv(&tensors.convs[1])],
-                    skip: tensors.skip.as_ref().map(conv),
-                    attention: tensors.attention.as_ref().map(|(n, c)| (norm(n), [conv(&c[0]), conv(&c[1])])),
+                    weights: BlockWeights {
+                        norms: [norm(&weights.norms[0]), norm(&weights.norms[1])],
+                        convs: [conv(&weights.convs[0]), conv(&weights.convs[1])],
+                        skip: weights.skip.as_ref().map(conv),
+                        attention: weights.attention.as_ref().map(|(n, c)| (norm(n), [conv(&c[0]), conv(&c[1])])),
+                    },
                 }
             };
             let whole = residual_block(inner(None), o.clone());

@@ -1,0 +1,178 @@
+//! Layers for inference alone: their weights are packed once, their buffers are used over and over, and no tensor is made.
+//! They compute what the operations of the same names do, image by image with the same bits in any batch.
+
+use burn::tensor::Tensor;
+
+use crate::block::ops::{BlockWeights, ConvWeights, Norm, Weight};
+use crate::block::{Block, BlockOptions, Passed, SLOTS, Slot, Tensors};
+use crate::conv::{Conv, Kernel};
+use crate::map_norm::MapNorm;
+use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
+use crate::panels::{BLOCK, Packed, Product};
+use crate::scratch::{Scratch, scratch};
+use rayon::prelude::*;
+
+/// Images in memory, channel-last.
+#[derive(Debug)]
+pub struct Images {
+    values: Scratch,
+    count: usize,
+    size: [usize; 2],
+    channels: usize,
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().expect("weights are f32")
+}
+
+/// A 3x3 or 1x1 convolution of images of one size.
+#[derive(Debug)]
+pub struct FrozenConv {
+    conv: Conv,
+    inputs: usize,
+    outputs: usize,
+    frame: Frame,
+}
+
+impl FrozenConv {
+    /// Packs `weight` `[outputs, inputs, k, k]` and `bias` `[outputs]` for images of height and width `size`.
+    pub fn new((weight, bias): ConvWeights, size: [usize; 2]) -> Self {
+        let ([outputs, inputs, side, _], [height, width]) = (weight.dims(), size);
+        let (values, bias) = (host(weight), host(bias));
+        let kernel = Kernel { values: &values, outputs, inputs, side, scale: 1.0 };
+        let conv = Conv::new(kernel, Some(&bias), height, width);
+        Self { conv, inputs, outputs, frame: Frame { height, width, kernel: side } }
+    }
+
+    /// The convolution of `planes` `[N, inputs, H, W]`.
+    pub fn run(&self, planes: &[f32]) -> Images {
+        let pixels = self.frame.height * self.frame.width;
+        let count = planes.len() / (self.inputs * pixels);
+        let mut frames = scratch(count * self.frame.pixels() * padded(self.inputs));
+        frames_from_planes(planes, self.inputs, self.frame, &mut frames);
+        let mut values = scratch(count * pixels * padded(self.outputs));
+        self.conv.run(&frames, None, &mut values);
+        Images { values, count, size: [self.frame.height, self.frame.width], channels: self.outputs }
+    }
+}
+
+/// Group norm, SiLU and a convolution: what draws a U-Net's output.
+#[derive(Debug)]
+pub struct FrozenOutput {
+    conv: FrozenConv,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    groups: usize,
+    epsilon: f64,
+}
+
+impl FrozenOutput {
+    /// Packs the norm with its groups and epsilon, and the convolution.
+    pub fn new(norm: Norm, groups: usize, epsilon: f64, conv: FrozenConv) -> Self {
+        Self { conv, scale: host(norm.weight), bias: host(norm.bias), groups, epsilon }
+    }
+
+    /// `[N, outputs, H, W]`.
+    pub fn run(&self, x: &Images) -> Vec<f32> {
+        let [height, width] = x.size;
+        let norm = MapNorm {
+            count: x.count,
+            height,
+            width,
+            channels: x.channels,
+            padded: padded(x.channels),
+            groups: self.groups,
+            epsilon: self.epsilon,
+            scale: &self.scale.repeat(x.count),
+            bias: &self.bias.repeat(x.count),
+            shift: None,
+            silu: true,
+            dropout: None,
+        };
+        let mut frames = scratch(x.count * self.conv.frame.pixels() * padded(x.channels));
+        norm.forward(&x.values, &norm.statistics(&x.values), self.conv.frame, &mut frames);
+        let outputs = self.conv.outputs;
+        let mut maps = scratch(x.count * height * width * padded(outputs));
+        self.conv.conv.run(&frames, None, &mut maps);
+        let mut planes = vec![0.0; x.count * outputs * height * width];
+        planes_from_maps(&maps, outputs, height * width, &mut planes);
+        planes
+    }
+}
+
+/// A residual block; see [`crate::residual_block`].
+#[derive(Debug)]
+pub struct FrozenBlock(Block);
+
+impl FrozenBlock {
+    /// Packs the weights of a block on maps.
+    pub fn new(weights: BlockWeights, options: &BlockOptions) -> Self {
+        let mut values: [Vec<f32>; SLOTS] = std::array::from_fn(|_| Vec::new());
+        for (slot, weight) in weights.slots() {
+            values[slot as usize] = match weight {
+                Weight::One(tensor) => host(tensor),
+                Weight::Four(tensor) => host(tensor),
+            };
+        }
+        Self(Block::new(options, &std::array::from_fn(|i| &values[i][..])))
+    }
+
+    /// The block of `x` joined with `joined`; `embedding` has a row for every image.
+    pub fn run(&self, x: &Images, joined: Option<&Images>, embedding: &[f32]) -> Images {
+        let options = self.0.options();
+        let mut tensors: Tensors = [&[]; SLOTS];
+        tensors[Slot::X as usize] = &x.values;
+        if let Some(joined) = joined {
+            tensors[Slot::Joined as usize] = &joined.values;
+        }
+        tensors[Slot::Embedding as usize] = embedding;
+        let (size, channels) = (options.result_size(), options.outputs);
+        let len = x.count * size[0] * size[1] * padded(channels);
+        let (mut values, mut hidden) = (scratch(len), scratch(len));
+        let mut mixed = scratch(if options.heads > 0 { len } else { 0 });
+        self.0.run(&tensors, x.count, Passed { y: &mut values, hidden: &mut hidden, mixed: &mut mixed });
+        Images { values, count: x.count, size, channels }
+    }
+}
+
+/// An affine layer y = x W^T + b.
+#[derive(Debug)]
+pub struct FrozenLinear {
+    weights: Packed,
+    bias: Vec<f32>,
+    inputs: usize,
+}
+
+impl FrozenLinear {
+    /// Packs `weight` `[outputs, inputs]`, row by row, and `bias`.
+    pub fn new(weight: &[f32], bias: Vec<f32>) -> Self {
+        let outputs = bias.len();
+        let inputs = weight.len() / outputs;
+        let weights = Packed::new(inputs, outputs, |k, first| {
+            let mut block = [0.0; BLOCK];
+            let some = BLOCK.min(outputs - first);
+            (0..some).for_each(|i| block[i] = weight[(first + i) * inputs + k]);
+            block
+        });
+        Self { weights, bias, inputs }
+    }
+
+    /// `[N, inputs]` -> `[N, outputs]`.
+    pub fn run(&self, x: &[f32]) -> Vec<f32> {
+        const ROWS: usize = 6;
+        let (outputs, stride) = (self.bias.len(), padded(self.bias.len()));
+        let mut y = vec![0.0; x.len() / self.inputs * outputs];
+        y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * self.inputs)).for_each(|(y, x)| {
+            let rows = x.len() / self.inputs;
+            let mut sums = scratch(rows * stride);
+            let offsets: Vec<usize> = (0..rows).map(|row| row * self.inputs).collect();
+            let (depth, b) = (self.inputs, &self.weights);
+            let c = &mut sums;
+            Product { a: x, offsets: &offsets, taps: &[0], depth, b, matrix: 0, c, stride, add: false }.run();
+            for (y, sums) in y.chunks_exact_mut(outputs).zip(sums.chunks_exact(stride)) {
+                y.iter_mut().zip(sums).zip(&self.bias).for_each(|((y, sum), bias)| *y = sum + bias);
+            }
+        });
+        y
+    }
+}
