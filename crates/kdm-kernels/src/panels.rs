@@ -9,17 +9,17 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::scratch::{Scratch, scratch};
-use crate::vector::{dispatch, vectorised};
+use crate::vector::{dispatch, mul_add, vectorised};
 
 /// Channels of a map are padded to a multiple of this.
 pub(crate) const BLOCK: usize = 16;
 /// Depth that is worked on at a time: a panel's part stays in the first-level cache.
 const DEPTH: usize = 128;
 
-/// Vectors side by side in a panel.
+/// Vectors side by side in a panel: a block of columns at least.
 #[inline(always)]
 fn vectors<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
+    if S::REGISTER_COUNT >= 32 || S::F32_LANES < 8 { 4 } else { 2 }
 }
 
 /// Columns of a full panel: 16 or 64.
@@ -194,7 +194,7 @@ fn tile<S: Simd, const R: usize, const V: usize>(
             for r in 0..R {
                 let x = simd.splat_f32s(rows[r][k]);
                 for v in 0..V {
-                    sums[r][v] = simd.mul_add_e_f32s(x, block[k][v], sums[r][v]);
+                    sums[r][v] = mul_add(simd, x, block[k][v], sums[r][v]);
                 }
             }
         }
@@ -203,7 +203,7 @@ fn tile<S: Simd, const R: usize, const V: usize>(
         for r in 0..R {
             let x = simd.splat_f32s(rows[r][blocks.len() * BLOCK + k]);
             for v in 0..V {
-                sums[r][v] = simd.mul_add_e_f32s(x, b[v], sums[r][v]);
+                sums[r][v] = mul_add(simd, x, b[v], sums[r][v]);
             }
         }
     }
@@ -279,7 +279,7 @@ impl Outer<'_> {
                 for r in 0..OUTER_ROWS {
                     let x = simd.splat_f32s(x[r]);
                     for v in 0..V {
-                        sums[r][v] = simd.mul_add_e_f32s(x, g[v], sums[r][v]);
+                        sums[r][v] = mul_add(simd, x, g[v], sums[r][v]);
                     }
                 }
             }

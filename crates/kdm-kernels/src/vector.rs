@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use burn::backend::TensorMetadata;
 use burn_flex::FlexTensor;
-use pulp::{Arch, Scalar128b, WithSimd};
+use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
 /// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the second-level cache.
 pub(crate) const TASK: usize = 16 * 1024;
@@ -63,6 +63,23 @@ pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
         Arch::Scalar => work.with_simd(Scalar128b),
         arch => arch.dispatch(work),
     }
+}
+
+/// a * b + c, fused where there is an instruction for it. (Without one, a fused result takes a hundred instructions.)
+#[inline(always)]
+pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if is_portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
+}
+
+/// c - a * b, as [`mul_add`].
+#[inline(always)]
+pub(crate) fn minus_mul<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if is_portable::<S>() { simd.sub_f32s(c, simd.mul_f32s(a, b)) } else { simd.negate_mul_add_e_f32s(a, b, c) }
+}
+
+#[inline(always)]
+fn is_portable<S: Simd>() -> bool {
+    S::F32_LANES == 4 && S::REGISTER_COUNT < 32
 }
 
 /// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.

@@ -7,6 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::panels::{BLOCK, Lanes, Packed};
+use crate::vector::{minus_mul, mul_add};
 
 /// Products a tile.
 pub(crate) const PRODUCTS: usize = 36;
@@ -17,17 +18,17 @@ pub(crate) const TILE: usize = 4;
 #[inline(always)]
 fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
     let (two, four, five) = (simd.splat_f32s(2.0), simd.splat_f32s(4.0), simd.splat_f32s(5.0));
-    let minus = |a, x, c| simd.negate_mul_add_e_f32s(a, x, c);
+    let minus = |a, x, c| minus_mul(simd, a, x, c);
     let even = minus(four, d[2], d[4]);
     let odd = minus(four, d[1], d[3]);
     let (outer, inner) = (simd.sub_f32s(d[4], d[2]), simd.sub_f32s(d[3], d[1]));
     [
-        simd.mul_add_e_f32s(four, d[0], minus(five, d[2], d[4])),
+        mul_add(simd, four, d[0], minus(five, d[2], d[4])),
         simd.add_f32s(even, odd),
         simd.sub_f32s(even, odd),
-        simd.mul_add_e_f32s(two, inner, outer),
+        mul_add(simd, two, inner, outer),
         minus(two, inner, outer),
-        simd.mul_add_e_f32s(four, d[1], minus(five, d[3], d[5])),
+        mul_add(simd, four, d[1], minus(five, d[3], d[5])),
     ]
 }
 
@@ -39,9 +40,9 @@ fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
     let (wide, slope) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
     [
         simd.add_f32s(m[0], simd.add_f32s(s, wide)),
-        simd.mul_add_e_f32s(two, slope, d),
-        simd.mul_add_e_f32s(four, wide, s),
-        simd.add_f32s(m[5], simd.mul_add_e_f32s(eight, slope, d)),
+        mul_add(simd, two, slope, d),
+        mul_add(simd, four, wide, s),
+        simd.add_f32s(m[5], mul_add(simd, eight, slope, d)),
     ]
 }
 
@@ -50,8 +51,8 @@ fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
 fn gradient<S: Simd>(simd: S, g: [S::f32s; 4]) -> [S::f32s; 6] {
     let (two, four) = (simd.splat_f32s(2.0), simd.splat_f32s(4.0));
     let (even, odd) = (simd.add_f32s(g[0], g[2]), simd.add_f32s(g[1], g[3]));
-    let wide = simd.mul_add_e_f32s(four, g[2], g[0]);
-    let slope = simd.mul_f32s(two, simd.mul_add_e_f32s(four, g[3], g[1]));
+    let wide = mul_add(simd, four, g[2], g[0]);
+    let slope = simd.mul_f32s(two, mul_add(simd, four, g[3], g[1]));
     [
         g[0],
         simd.add_f32s(even, odd),
@@ -158,7 +159,7 @@ impl WithSimd for OutputTransform<'_> {
                         let at = place.start + y * row + x * planes.depth + c;
                         let mut sum = simd.add_f32s(sum, bias);
                         if let Some((more, factor)) = more {
-                            sum = simd.mul_add_e_f32s(simd.splat_f32s(factor), load::<S>(more, at), sum);
+                            sum = mul_add(simd, simd.splat_f32s(factor), load::<S>(more, at), sum);
                         }
                         store::<S>(out, at, sum);
                     }

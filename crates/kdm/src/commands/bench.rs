@@ -28,9 +28,12 @@ pub struct Args {
     /// Samples a step [default: the preset's batch]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Steps that are timed, after a few that warm up
+    /// Steps that are timed
     #[arg(long, default_value_t = 20, value_name = "K")]
     iters: usize,
+    /// Steps before them that are not
+    #[arg(long, default_value_t = 3, value_name = "K")]
+    warm_up: usize,
     /// Change a value of the preset; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -38,8 +41,6 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
-
-const WARM_UP: usize = 3;
 
 impl Command {
     /// Runs the command.
@@ -56,9 +57,9 @@ impl Command {
         let (shape, label_dim) = experiment.sample().expect("checked when loaded");
         let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
         let mut times = if training {
-            timed(args.iters, workload::training_step(&experiment, &config, batch))
+            timed(&args, workload::training_step(&experiment, &config, batch))
         } else {
-            timed(args.iters, workload::sampling(&config, batch))
+            timed(&args, workload::sampling(&config, batch))
         };
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
@@ -69,6 +70,7 @@ impl Command {
             "batch": batch,
             "iters": args.iters,
             "threads": rayon::current_num_threads(),
+            "instruction_set": kdm_kernels::instruction_set().map_err(Failure::Usage)?,
             "median_ms": median * 1e3,
             "ms_per_image": median * 1e3 / batch as f64,
             "gflops": flops / median / 1e9,
@@ -90,9 +92,9 @@ impl Command {
     }
 }
 
-fn timed(iters: usize, mut step: impl FnMut()) -> Vec<f64> {
-    (0..WARM_UP).for_each(|_| step());
-    (0..iters)
+fn timed(args: &Args, mut step: impl FnMut()) -> Vec<f64> {
+    (0..args.warm_up).for_each(|_| step());
+    (0..args.iters)
         .map(|_| {
             let started = Instant::now();
             step();
