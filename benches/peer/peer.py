@@ -140,7 +140,7 @@ class Student(nn.Module):
         self.shape, self.latent = shape, latent
         encoder = lambda: network(True)
         self.clean, self.noise, self.decoder = encoder(), encoder(), network(False)
-        self.operator = nn.Parameter(torch.randn(latent, latent) / latent**0.5)
+        self.operator = nn.Linear(latent, latent)
         self.discriminator = Discriminator(shape[0]) if len(shape) == 3 else None
 
     def encode(self, network, x, t):
@@ -152,7 +152,7 @@ class Student(nn.Module):
         return self.decoder(z, torch.zeros(len(z)))
 
     def generate(self, x):
-        return self.decode(self.encode(self.noise, x, 1.0) @ self.operator.T)
+        return self.decode(self.operator(self.encode(self.noise, x, 1.0)))
 
 
 def preset(name):
@@ -187,7 +187,7 @@ def trainer(student, batch, push):
 
     def step():
         clean, z = student.encode(student.clean, images, 0.0), student.encode(student.noise, noise, 1.0)
-        pushed = (z + 0.4 * torch.randn_like(z)) @ student.operator.T
+        pushed = student.operator(z + 0.4 * torch.randn_like(z))
         rec = student.decode(clean + 0.4 * torch.randn_like(clean))
         loss = F.mse_loss(clean, pushed) + F.mse_loss(rec, images)
         if push:

@@ -7,9 +7,25 @@ use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
 use crate::block::ops::{self, BlockPassed, BlockSlots};
-use crate::{AdamEmaStep, BlockOptions, GroupNormOptions, KernelOps, adam, conv, group_norm, linear_silu};
+use crate::{AdamEmaStep, BlockOptions, GroupNormOptions, KernelOps, adam, conv, group_norm, linear, linear_silu};
 
 impl KernelOps for Flex {
+    fn linear_silu_saving(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+        linear_silu::saving_flex(x, weight, bias)
+    }
+
+    fn linear_product(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        linear::forward_flex(x, weight)
+    }
+
+    fn linear_input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        linear::input_gradient_flex(grad, weight)
+    }
+
+    fn linear_weight_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        linear::weight_gradient_flex(x, grad)
+    }
+
     fn bias_silu(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
         linear_silu::bias_silu_flex(product, bias)
     }
@@ -88,6 +104,10 @@ impl KernelOps for Flex {
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::forward_autodiff::<B, C>(x, weight, bias)
+    }
+
+    fn linear_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::forward_autodiff::<B, C>(x, weight)
     }
 
     fn group_norm(

@@ -16,6 +16,7 @@ mod conv;
 mod dropout;
 mod frozen;
 mod group_norm;
+mod linear;
 mod linear_silu;
 mod map_norm;
 mod maps;
@@ -39,6 +40,7 @@ pub use conv::conv_same;
 pub use dropout::{Dropout, dropout};
 pub use frozen::{FrozenBlock, FrozenConv, FrozenLinear, FrozenOutput, Images};
 pub use group_norm::{GroupNormOptions, group_norm};
+pub use linear::linear;
 pub use linear_silu::linear_silu;
 #[cfg(feature = "mimalloc")]
 pub use memory::keep_freed_memory;
@@ -53,6 +55,30 @@ pub trait KernelOps: Backend {
     /// `silu(x weight^T + bias)` for `x` `[N, in]`, `weight` `[out, in]`, `bias` `[out]`.
     fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::forward_plain::<Self>(x, weight, bias)
+    }
+
+    /// [`Self::linear_silu`]'s result and the sum before the activation.
+    fn linear_silu_saving(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear_silu::saving_plain::<Self>(x, weight, bias)
+    }
+
+    /// `x weight^T` for `x` `[N, in]`, `weight` `[out, in]`.
+    fn linear_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::forward_plain::<Self>(x, weight)
+    }
+
+    /// The input's gradient of [`Self::linear_product`].
+    fn linear_input_gradient(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::input_gradient_plain::<Self>(grad, weight)
+    }
+
+    /// The weight's gradient of [`Self::linear_product`].
+    fn linear_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::weight_gradient_plain::<Self>(x, grad)
     }
 
     /// Adds `bias` `[M]` to every row of `product` `[N, M]`; gives `(silu(a), a)` of that sum `a`.

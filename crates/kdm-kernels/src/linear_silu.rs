@@ -1,8 +1,8 @@
 //! y = silu(x W^T + b), the layer that the multilayer perceptrons are made of.
 //!
-//! Forward: one matrix product, then one pass that adds the bias and writes both the sum a and silu(a). Backward: one
-//! pass for dL/da = g silu'(a), then two matrix products and a column sum. Plain ops would take five passes forward
-//! and seven backward.
+//! Forward: some rows of the matrix product at a time, and while they are in the cache one pass that adds the bias and
+//! writes both the sum a and silu(a). Backward: one pass for dL/da = g silu'(a), then two matrix products and a column
+//! sum. Plain ops would take five passes forward and seven backward.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -15,7 +15,7 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::KernelOps;
+use crate::{KernelOps, linear};
 use crate::vector::{TASK, dense, sigmoid, vectorised};
 
 /// `silu(x weight^T + bias)`, with silu(a) = a / (1 + e^-a).
@@ -35,7 +35,15 @@ pub(crate) fn forward_plain<B: KernelOps>(
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    B::bias_silu(B::float_matmul(x, B::float_transpose(weight)), bias).0
+    B::linear_silu_saving(x, weight, bias).0
+}
+
+pub(crate) fn saving_plain<B: KernelOps>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    B::bias_silu(B::linear_product(x, weight), bias)
 }
 
 pub(crate) fn bias_silu_plain<B: Backend>(
@@ -53,6 +61,18 @@ pub(crate) fn silu_backward_plain<B: Backend>(a: FloatTensor<B>, grad: FloatTens
     let one_minus = B::float_add_scalar(B::float_neg(s.clone()), 1.into());
     let inner = B::float_add_scalar(B::float_mul(a, one_minus), 1.into());
     B::float_mul(grad, B::float_mul(s, inner))
+}
+
+pub(crate) fn saving_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+    if !linear::is_ours(&[&x, &weight, &bias]) {
+        return saving_plain::<Flex>(x, weight, bias);
+    }
+    let (x, weight, bias) = (dense(x), dense(weight), dense(bias));
+    let shape = Shape::new([x.shape()[0], weight.shape()[0]]);
+    let (mut a, mut y) = (FlexTensor::empty(shape.clone(), DType::F32), FlexTensor::empty(shape, DType::F32));
+    let bias: &[f32] = bias.storage();
+    linear::products(&x, &weight, a.storage_mut(), y.storage_mut(), |a, y| bias_silu_rows(a, bias, y));
+    (y, a)
 }
 
 pub(crate) fn bias_silu_flex(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
@@ -77,19 +97,21 @@ pub(crate) fn silu_backward_flex(a: FlexTensor, grad: FlexTensor) -> FlexTensor 
 /// a += bias, row by row; y = silu(a).
 fn bias_silu_loop(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
     let rows = (TASK / bias.len().max(1)).max(1) * bias.len().max(1);
-    a.par_chunks_mut(rows).zip(y.par_chunks_mut(rows)).for_each(|(a, y)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (a, y) in a.chunks_mut(bias.len()).zip(y.chunks_mut(bias.len())) {
-                    for ((a, y), b) in a.iter_mut().zip(y).zip(bias) {
-                        *a += b;
-                        *y = *a * sigmoid(*a);
-                    }
+    a.par_chunks_mut(rows).zip(y.par_chunks_mut(rows)).for_each(|(a, y)| bias_silu_rows(a, bias, y));
+}
+
+fn bias_silu_rows(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (a, y) in a.chunks_mut(bias.len()).zip(y.chunks_mut(bias.len())) {
+                for ((a, y), b) in a.iter_mut().zip(y).zip(bias) {
+                    *a += b;
+                    *y = *a * sigmoid(*a);
                 }
-            },
-        );
-    });
+            }
+        },
+    );
 }
 
 /// grad *= silu'(a).
@@ -131,11 +153,10 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
                 grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
             }
             if let Some(node) = weight_node {
-                let dw = B::float_matmul(B::float_transpose(da.clone()), x);
-                grads.register::<B>(node.id, dw);
+                grads.register::<B>(node.id, B::linear_weight_gradient(x, da.clone()));
             }
             if let Some(node) = x_node {
-                grads.register::<B>(node.id, B::float_matmul(da, weight));
+                grads.register::<B>(node.id, B::linear_input_gradient(da, weight));
             }
         }
     }
@@ -144,8 +165,7 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
-            let product = B::float_matmul(x.into_primitive(), B::float_transpose(weight.into_primitive()));
-            let (y, a) = B::bias_silu(product, bias.into_primitive());
+            let (y, a) = B::linear_silu_saving(x.into_primitive(), weight.into_primitive(), bias.into_primitive());
             prep.finish((x_id, weight_id, a), y)
         }
         OpsKind::UnTracked(prep) => {

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use kdm_kernels::linear_silu;
+use kdm_kernels::{linear, linear_silu};
 
 use crate::{Init, InitSeed};
 
@@ -40,7 +40,7 @@ impl LinearConfig {
 impl Linear {
     /// x W^T + b: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.val().transpose());
+        let y = linear(x, self.weight.val());
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze::<2>(),
             None => y,
