@@ -18,6 +18,10 @@ impl KernelOps for Flex {
         linear::forward_flex(x, weight)
     }
 
+    fn column_sums(x: FlexTensor) -> FlexTensor {
+        linear::column_sums_flex(x)
+    }
+
     fn linear_input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
         linear::input_gradient_flex(grad, weight)
     }

@@ -13,6 +13,7 @@ use crate::conv::{Conv, Kernel, weight_gradient};
 use crate::dropout::Dropout;
 use crate::map_norm::{MapNorm, Statistics};
 use crate::maps::{Frame, channel_sums, image_sums, padded};
+use crate::memory::zeros;
 use crate::resample::Resampling;
 use crate::scratch::{Scratch, scratch};
 
@@ -588,7 +589,7 @@ pub(crate) fn backward(
         None => (to_first, None),
     };
     let more = more.as_deref().unwrap_or(to_skip);
-    let mut to_x = vec![0.0; x.len()];
+    let mut to_x = zeros(x.len());
     let grads = norm.backward(x, &norm.statistics(x), &mut to_first, Some((more, factor)), &mut to_x);
     all[Norm0Weight as usize] = image_sums(&grads.scale, joined_width, inputs);
     all[Norm0Bias as usize] = image_sums(&grads.bias, joined_width, inputs);
@@ -617,7 +618,7 @@ fn frame_maps(maps: &[f32], frame: Frame, width: usize, out: &mut [f32]) {
 /// Some channels of maps, as maps.
 fn channels_of(maps: &[f32], width: usize, first: usize, channels: usize) -> Vec<f32> {
     let to = padded(channels);
-    let mut out = vec![0.0; maps.len() / width * to];
+    let mut out = zeros(maps.len() / width * to);
     out.par_chunks_mut(64 * to).zip(maps.par_chunks(64 * width)).for_each(|(out, maps)| {
         for (out, map) in out.chunks_exact_mut(to).zip(maps.chunks_exact(width)) {
             out[..channels].copy_from_slice(&map[first..first + channels]);

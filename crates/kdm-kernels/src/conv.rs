@@ -21,6 +21,7 @@ use rayon::prelude::*;
 
 use crate::KernelOps;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
+use crate::memory::zeros;
 use crate::panels::{BLOCK, Lanes, Outer, Packed, Product};
 use crate::scratch::scratch;
 use crate::vector::{dense, dispatch, vectorised};
@@ -326,7 +327,7 @@ pub(crate) fn weight_gradient(
         let part = Part { frames, frame, count, depth, first: i * task, channels, grads, width };
         if winograd { part.winograd(sums) } else { part.direct(sums) }
     });
-    let mut all = vec![0.0; outputs * inputs * area];
+    let mut all = zeros(outputs * inputs * area);
     // A block of outputs at a time: its rows of (input, tap) by outputs, then turned around.
     let rows = inputs * area;
     all.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(block, all)| {

@@ -20,7 +20,6 @@ mod linear;
 mod linear_silu;
 mod map_norm;
 mod maps;
-#[cfg(feature = "mimalloc")]
 mod memory;
 mod panels;
 pub mod random;
@@ -79,6 +78,11 @@ pub trait KernelOps: Backend {
     /// The weight's gradient of [`Self::linear_product`].
     fn linear_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::weight_gradient_plain::<Self>(x, grad)
+    }
+
+    /// Sums over rows: `[N, M]` -> `[M]`.
+    fn column_sums(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::column_sums_plain::<Self>(x)
     }
 
     /// Adds `bias` `[M]` to every row of `product` `[N, M]`; gives `(silu(a), a)` of that sum `a`.

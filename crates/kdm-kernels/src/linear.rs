@@ -13,9 +13,10 @@ use rayon::prelude::*;
 
 use crate::KernelOps;
 use crate::maps::padded;
+use crate::memory::zero_tensor;
 use crate::panels::{BLOCK, Outer, Packed, Product};
 use crate::scratch::{Scratch, scratch};
-use crate::vector::dense;
+use crate::vector::{dense, vectorised};
 
 /// x weight^T: `x` `[N, in]`, `weight` `[out, in]` (PyTorch's order); the result is `[N, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
@@ -98,7 +99,7 @@ pub(crate) fn forward_flex(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         return forward_plain::<Flex>(x, weight);
     }
     let (x, weight) = (dense(x), dense(weight));
-    let mut y = FlexTensor::empty(Shape::new([x.shape()[0], weight.shape()[0]]), DType::F32);
+    let mut y = zero_tensor(Shape::new([x.shape()[0], weight.shape()[0]]));
     products(&x, &weight, y.storage_mut(), &mut [], |_, _| {});
     y
 }
@@ -116,7 +117,7 @@ pub(crate) fn input_gradient_flex(grad: FlexTensor, weight: FlexTensor) -> FlexT
         block[..some].copy_from_slice(&w[k * inputs + first..][..some]);
         block
     });
-    let mut dx = FlexTensor::empty(Shape::new([grad.shape()[0], inputs]), DType::F32);
+    let mut dx = zero_tensor(Shape::new([grad.shape()[0], inputs]));
     rows_times(grad.storage(), outputs, &matrix, inputs, dx.storage_mut(), &mut [], |_, _| {});
     dx
 }
@@ -168,6 +169,36 @@ pub(crate) fn weight_gradient_flex(x: FlexTensor, grad: FlexTensor) -> FlexTenso
     }
     sums.truncate(outputs * inputs);
     FlexTensor::from_data(TensorData::new(sums, [outputs, inputs]))
+}
+
+pub(crate) fn column_sums_plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let sum = B::float_sum_dim(x, 0);
+    let width = sum.shape().num_elements();
+    B::float_reshape(sum, Shape::new([width]))
+}
+
+pub(crate) fn column_sums_flex(x: FlexTensor) -> FlexTensor {
+    if !is_ours(&[&x]) {
+        return column_sums_plain::<Flex>(x);
+    }
+    let x = dense(x);
+    let width = x.shape()[1];
+    // Runs of a fixed number of rows, then the runs in order: the same bits on any number of threads.
+    let runs = |rows: &[f32]| {
+        let mut sums = vec![0.0f32; width];
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(width) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                }
+            },
+        );
+        sums
+    };
+    let parts: Vec<Vec<f32>> = x.storage::<f32>().par_chunks(256 * width).map(runs).collect();
+    let total = |c: usize| parts.iter().map(|part| f64::from(part[c])).sum::<f64>() as f32;
+    FlexTensor::from_data(TensorData::new((0..width).map(total).collect::<Vec<f32>>(), [width]))
 }
 
 pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(

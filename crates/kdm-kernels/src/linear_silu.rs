@@ -15,8 +15,9 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::{KernelOps, linear};
+use crate::memory::zero_tensor;
 use crate::vector::{TASK, dense, sigmoid, vectorised};
+use crate::{KernelOps, linear};
 
 /// `silu(x weight^T + bias)`, with silu(a) = a / (1 + e^-a).
 ///
@@ -69,7 +70,7 @@ pub(crate) fn saving_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -
     }
     let (x, weight, bias) = (dense(x), dense(weight), dense(bias));
     let shape = Shape::new([x.shape()[0], weight.shape()[0]]);
-    let (mut a, mut y) = (FlexTensor::empty(shape.clone(), DType::F32), FlexTensor::empty(shape, DType::F32));
+    let (mut a, mut y) = (zero_tensor(shape.clone()), zero_tensor(shape));
     let bias: &[f32] = bias.storage();
     linear::products(&x, &weight, a.storage_mut(), y.storage_mut(), |a, y| bias_silu_rows(a, bias, y));
     (y, a)
@@ -148,9 +149,7 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
             let [x_node, weight_node, bias_node] = ops.parents;
             let da = B::silu_backward(a, grads.consume::<B>(&ops.node));
             if let Some(node) = bias_node {
-                let sum = B::float_sum_dim(da.clone(), 0);
-                let width = sum.shape().num_elements();
-                grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
+                grads.register::<B>(node.id, B::column_sums(da.clone()));
             }
             if let Some(node) = weight_node {
                 grads.register::<B>(node.id, B::linear_weight_gradient(x, da.clone()));

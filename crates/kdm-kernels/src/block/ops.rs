@@ -12,6 +12,7 @@ use burn_flex::FlexTensor;
 use super::{Block, BlockOptions, Layout, Passed, SLOTS, Slot, Tensors, backward, plain};
 use crate::KernelOps;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
+use crate::memory::zeros;
 use crate::vector::dense;
 
 /// A block's tensors, or their gradients, in the order of its slots; what a block doesn't have is there and not read.
@@ -337,8 +338,8 @@ pub(crate) fn saving_flex(tensors: BlockSlots<Flex>, options: BlockOptions) -> B
     let [height, width] = options.result_size();
     let shape = [count, height, width, padded(options.outputs)];
     let size = shape.iter().product();
-    let (mut y, mut hidden) = (vec![0.0; size], vec![0.0; size]);
-    let mut mixed = vec![0.0; if options.heads > 0 { size } else { 0 }];
+    let (mut y, mut hidden) = (zeros(size), zeros(size));
+    let mut mixed = zeros(if options.heads > 0 { size } else { 0 });
     let passed = Passed { y: &mut y, hidden: &mut hidden, mixed: &mut mixed };
     Block::new(&options, &numbers).run(&numbers, count, passed);
     let y = flex(y, shape);
