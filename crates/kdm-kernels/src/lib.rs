@@ -8,6 +8,8 @@
 //!
 //! This crate knows arrays and nothing of the method: no configuration, no files, no networks.
 
+#![expect(clippy::needless_range_loop, reason = "loops over the lanes of several arrays at once are written by index")]
+
 mod adam;
 mod attention;
 mod backends;

@@ -47,7 +47,7 @@ fn same(a: Arch, b: Arch) -> bool {
 
 fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(|| std::env::var(PATH_VARIABLE).ok().and_then(|name| named(&name)).unwrap_or_else(Arch::new))
+    *ARCH.get_or_init(|| std::env::var(PATH_VARIABLE).ok().and_then(|name| named(&name)).unwrap_or_default())
 }
 
 /// Runs `loops` compiled for the instruction set in use.

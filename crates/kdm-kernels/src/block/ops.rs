@@ -457,6 +457,7 @@ mod tests {
     use crate::testing::{error, tensor};
     use crate::{Dropout, Resize};
     use burn::tensor::Gradients;
+    use proptest::prelude::*;
 
     fn parameters(o: &BlockOptions, count: usize, device: &Device) -> BlockTensors {
         let mut seed = 10;
@@ -547,7 +548,6 @@ mod tests {
     /// part on and off, odd sizes, one image and one pixel, channels that don't fill a vector, several heads.
     #[test]
     fn kernel_and_plain_block_agree_with_their_gradients() {
-        let device = Device::flex().autodiff();
         let dropout = Some(Dropout { p: 0.3, seed: 7 });
         let cases = [
             (1, options([1, 1], [4, 0], 6)),
@@ -576,6 +576,35 @@ mod tests {
             (2, BlockOptions { dropout, ..options([10, 9], [33, 40], 70) }),
         ];
         for (count, o) in cases {
+            agrees(count, o);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn kernel_and_plain_block_agree_on_any_shape(
+            count in 1..4usize,
+            size in (2..13usize, 2..13usize),
+            inputs in (4..40usize, prop_oneof![Just(0usize), 1..40usize]),
+            depth in 4..20usize,
+            heads in 0..3usize,
+            resize in prop_oneof![Just(Resize::Keep), Just(Resize::Down), Just(Resize::Up)],
+            adaptive: bool,
+            dropped: bool,
+        ) {
+            let outputs = depth * heads.max(1);
+            let even = |side: usize| if resize == Resize::Keep { side } else { 2 * side };
+            let o = options([even(size.0), even(size.1)], inputs.into(), outputs);
+            let dropout = dropped.then_some(Dropout { p: 0.2, seed: 3 });
+            agrees(count, BlockOptions { resize, heads, adaptive, dropout, ..o });
+        }
+    }
+
+    fn agrees(count: usize, o: BlockOptions) {
+        let device = Device::flex().autodiff();
+        {
             let tensors = parameters(&o, count, &device);
             let plain = residual_block(tensors.clone(), o.clone());
             let on_maps = BlockTensors {
