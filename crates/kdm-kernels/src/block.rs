@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use crate::attention::Attention;
-use crate::conv::{Conv, Kernel, weight_gradient};
+use crate::conv::{Conv, Kernel, Use, weight_gradient};
 use crate::dropout::Dropout;
 use crate::map_norm::{MapNorm, Statistics};
 use crate::maps::{Frame, channel_sums, image_sums, padded};
@@ -267,18 +267,18 @@ pub(crate) struct Passed<'a> {
 
 impl Block {
     /// Packs a block's weights.
-    pub fn new(options: &BlockOptions, tensors: &Tensors) -> Self {
+    pub fn new(options: &BlockOptions, tensors: &Tensors, usage: Use) -> Self {
         let [height, width] = options.result_size();
         let (c, inputs) = (options.outputs, options.channels());
         let of = |slot: Slot| tensors[slot as usize];
         let conv = |slot: Slot, bias: &[f32], inputs: usize, side: usize, scale: f32| {
             let kernel = Kernel { values: of(slot), outputs: c, inputs, side, scale };
-            Conv::new(kernel, Some(bias), height, width)
+            Conv::new(kernel, Some(bias), height, width, usage)
         };
         let attention = (options.heads > 0).then(|| {
             let values = sorted_qkv(of(QkvWeight), c, c);
             let kernel = Kernel { values: &values, outputs: 3 * padded(c), inputs: c, side: 1, scale: 1.0 };
-            let qkv = Conv::new(kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, width);
+            let qkv = Conv::new(kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, width, usage);
             (qkv, conv(ProjWeight, of(ProjBias), c, 1, options.scale))
         });
         let convs = Convs {
@@ -481,7 +481,7 @@ pub(crate) fn backward(
     if o.heads > 0 {
         let values = sorted_qkv(of(QkvWeight), c, c);
         let qkv_kernel = Kernel { values: &values, outputs: 3 * width, inputs: c, side: 1, scale: 1.0 };
-        let qkv = Conv::new(qkv_kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, w);
+        let qkv = Conv::new(qkv_kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, w, Use::Many);
         let weights = parts.third_weights();
         let (normed, queries) = parts.queries(mixed, &weights, &qkv);
         let mut attended = scratch(count * pixels * width);

@@ -53,9 +53,25 @@ pub(crate) struct Kernel<'a> {
     pub scale: f32,
 }
 
-/// Images from which on a 3x3 convolution takes Winograd's way: with fewer pixels, reading the four times larger weights
-/// costs more than the multiplications saved.
-const WINOGRAD_PIXELS: usize = 64;
+/// The use that a packed convolution is for: it decides from how many pixels an image has on a 3x3 kernel takes Winograd's
+/// way. Below, reading the four times larger weights costs more than the multiplications saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Many images at a time.
+    Many,
+    /// One image at a time too, which must read all weights for itself.
+    Few,
+}
+
+impl Use {
+    fn winograd_pixels(self) -> usize {
+        match self {
+            Self::Many => 64,
+            Self::Few => 256,
+        }
+    }
+}
+
 /// Tiles that a task works on at a time.
 const TASK_TILES: usize = 64;
 /// Pixels that a task of the direct way works on at a time.
@@ -76,13 +92,14 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// The convolution of images of `height` x `width`; the kernel's factor goes for the bias too.
-    pub fn new(kernel: Kernel, bias: Option<&[f32]>, height: usize, width: usize) -> Self {
+    pub fn new(kernel: Kernel, bias: Option<&[f32]>, height: usize, width: usize, usage: Use) -> Self {
         let Kernel { values, outputs, inputs, side, scale } = kernel;
         let area = side * side;
         let at = |o: usize, i: usize| (o * inputs + i) * area;
         let weights = |o: usize, i: usize| nine(&values[at(o, i)..]).map(|w| scale * w);
         let weight = |o: usize, i: usize, t: usize| scale * values[at(o, i) + t];
-        let mut conv = Self::pack(inputs, outputs, Frame { height, width, kernel: side }, weights, weight);
+        let frame = Frame { height, width, kernel: side };
+        let mut conv = Self::pack(inputs, outputs, frame, usage, weights, weight);
         if let Some(bias) = bias {
             conv.bias = bias.iter().map(|b| scale * b).collect();
             conv.bias.resize(padded(outputs), 0.0);
@@ -101,7 +118,7 @@ impl Conv {
             turned
         };
         let weight = |o: usize, i: usize, t: usize| scale * values[at(o, i) + (area - 1 - t)];
-        Self::pack(outputs, inputs, Frame { height, width, kernel: side }, weights, weight)
+        Self::pack(outputs, inputs, Frame { height, width, kernel: side }, Use::Many, weights, weight)
     }
 
     /// `weights` gives the nine weights of (output, input), `weight` one of them.
@@ -109,11 +126,12 @@ impl Conv {
         inputs: usize,
         outputs: usize,
         frame: Frame,
+        usage: Use,
         weights: impl Fn(usize, usize) -> [f32; 9] + Sync,
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let depth = padded(inputs);
-        let transformed = frame.kernel == 3 && frame.height * frame.width >= WINOGRAD_PIXELS;
+        let transformed = frame.kernel == 3 && frame.height * frame.width >= usage.winograd_pixels();
         let weights = if transformed {
             winograd::pack(inputs, depth, outputs, weights)
         } else {
@@ -484,7 +502,7 @@ pub(crate) fn forward_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) 
     }
     let (x, weight, bias) = (dense(x), dense(weight), dense(bias));
     let kernel = Kernel { values: weight.storage(), outputs, inputs, side, scale: 1.0 };
-    convolve(&x, |height, width| Conv::new(kernel, Some(bias.storage()), height, width))
+    convolve(&x, |height, width| Conv::new(kernel, Some(bias.storage()), height, width, Use::Many))
 }
 
 pub(crate) fn input_gradient_flex(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::block::ops::{BlockWeights, ConvWeights, Norm, Weight};
 use crate::block::{Block, BlockOptions, Passed, SLOTS, Slot, Tensors};
-use crate::conv::{Conv, Kernel};
+use crate::conv::{Conv, Kernel, Use};
 use crate::map_norm::MapNorm;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
 use crate::panels::{BLOCK, Packed, Product};
@@ -40,7 +40,7 @@ impl FrozenConv {
         let ([outputs, inputs, side, _], [height, width]) = (weight.dims(), size);
         let (values, bias) = (host(weight), host(bias));
         let kernel = Kernel { values: &values, outputs, inputs, side, scale: 1.0 };
-        let conv = Conv::new(kernel, Some(&bias), height, width);
+        let conv = Conv::new(kernel, Some(&bias), height, width, Use::Few);
         Self { conv, inputs, outputs, frame: Frame { height, width, kernel: side } }
     }
 
@@ -114,7 +114,7 @@ impl FrozenBlock {
                 Weight::Four(tensor) => host(tensor),
             };
         }
-        Self(Block::new(options, &std::array::from_fn(|i| &values[i][..])))
+        Self(Block::new(options, &std::array::from_fn(|i| &values[i][..]), Use::Few))
     }
 
     /// The block of `x` joined with `joined`; `embedding` has a row for every image.

@@ -11,6 +11,7 @@ use burn_flex::FlexTensor;
 
 use super::{Block, BlockOptions, Layout, Passed, SLOTS, Slot, Tensors, backward, plain};
 use crate::KernelOps;
+use crate::conv::Use;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
 use crate::memory::zeros;
 use crate::vector::dense;
@@ -341,7 +342,7 @@ pub(crate) fn saving_flex(tensors: BlockSlots<Flex>, options: BlockOptions) -> B
     let (mut y, mut hidden) = (zeros(size), zeros(size));
     let mut mixed = zeros(if options.heads > 0 { size } else { 0 });
     let passed = Passed { y: &mut y, hidden: &mut hidden, mixed: &mut mixed };
-    Block::new(&options, &numbers).run(&numbers, count, passed);
+    Block::new(&options, &numbers, Use::Many).run(&numbers, count, passed);
     let y = flex(y, shape);
     BlockPassed { hidden: flex(hidden, shape), mixed: if mixed.is_empty() { y.clone() } else { flex(mixed, shape) }, y }
 }
