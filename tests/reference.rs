@@ -122,6 +122,7 @@ fn image_students_have_the_official_losses_and_gradients() {
             let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
             let relative = off / norm(&mut expected.data.iter().copied());
+            println!("{name} {ours}: {relative:.1e}");
             assert!(relative < 1e-3, "{name} {ours}: {relative}");
             seen += 1;
         }

@@ -3,8 +3,8 @@
 //!
 //! On the CPU images are maps (channel-last) between blocks, so that no block turns them around; a forward pass for
 //! training keeps what came out of the first convolution and, with attention, of the second; everything else is computed
-//! anew in the backward pass, which costs a few percent of the time and saves three quarters of the memory. Elsewhere a
-//! block is the plain operations of [`plain`], on `[N, C, H, W]`.
+//! anew in the backward pass: memory is dearer than these loops. Elsewhere a block is the plain operations of [`plain`],
+//! on `[N, C, H, W]`.
 
 use rayon::prelude::*;
 
