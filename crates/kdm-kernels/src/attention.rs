@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::maps::padded;
-use crate::panels::{BLOCK, Outer, Packed, Product};
+use crate::panels::{Outer, Packed, Product};
 use crate::scratch::scratch;
 use crate::vector::{exp, vectorised};
 
@@ -40,24 +40,12 @@ impl Attention {
 
     /// A head's `part`, transposed: `[depth, pixels]`.
     fn turned(self, qkv: &[f32], part: usize, head: usize) -> Packed {
-        let (stride, start) = (3 * self.width(), self.start(part, head));
-        Packed::new(self.depth(), self.pixels, |k, first| {
-            let mut block = [0.0; BLOCK];
-            let some = BLOCK.min(self.pixels - first);
-            (0..some).for_each(|i| block[i] = qkv[(first + i) * stride + start + k]);
-            block
-        })
+        Packed::from_columns(&qkv[self.start(part, head)..], 3 * self.width(), self.depth(), self.pixels)
     }
 
     /// A head's `part`: `[pixels, depth]`.
     fn packed(self, qkv: &[f32], part: usize, head: usize) -> Packed {
-        let (stride, start) = (3 * self.width(), self.start(part, head));
-        Packed::new(self.pixels, self.depth(), |k, first| {
-            let mut block = [0.0; BLOCK];
-            let some = BLOCK.min(self.depth() - first);
-            block[..some].copy_from_slice(&qkv[k * stride + start + first..][..some]);
-            block
-        })
+        Packed::from_rows(&qkv[self.start(part, head)..], 3 * self.width(), self.pixels, self.depth())
     }
 
     /// The weights of a head's queries `rows`: `[rows, padded pixels]`.

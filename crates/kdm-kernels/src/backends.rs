@@ -30,10 +30,6 @@ impl KernelOps for Flex {
         linear::weight_gradient_flex(x, grad)
     }
 
-    fn bias_silu(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
-        linear_silu::bias_silu_flex(product, bias)
-    }
-
     fn silu_backward(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
         linear_silu::silu_backward_flex(a, grad)
     }

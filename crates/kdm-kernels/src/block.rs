@@ -141,9 +141,7 @@ impl BlockOptions {
 
     /// The gradient of [`Self::resized`], from maps to maps.
     fn resized_back(&self, width: usize, maps: &[f32], out: &mut [f32]) {
-        let resampling = self.resampling(width);
-        let [height, w] = self.size;
-        let frame = Frame { height, width: w, kernel: 1 };
+        let (resampling, frame) = (self.resampling(width), self.input_frame());
         match self.resize {
             Resize::Keep => unreachable!("the size is kept"),
             Resize::Down => resampling.up(1.0, maps, frame, out),
@@ -188,13 +186,9 @@ struct NormWeights {
     shift: Option<Vec<f32>>,
 }
 
-fn repeated(values: &[f32], count: usize) -> Vec<f32> {
-    values.repeat(count)
-}
-
 impl NormWeights {
     fn plain(weight: &[f32], bias: &[f32], count: usize) -> Self {
-        Self { scale: repeated(weight, count), bias: repeated(bias, count), shift: None }
+        Self { scale: weight.repeat(count), bias: bias.repeat(count), shift: None }
     }
 
     /// With the embedding's numbers: `[count, C]` before the norm, or `[count, 2 C]`, scale and shift after it.
@@ -306,7 +300,8 @@ impl Block {
         let pixels = parts.pixels;
         let width = padded(o.outputs);
 
-        let frames = parts.first(x, &parts.first_norm());
+        let norm = parts.first_norm();
+        let frames = parts.first(x, &norm, &norm.statistics(x));
         self.convs.conv0.run(&frames, None, hidden);
         drop(frames);
 
@@ -329,7 +324,8 @@ impl Block {
         let Some((qkv, proj)) = &self.convs.attention else { return self.convs.conv1.run(&frames, Some(more), y) };
         self.convs.conv1.run(&frames, Some(more), mixed);
         let weights = parts.third_weights();
-        let (_, queries) = parts.queries(mixed, &weights, qkv);
+        let norm = parts.third_norm(&weights);
+        let (_, queries) = parts.queries(mixed, &norm, &norm.statistics(mixed), qkv);
         let mut attended = scratch(count * pixels * width);
         parts.attention().forward(&queries, &mut attended);
         proj.run(&attended, Some((mixed, o.scale)), y);
@@ -376,17 +372,16 @@ impl<'a> Parts<'a> {
     }
 
     /// The frames that the first convolution sees.
-    fn first(&self, x: &[f32], norm: &MapNorm) -> Scratch {
+    fn first(&self, x: &[f32], norm: &MapNorm, found: &Statistics) -> Scratch {
         let o = self.options;
-        let found = norm.statistics(x);
         let width = padded(o.channels());
         let frame = o.frame(3);
         let mut frames = scratch(self.count * frame.pixels() * width);
         if o.resize == Resize::Keep {
-            norm.forward(x, &found, frame, &mut frames);
+            norm.forward(x, found, frame, &mut frames);
         } else {
             let mut maps = scratch(x.len());
-            norm.forward(x, &found, o.input_frame(), &mut maps);
+            norm.forward(x, found, o.input_frame(), &mut maps);
             o.resized(width, &maps, frame, &mut frames);
         }
         frames
@@ -430,11 +425,9 @@ impl<'a> Parts<'a> {
     }
 
     /// What queries, keys and values are made of, and these.
-    fn queries(&self, mixed: &[f32], weights: &NormWeights, qkv: &Conv) -> (Scratch, Scratch) {
-        let norm = self.third_norm(weights);
-        let found = norm.statistics(mixed);
+    fn queries(&self, mixed: &[f32], norm: &MapNorm, found: &Statistics, qkv: &Conv) -> (Scratch, Scratch) {
         let mut normed = scratch(mixed.len());
-        norm.forward(mixed, &found, self.options.frame(1), &mut normed);
+        norm.forward(mixed, found, self.options.frame(1), &mut normed);
         let mut queries = scratch(3 * mixed.len());
         qkv.run(&normed, None, &mut queries);
         (normed, queries)
@@ -483,7 +476,9 @@ pub(crate) fn backward(
         let qkv_kernel = Kernel { values: &values, outputs: 3 * width, inputs: c, side: 1, scale: 1.0 };
         let qkv = Conv::new(qkv_kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, w, Use::Many);
         let weights = parts.third_weights();
-        let (normed, queries) = parts.queries(mixed, &weights, &qkv);
+        let norm = parts.third_norm(&weights);
+        let found = norm.statistics(mixed);
+        let (normed, queries) = parts.queries(mixed, &norm, &found, &qkv);
         let mut attended = scratch(count * pixels * width);
         parts.attention().forward(&queries, &mut attended);
         all[ProjWeight as usize] = weight_gradient(&attended, c, o.frame(1), grad, c, o.scale);
@@ -498,9 +493,8 @@ pub(crate) fn backward(
         all[QkvBias as usize] = unsorted_qkv(&sums(&to_queries, 3 * width, 3 * width), c, 1);
         let mut to_normed = normed;
         Conv::turned(qkv_kernel, height, w).run(&to_queries, None, &mut to_normed);
-        let norm = parts.third_norm(&weights);
         let mut to_mixed = scratch(count * pixels * width);
-        let grads = norm.backward(mixed, &norm.statistics(mixed), &mut to_normed, Some((grad, o.scale)), &mut to_mixed);
+        let grads = norm.backward(mixed, &found, &mut to_normed, Some((grad, o.scale)), &mut to_mixed);
         all[Norm2Weight as usize] = image_sums(&grads.scale, width, c);
         all[Norm2Bias as usize] = image_sums(&grads.bias, width, c);
         before_attention = Some(to_mixed);
@@ -550,7 +544,8 @@ pub(crate) fn backward(
     let joined = o.joined(tensors, count);
     let x = joined.as_deref().unwrap_or(of(X));
     let norm = parts.first_norm();
-    let frames = parts.first(x, &norm);
+    let found = norm.statistics(x);
+    let frames = parts.first(x, &norm, &found);
     all[Conv0Weight as usize] = weight_gradient(&frames, inputs, o.frame(3), &to_hidden, c, 1.0);
     all[Conv0Bias as usize] = sums(&to_hidden, width, c);
     drop(frames);
@@ -590,7 +585,7 @@ pub(crate) fn backward(
     };
     let more = more.as_deref().unwrap_or(to_skip);
     let mut to_x = zeros(x.len());
-    let grads = norm.backward(x, &norm.statistics(x), &mut to_first, Some((more, factor)), &mut to_x);
+    let grads = norm.backward(x, &found, &mut to_first, Some((more, factor)), &mut to_x);
     all[Norm0Weight as usize] = image_sums(&grads.scale, joined_width, inputs);
     all[Norm0Bias as usize] = image_sums(&grads.bias, joined_width, inputs);
     if joined.is_some() {

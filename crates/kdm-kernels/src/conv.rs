@@ -161,9 +161,7 @@ impl Conv {
 
     fn direct(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
         let (frame, depth, width) = (self.frame, padded(self.inputs), self.width());
-        let (row, pixels) = (frame.row(), frame.height * frame.width);
-        let taps: Vec<usize> =
-            (0..frame.kernel * frame.kernel).map(|t| (t / frame.kernel * row + t % frame.kernel) * depth).collect();
+        let taps: Vec<usize> = frame.taps().map(|tap| tap * depth).collect();
         let total = out.len() / width;
         let task = TASK_PIXELS.min(total.div_ceil(rayon::current_num_threads())).next_multiple_of(6);
         out.par_chunks_mut(task * width).enumerate().for_each(|(i, out)| {
@@ -181,12 +179,8 @@ impl Conv {
                     out.iter_mut().zip(&self.bias).for_each(|(out, bias)| *out += bias);
                 }
             }
-            let offsets: Vec<usize> = (first..first + out.len() / width)
-                .map(|p| {
-                    let (image, p) = (p / pixels, p % pixels);
-                    (image * frame.pixels() + p / frame.width * row + p % frame.width) * depth
-                })
-                .collect();
+            let outputs = first..first + out.len() / width;
+            let offsets: Vec<usize> = outputs.map(|p| frame.seen_by(p) * depth).collect();
             let add = more.is_some() || !self.bias.is_empty();
             let product = Product {
                 a: frames,
@@ -390,21 +384,19 @@ struct Part<'a> {
 impl Part<'_> {
     fn direct(&self, sums: &mut [f32]) {
         let Self { frame, depth, width, .. } = *self;
-        let (row, pixels, area) = (frame.row(), frame.height * frame.width, frame.kernel * frame.kernel);
+        let (pixels, area) = (frame.height * frame.width, frame.kernel * frame.kernel);
         // Some images at a time, so that sums are taken over many pixels and stay in the cache's reach.
         let some = SUM_PIXELS.div_ceil(pixels).min(self.count);
-        let at = |p: usize| (p / pixels * frame.pixels() + p % pixels / frame.width * row + p % frame.width) * depth;
-        let x_at: Vec<usize> = (0..some * pixels).map(at).collect();
+        let x_at: Vec<usize> = (0..some * pixels).map(|p| frame.seen_by(p) * depth).collect();
         let g_at: Vec<usize> = (0..some * pixels).map(|p| p * width).collect();
         for image in (0..self.count).step_by(some) {
             let points = some.min(self.count - image) * pixels;
             let (x_at, g_at) = (&x_at[..points], &g_at[..points]);
             let grads = &self.grads[image * pixels * width..];
             let frames = &self.frames[image * frame.pixels() * depth..];
-            for tap in 0..area {
-                let start = (tap / frame.kernel * row + tap % frame.kernel) * depth + self.first;
+            for (tap, start) in frame.taps().enumerate() {
                 Outer {
-                    x: &frames[start..],
+                    x: &frames[start * depth + self.first..],
                     x_at,
                     x_width: self.channels,
                     g: grads,

@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 use crate::block::ops::{BlockWeights, ConvWeights, Norm, Weight};
 use crate::block::{Block, BlockOptions, Passed, SLOTS, Slot, Tensors};
 use crate::conv::{Conv, Kernel, Use};
+use crate::linear::rows_times;
 use crate::map_norm::MapNorm;
 use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
-use crate::panels::{BLOCK, Packed, Product};
+use crate::panels::Packed;
 use crate::scratch::{Scratch, scratch};
-use rayon::prelude::*;
 
 /// Images in memory, channel-last.
 #[derive(Debug)]
@@ -148,29 +148,17 @@ impl FrozenLinear {
     pub fn new(weight: &[f32], bias: Vec<f32>) -> Self {
         let outputs = bias.len();
         let inputs = weight.len() / outputs;
-        let weights = Packed::new(inputs, outputs, |k, first| {
-            let mut block = [0.0; BLOCK];
-            let some = BLOCK.min(outputs - first);
-            (0..some).for_each(|i| block[i] = weight[(first + i) * inputs + k]);
-            block
-        });
+        let weights = Packed::from_columns(weight, inputs, inputs, outputs);
         Self { weights, bias, inputs }
     }
 
     /// `[N, inputs]` -> `[N, outputs]`.
     pub fn run(&self, x: &[f32]) -> Vec<f32> {
-        const ROWS: usize = 6;
-        let (outputs, stride) = (self.bias.len(), padded(self.bias.len()));
+        let outputs = self.bias.len();
         let mut y = vec![0.0; x.len() / self.inputs * outputs];
-        y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * self.inputs)).for_each(|(y, x)| {
-            let rows = x.len() / self.inputs;
-            let mut sums = scratch(rows * stride);
-            let offsets: Vec<usize> = (0..rows).map(|row| row * self.inputs).collect();
-            let (depth, b) = (self.inputs, &self.weights);
-            let c = &mut sums;
-            Product { a: x, offsets: &offsets, taps: &[0], depth, b, matrix: 0, c, stride, add: false }.run();
-            for (y, sums) in y.chunks_exact_mut(outputs).zip(sums.chunks_exact(stride)) {
-                y.iter_mut().zip(sums).zip(&self.bias).for_each(|((y, sum), bias)| *y = sum + bias);
+        rows_times(x, self.inputs, &self.weights, outputs, &mut y, &mut [], |rows, _| {
+            for row in rows.chunks_exact_mut(outputs) {
+                row.iter_mut().zip(&self.bias).for_each(|(y, bias)| *y += bias);
             }
         });
         y

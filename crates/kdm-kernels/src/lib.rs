@@ -87,11 +87,6 @@ pub trait KernelOps: Backend {
         linear::column_sums_plain::<Self>(x)
     }
 
-    /// Adds `bias` `[M]` to every row of `product` `[N, M]`; gives `(silu(a), a)` of that sum `a`.
-    fn bias_silu(product: FloatTensor<Self>, bias: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        linear_silu::bias_silu_plain::<Self>(product, bias)
-    }
-
     /// `grad * silu'(a)`, elementwise.
     fn silu_backward(a: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         linear_silu::silu_backward_plain::<Self>(a, grad)

@@ -43,7 +43,7 @@ pub(crate) fn is_ours(tensors: &[&FlexTensor]) -> bool {
 const ROWS: usize = 96;
 
 /// Rows of x times a packed matrix, a task's worth at a time; `also` gets them with the same rows of `more`.
-fn rows_times(
+pub(crate) fn rows_times(
     x: &[f32],
     depth: usize,
     matrix: &Packed,
@@ -85,12 +85,7 @@ pub(crate) fn products(
     also: impl Fn(&mut [f32], &mut [f32]) + Sync,
 ) {
     let [outputs, inputs] = weight.shape().dims();
-    let w: &[f32] = weight.storage();
-    let matrix = Packed::new(inputs, outputs, |k, first| {
-        let mut block = [0.0; BLOCK];
-        (0..BLOCK.min(outputs - first)).for_each(|i| block[i] = w[(first + i) * inputs + k]);
-        block
-    });
+    let matrix = Packed::from_columns(weight.storage(), inputs, inputs, outputs);
     rows_times(x.storage(), inputs, &matrix, outputs, y, more, also);
 }
 
@@ -110,13 +105,7 @@ pub(crate) fn input_gradient_flex(grad: FlexTensor, weight: FlexTensor) -> FlexT
     }
     let (grad, weight) = (dense(grad), dense(weight));
     let [outputs, inputs] = weight.shape().dims();
-    let w: &[f32] = weight.storage();
-    let matrix = Packed::new(outputs, inputs, |k, first| {
-        let mut block = [0.0; BLOCK];
-        let some = BLOCK.min(inputs - first);
-        block[..some].copy_from_slice(&w[k * inputs + first..][..some]);
-        block
-    });
+    let matrix = Packed::from_rows(weight.storage(), inputs, outputs, inputs);
     let mut dx = zero_tensor(Shape::new([grad.shape()[0], inputs]));
     rows_times(grad.storage(), outputs, &matrix, inputs, dx.storage_mut(), &mut [], |_, _| {});
     dx

@@ -44,13 +44,10 @@ pub(crate) fn saving_plain<B: KernelOps>(
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    B::bias_silu(B::linear_product(x, weight), bias)
+    bias_silu_plain::<B>(B::linear_product(x, weight), bias)
 }
 
-pub(crate) fn bias_silu_plain<B: Backend>(
-    product: FloatTensor<B>,
-    bias: FloatTensor<B>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+fn bias_silu_plain<B: Backend>(product: FloatTensor<B>, bias: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let width = bias.shape().num_elements();
     let a = B::float_add(product, B::float_reshape(bias, Shape::new([1, width])));
     (B::float_mul(a.clone(), B::sigmoid(a.clone())), a)
@@ -76,16 +73,6 @@ pub(crate) fn saving_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -
     (y, a)
 }
 
-pub(crate) fn bias_silu_flex(product: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
-    if product.dtype() != DType::F32 {
-        return bias_silu_plain::<Flex>(product, bias);
-    }
-    let (mut a, bias) = (dense(product), dense(bias));
-    let mut y = FlexTensor::empty(a.shape(), DType::F32);
-    bias_silu_loop(a.storage_mut(), bias.storage(), y.storage_mut());
-    (y, a)
-}
-
 pub(crate) fn silu_backward_flex(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
     if grad.dtype() != DType::F32 {
         return silu_backward_plain::<Flex>(a, grad);
@@ -96,11 +83,6 @@ pub(crate) fn silu_backward_flex(a: FlexTensor, grad: FlexTensor) -> FlexTensor 
 }
 
 /// a += bias, row by row; y = silu(a).
-fn bias_silu_loop(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
-    let rows = (TASK / bias.len().max(1)).max(1) * bias.len().max(1);
-    a.par_chunks_mut(rows).zip(y.par_chunks_mut(rows)).for_each(|(a, y)| bias_silu_rows(a, bias, y));
-}
-
 fn bias_silu_rows(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
     vectorised(
         #[inline(always)]

@@ -44,6 +44,17 @@ impl Frame {
         (y + self.margin()) * self.row() + x + self.margin()
     }
 
+    /// Where the kernel's first tap lies for output `p`, counted over all images, in frames one after the other.
+    pub fn seen_by(self, p: usize) -> usize {
+        let (image, p) = (p / (self.height * self.width), p % (self.height * self.width));
+        image * self.pixels() + p / self.width * self.row() + p % self.width
+    }
+
+    /// Distances from the first tap to each, row by row.
+    pub fn taps(self) -> impl Iterator<Item = usize> {
+        (0..self.kernel * self.kernel).map(move |t| t / self.kernel * self.row() + t % self.kernel)
+    }
+
     /// Fills the border of a frame of `channels` with zeros.
     pub fn clear_border(self, channels: usize, frame: &mut [f32]) {
         if self.kernel == 1 {

@@ -54,6 +54,25 @@ impl Packed {
         Self::together(1, depth, columns, |k, first, out| out[0] = fill(k, first))
     }
 
+    /// The matrix whose row k is the numbers from `k * stride` on.
+    pub fn from_rows(values: &[f32], stride: usize, depth: usize, columns: usize) -> Self {
+        Self::new(depth, columns, |k, first| {
+            let mut block = [0.0; BLOCK];
+            let some = BLOCK.min(columns - first);
+            block[..some].copy_from_slice(&values[k * stride + first..][..some]);
+            block
+        })
+    }
+
+    /// The matrix whose column j is the numbers from `j * stride` on.
+    pub fn from_columns(values: &[f32], stride: usize, depth: usize, columns: usize) -> Self {
+        Self::new(depth, columns, |k, first| {
+            let mut block = [0.0; BLOCK];
+            (0..BLOCK.min(columns - first)).for_each(|i| block[i] = values[(first + i) * stride + k]);
+            block
+        })
+    }
+
     /// `count` matrices: `fill(k, first, out)` gives that block of each.
     pub fn together(
         count: usize,
