@@ -15,5 +15,5 @@ pub mod tensors;
 
 pub use array::Array;
 pub use error::{Error, Result};
-pub use images::ImageSet;
+pub use images::{ImageSet, Split};
 pub use tensors::TensorFile;

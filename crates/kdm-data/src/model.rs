@@ -5,10 +5,12 @@
 use std::path::Path;
 
 use burn::tensor::TensorData;
+use safetensors::Dtype;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use std::collections::BTreeMap;
 
+use crate::tensors::RawTensor;
 use crate::{Error, Result, TensorFile, hash, tensors};
 
 /// The version of model files that this program writes and reads.
@@ -31,8 +33,23 @@ pub fn write(path: &Path, kind: &str, config: &impl Serialize, state: &State) ->
 /// # Errors
 /// When the file is damaged, of another kind or version, or its configuration is not understood.
 pub fn read<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, State)> {
-    let file = TensorFile::open(path)?;
-    let metadata = file.metadata();
+    parse(&TensorFile::open(path)?, kind)
+}
+
+/// See [`read`].
+///
+/// # Errors
+/// The same.
+pub fn parse<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<(C, State)> {
+    Ok((config(file, kind)?, file.state("")?))
+}
+
+/// The configuration of a model file of this kind.
+///
+/// # Errors
+/// When the file is of another kind or version, or its configuration is not understood.
+pub fn config<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<C> {
+    let (path, metadata) = (file.path(), file.metadata());
     let found = metadata["kind"].as_str().unwrap_or("unknown");
     if found != kind {
         let (problem, mend) = match found {
@@ -48,10 +65,38 @@ pub fn read<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, State)> 
         let problem = format!("{}, and this program reads version {MODEL_VERSION}", metadata["version"]);
         return Err(Error::invalid(path, "version", problem, "use the program that wrote it"));
     }
-    let config = serde_json::from_value(metadata["config"].clone()).map_err(|e| {
+    serde_json::from_value(metadata["config"].clone()).map_err(|e| {
         Error::invalid(path, "config", e.to_string(), "use the program that wrote it, or import the model again")
-    })?;
-    Ok((config, file.state("")?))
+    })
+}
+
+/// Writes the model of `file` again with its weights in half precision, at half the size. A value beyond what f16 holds is
+/// an error, not an infinity.
+///
+/// # Errors
+/// When the file holds no model, a weight doesn't fit, or the file can't be written.
+pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
+    let metadata = file.metadata();
+    if metadata["kind"].is_null() || metadata["version"] != MODEL_VERSION {
+        let mend = "give a model file of this program";
+        return Err(Error::invalid(file.path(), "kind", "the file doesn't say what model it holds", mend));
+    }
+    let mut halves: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, data) in file.state("")? {
+        let values = data.as_slice::<f32>().expect("states are f32");
+        let converted: Vec<half::f16> = values.iter().map(|x| half::f16::from_f32(*x)).collect();
+        if converted.iter().any(|x| !x.is_finite()) {
+            let mend = "keep this model in single precision";
+            return Err(Error::invalid(file.path(), format!("tensor `{name}`"), "has values beyond half precision", mend));
+        }
+        let bytes = converted.into_iter().flat_map(half::f16::to_le_bytes).collect();
+        halves.insert(name, (data.shape().to_vec(), bytes));
+    }
+    let mut all = BTreeMap::new();
+    for (name, (shape, bytes)) in &halves {
+        all.insert(name.clone(), RawTensor { dtype: Dtype::F16, shape: shape.clone(), bytes });
+    }
+    tensors::write(path, metadata, &all)
 }
 
 /// A hash of what a model computes: its configuration and all its weights, however the file was written.

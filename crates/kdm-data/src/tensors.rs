@@ -75,9 +75,27 @@ pub fn write_state(path: &Path, metadata: &Value, state: &BTreeMap<String, Tenso
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    map: Content,
     metadata: Value,
     entries: BTreeMap<String, Entry>,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug)]
+enum Content {
+    Mapped(Mmap),
+    Built(&'static [u8]),
+}
+
+impl std::ops::Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Built(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +116,18 @@ impl TensorFile {
         // map on the old content.
         #[expect(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))?;
+        Self::parse(path, Content::Mapped(map))
+    }
+
+    /// A file that is part of the program, under the name that messages call it by.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn built_in(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::parse(Path::new(name), Content::Built(bytes))
+    }
+
+    fn parse(path: &Path, map: Content) -> Result<Self> {
         let damaged = |problem: String| {
             Error::invalid(path, "header", problem, "copy or make the file again; it is cut short or damaged")
         };

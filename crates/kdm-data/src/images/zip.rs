@@ -1,28 +1,16 @@
-//! Sets of images in memory, as bytes: what teachers learn from.
-//!
-//! Read here: a .zip in the layout of EDM's data sets (uncompressed PNGs in sorted order, classes in `dataset.json`).
+//! A .zip in the layout of EDM's data sets: uncompressed PNGs in sorted order, classes in `dataset.json`; read and written.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
-use serde_json::Value;
-use zip::ZipArchive;
+use serde_json::{Value, json};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::{Error, Result};
-
-/// Images of one size, with their classes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageSet {
-    channels: usize,
-    height: usize,
-    width: usize,
-    /// Channel by channel, image by image.
-    bytes: Vec<u8>,
-    /// One an image; empty without classes.
-    labels: Vec<u32>,
-}
+use super::ImageSet;
+use crate::{Error, Result, atomic};
 
 const MEND: &str =
     "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and dataset.json for classes";
@@ -47,11 +35,11 @@ impl ImageSet {
             entry.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|e| invalid(name, format!("damaged ({e})")))?;
             Ok(bytes)
         };
-        let mut set = Self { channels: 0, height: 0, width: 0, bytes: Vec::new(), labels: Vec::new() };
+        let mut set = Self::default();
         let is_png = |name: &&String| name.to_lowercase().ends_with(".png");
         let images: Vec<&String> = names.iter().filter(is_png).collect();
         for name in &images {
-            set.push(&read(name)?).map_err(|problem| invalid(name, problem))?;
+            set.push_file(&read(name)?).map_err(|problem| invalid(name, problem))?;
         }
         if images.is_empty() {
             return Err(invalid("archive", "holds no PNG images".into()));
@@ -64,55 +52,28 @@ impl ImageSet {
         Ok(set)
     }
 
-    fn push(&mut self, png: &[u8]) -> std::result::Result<(), String> {
-        let image = image::load_from_memory_with_format(png, image::ImageFormat::Png).map_err(|e| e.to_string())?;
-        let channels = if image.color().has_color() { 3 } else { 1 };
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        if self.bytes.is_empty() {
-            (self.channels, self.height, self.width) = (channels, height, width);
+    /// Writes the set as such a .zip.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write_zip(&self, path: &Path) -> Result<()> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let failed = |e: zip::result::ZipError| Error::io("write", path)(std::io::Error::other(e));
+        let mut put = |name: &str, bytes: &[u8]| -> Result<()> {
+            zip.start_file(name, options).map_err(failed)?;
+            zip.write_all(bytes).map_err(Error::io("write", path))
+        };
+        let mut labels = Vec::new();
+        for i in 0..self.len() {
+            let name = format!("{:05}/img{i:08}.png", i / 1000);
+            put(&name, &self.png(i))?;
+            labels.extend(self.label(i).map(|class| json!([name, class])));
         }
-        if (channels, height, width) != (self.channels, self.height, self.width) {
-            return Err(format!(
-                "is {channels}x{height}x{width}, and the first image is {}x{}x{}",
-                self.channels, self.height, self.width
-            ));
-        }
-        let interleaved = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
-        for c in 0..channels {
-            self.bytes.extend(interleaved.iter().skip(c).step_by(channels));
-        }
-        Ok(())
-    }
-
-    /// `[C, H, W]`.
-    pub fn shape(&self) -> [usize; 3] {
-        [self.channels, self.height, self.width]
-    }
-
-    /// Images.
-    pub fn len(&self) -> usize {
-        self.bytes.len() / (self.channels * self.height * self.width).max(1)
-    }
-
-    /// Whether there are none; never so for a set that opens.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Classes; 0 without.
-    pub fn classes(&self) -> usize {
-        self.labels.iter().max().map_or(0, |most| *most as usize + 1)
-    }
-
-    /// Image `i` (less than [`Self::len`]) in [-1, 1], channel by channel.
-    pub fn image(&self, i: usize) -> Vec<f32> {
-        let size = self.channels * self.height * self.width;
-        self.bytes[i * size..(i + 1) * size].iter().map(|b| f32::from(*b) / 127.5 - 1.0).collect()
-    }
-
-    /// The class of image `i`; none without classes.
-    pub fn label(&self, i: usize) -> Option<u32> {
-        self.labels.get(i).copied()
+        let labels = if labels.is_empty() { Value::Null } else { json!(labels) };
+        put("dataset.json", json!({ "labels": labels }).to_string().as_bytes())?;
+        let bytes = zip.finish().map_err(failed)?.into_inner();
+        atomic::write(path, &bytes)
     }
 }
 
@@ -136,8 +97,6 @@ fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use zip::write::SimpleFileOptions;
 
     fn png(rgb: bool, side: u32, shade: u8) -> Vec<u8> {
         let mut out = std::io::Cursor::new(Vec::new());
@@ -151,7 +110,7 @@ mod tests {
     }
 
     fn archive(path: &Path, files: &[(&str, Vec<u8>)]) {
-        let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+        let mut zip = ZipWriter::new(File::create(path).unwrap());
         for (name, bytes) in files {
             zip.start_file(*name, SimpleFileOptions::default()).unwrap();
             zip.write_all(bytes).unwrap();
@@ -172,6 +131,9 @@ mod tests {
         assert_eq!((set.label(0), set.label(1)), (Some(2), Some(4)));
         let first = set.image(0);
         assert!((first[0] - (20.0 / 127.5 - 1.0)).abs() < 1e-6 && first[4] == -1.0 && first[8] == 1.0);
+        let again = folder.path().join("again.zip");
+        set.write_zip(&again).unwrap();
+        assert_eq!(ImageSet::open_zip(&again).unwrap(), set);
     }
 
     #[test]
