@@ -5,15 +5,13 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 use kdm_data::{Error, Result};
 use kdm_nn::state::{load_state, state_dict};
-use kdm_nn::{Inception, InitSeed, Lpips, Pooling, StateDict};
+use kdm_nn::{Inception, InitSeed, Lpips, Pooling, StateDict, inception};
 use serde_json::json;
 
 use crate::imported::{Imported, Model, counted};
 
-/// The kinds that model files of these networks name.
+/// The kind that model files of LPIPS name.
 pub const LPIPS: &str = "lpips";
-/// See [`LPIPS`].
-pub const INCEPTION: &str = "inception";
 
 /// Whether these are VGG16's convolutions.
 pub fn is_vgg(state: &StateDict) -> bool {
@@ -79,5 +77,5 @@ pub fn inception(path: &Path, state: StateDict) -> Result<Imported> {
     let found = vec!["Inception v3 as the Fréchet inception distance uses it".to_string(), counted(&state)];
     let ignored =
         other.keys().map(|name| format!("`{name}`: no part of the network that features come from")).collect();
-    Ok(Imported { model: Model::Weights { kind: INCEPTION, config: json!({}), state }, found, ignored })
+    Ok(Imported { model: Model::Weights { kind: inception::NAME, config: json!({}), state }, found, ignored })
 }

@@ -10,6 +10,8 @@ use burn::tensor::{Device, Tensor, activation};
 use crate::layers::{Conv2d, Conv2dConfig, Named};
 use crate::{Init, InitSeed, Linear, LinearConfig};
 
+/// What the network is called in files and tables.
+pub const NAME: &str = "inception";
 /// Numbers of a feature vector.
 pub const FEATURES: usize = 2048;
 /// Classes of the logits.

@@ -5,6 +5,7 @@
 
 pub mod adm_unet;
 pub mod blocks;
+pub mod classifier;
 pub mod diffusers_unet;
 pub mod discriminator;
 mod feature;
@@ -22,6 +23,7 @@ pub mod unet_block;
 pub mod vgg;
 
 pub use adm_unet::{AdmUNet, AdmUNetConfig};
+pub use classifier::{Classifier, ClassifierConfig};
 pub use diffusers_unet::{DiffusersUNet, DiffusersUNetConfig};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use frozen_unet::FrozenUNet;

@@ -1,0 +1,114 @@
+//! A small convolutional classifier of small images: its features stand in for Inception's where images are far from
+//! photographs, or nothing can be downloaded.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation};
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Conv2d, Conv2dConfig, GroupNorm};
+use crate::{Init, InitSeed, Linear, LinearConfig};
+
+/// The classifier's sizes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// Side of the images, a multiple of 8.
+    pub resolution: usize,
+    /// Channels of images.
+    pub in_channels: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Channels of the first layer; each halving of the image doubles them, so features are 8 times as many.
+    pub width: usize,
+}
+
+/// A convolution, group norm, SiLU.
+#[derive(Module, Debug)]
+struct Layer {
+    conv: Conv2d,
+    norm: GroupNorm,
+}
+
+/// Three times: a 3x3 convolution and one of 4x4 that halves the image; then the mean over the image, and one affine layer.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    layers: Vec<Layer>,
+    head: Linear,
+}
+
+/// What an image is to a classifier.
+#[derive(Clone, Debug)]
+pub struct Classified {
+    /// `[N, features]`.
+    pub features: Tensor<2>,
+    /// `[N, classes]`.
+    pub logits: Tensor<2>,
+}
+
+/// Of the group norms.
+const EPSILON: f64 = 1e-5;
+
+impl ClassifierConfig {
+    /// Numbers of a feature vector.
+    pub fn features(&self) -> usize {
+        8 * self.width
+    }
+
+    /// All that is impossible: field and problem.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (field, value) in [("in_channels", self.in_channels), ("classes", self.classes), ("width", self.width)] {
+            if !(1..=1 << 12).contains(&value) {
+                problems.push((field.into(), format!("is {value} and must be between 1 and 4096")));
+            }
+        }
+        if self.resolution == 0 || self.resolution > 1 << 10 || !self.resolution.is_multiple_of(8) {
+            problems.push(("resolution".into(), format!("is {} and must be a multiple of 8", self.resolution)));
+        }
+        problems
+    }
+
+    /// Fresh weights. The configuration has no [`Self::problems`].
+    pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Classifier {
+        let mut layers = Vec::new();
+        let mut add = |inputs, outputs, halve: bool| {
+            let config = if halve {
+                Conv2dConfig { inputs, outputs, kernel: [4, 4], stride: 2, padding: [1, 1], bias: true }
+            } else {
+                Conv2dConfig::same(inputs, outputs, 3)
+            };
+            let conv = config.init(Init::Kaiming(1.0), seed, device);
+            let norm = GroupNorm::new(GroupNorm::edm_groups(outputs), outputs, EPSILON, device);
+            layers.push(Layer { conv, norm });
+        };
+        add(self.in_channels, self.width, false);
+        for level in 0..3 {
+            let width = self.width << level;
+            if level > 0 {
+                add(width, width, false);
+            }
+            add(width, 2 * width, true);
+        }
+        let head = LinearConfig { inputs: self.features(), outputs: self.classes };
+        Classifier { layers, head: head.init(seed, device) }
+    }
+}
+
+impl Classifier {
+    /// Images `[N, C, R, R]` in [-1, 1].
+    pub fn forward(&self, x: Tensor<4>) -> Classified {
+        let mut h = x;
+        for layer in &self.layers {
+            h = layer.norm.forward_silu(layer.conv.forward(h));
+        }
+        let [n, c, height, width] = h.dims();
+        let features = h.reshape([n, c, height * width]).mean_dim(2).squeeze_dim::<2>(2);
+        Classified { logits: self.head.forward(features.clone()), features }
+    }
+}
+
+/// Mean cross-entropy of logits `[N, K]` with one-hot rows `[N, K]`: one number.
+pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<2>) -> Tensor<1> {
+    let n = logits.dims()[0];
+    -(activation::log_softmax(logits, 1) * labels).sum() / n as f64
+}
