@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use kdm_data::model;
+use kdm_data::{TensorFile, model};
 use kdm_nn::state::{load_state, state_dict};
 use kdm_nn::{InitSeed, Linear, LinearConfig, Lpips, Mlp, MlpConfig, Pass, SongUNet};
 use serde::{Deserialize, Serialize};
@@ -209,7 +209,16 @@ impl StudentFile {
     /// # Errors
     /// When the file is damaged, is no student's, or its weights don't fit its configuration.
     pub fn load(path: &Path, device: &Device) -> kdm_data::Result<(Self, Student)> {
-        let (file, state): (Self, _) = model::read(path, KIND)?;
+        Self::from_file(&TensorFile::open(path)?, device)
+    }
+
+    /// See [`Self::load`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn from_file(tensors: &TensorFile, device: &Device) -> kdm_data::Result<(Self, Student)> {
+        let path = tensors.path();
+        let (file, state): (Self, _) = model::parse(tensors, KIND)?;
         let again = "import or distill the student again";
         if let Some((field, problem)) = file.student.problems().into_iter().next() {
             return Err(kdm_data::Error::invalid(path, format!("config.student.{field}"), problem, again));

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::blocks::{Rows, in_image_blocks};
-use kdm_nn::{InitSeed, Pass, UNet, UNetConfig};
+use kdm_nn::{FrozenUNet, InitSeed, Pass, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::preconditioning::{Conditioner, Preconditioning};
@@ -95,27 +95,60 @@ impl Denoiser for NetworkTeacher {
         let scale = sigma / level.sigma;
         let f = self.conditioner.factors(sigma);
         let input: Vec<f32> = x.iter().map(|x| (x * scale * f.c_in) as f32).collect();
+        let answer = self.answer(&input, f.c_noise as f32, labels);
+        x.iter().zip(answer).map(|(x, answer)| f.c_skip * scale * x + f.c_out * f64::from(answer)).collect()
+    }
+}
+
+impl NetworkTeacher {
+    /// The network's answer to images at one noise condition.
+    fn answer(&self, input: &[f32], condition: f32, labels: &[f32]) -> Vec<f32> {
         let width = self.dim();
-        let image = Rows { values: &input, width };
+        let frozen = match &self.network {
+            UNet::Song(network) => FrozenUNet::new(network, condition),
+            _ => None,
+        };
+        if let (Some(frozen), Some(classes)) = (frozen, self.classes(input.len() / width, labels)) {
+            let parts = input.chunks(IMAGES * width).zip(classes.chunks(IMAGES));
+            return parts.flat_map(|(images, classes)| frozen.run(images, classes)).collect();
+        }
+        let image = Rows { values: input, width };
         let device = Device::flex();
         let run = |x: Tensor<2>, labels: Option<Tensor<2>>| {
             let n = x.dims()[0];
             let [c, r] = [self.channels, self.resolution];
-            let noise = Tensor::from_data(TensorData::new(vec![f.c_noise as f32; n], [n]), &device);
+            let noise = Tensor::from_data(TensorData::new(vec![condition; n], [n]), &device);
             let out = self.network.forward(x.reshape([n, c, r, r]), noise, labels, None, &Pass::evaluation());
             // iDDPM's second half of channels is a variance.
             out.slice([0..n, 0..c, 0..r, 0..r]).reshape([n, width])
         };
-        let answer = match (self.label_dim, labels.is_empty()) {
+        match (self.label_dim, labels.is_empty()) {
             (0, _) | (_, true) => in_image_blocks([image], &device, |[x]| run(x, None)),
             (label_dim, false) => {
                 let labels = Rows { values: labels, width: label_dim };
                 in_image_blocks([image, labels], &device, |[x, y]| run(x, Some(y)))
             }
+        }
+    }
+
+    /// The class of every row, the number of classes for none; none when a row is no one-hot row.
+    fn classes(&self, rows: usize, labels: &[f32]) -> Option<Vec<usize>> {
+        if self.label_dim == 0 || labels.is_empty() {
+            return Some(vec![self.label_dim; rows]);
+        }
+        let class = |row: &[f32]| {
+            let mut set = row.iter().enumerate().filter(|(_, x)| **x != 0.0);
+            match (set.next(), set.next()) {
+                (None, _) => Some(self.label_dim),
+                (Some((class, 1.0)), None) => Some(class),
+                _ => None,
+            }
         };
-        x.iter().zip(answer).map(|(x, answer)| f.c_skip * scale * x + f.c_out * f64::from(answer)).collect()
+        labels.chunks_exact(self.label_dim).map(class).collect()
     }
 }
 
 /// A level at which any image is as good as noise.
 const MOST_SIGMA: f64 = 1e5;
+/// Images a frozen network takes at a time.
+const IMAGES: usize = 16;

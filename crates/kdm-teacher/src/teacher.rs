@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::TeacherStamp;
-use kdm_data::{Error, Result, model};
+use kdm_data::{Error, Result, TensorFile, model};
 use kdm_nn::state::{load_state, state_dict};
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,16 @@ impl Teacher {
     /// # Errors
     /// When the file is damaged, is no teacher's, or its weights don't fit its configuration.
     pub fn load(path: &Path) -> Result<Self> {
-        let (config, state): (TeacherConfig, _) = model::read(path, KIND)?;
+        Self::from_file(&TensorFile::open(path)?)
+    }
+
+    /// See [`Self::load`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn from_file(file: &TensorFile) -> Result<Self> {
+        let path = file.path();
+        let (config, state): (TeacherConfig, _) = model::parse(file, KIND)?;
         let bad = |(field, problem): (&str, String)| {
             Error::invalid(path, format!("config.data.{field}"), problem, "train or import the teacher again")
         };

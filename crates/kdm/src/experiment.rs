@@ -328,7 +328,7 @@ impl Experiment {
                     return Err(("teacher.network".into(), problem.into()));
                 };
                 if t.dataset.is_none() {
-                    let problem = "is missing: name the images to learn from, a .zip in EDM's layout";
+                    let problem = "is missing: name the images to learn from: a folder, a .zip in EDM's layout, fashion-mnist or shapes";
                     return Err(("teacher.dataset".into(), problem.into()));
                 }
                 match network.problems().into_iter().next() {

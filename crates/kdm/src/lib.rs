@@ -3,6 +3,7 @@
 //! This crate is the program and the facade: experiments as configuration, the way from teacher to report, and the
 //! other crates under one name.
 
+pub mod assets;
 pub mod commands;
 pub mod error;
 pub mod experiment;

@@ -13,16 +13,18 @@ use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
 use kdm_core::{DistillTask, LossConfig, Student, distill};
 use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker, label_of_seed, noise_of_seed};
-use kdm_data::{ImageSet, atomic, model};
+use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
 use kdm_kernels::random;
-use kdm_metrics::{energy_distance, paired, share_outside, sliced_wasserstein2};
+use kdm_metrics::statistics::Origin;
+use kdm_metrics::{Extractor, Features, Statistics, energy_distance, paired, share_outside, sliced_wasserstein2};
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pooling};
 use kdm_teacher::{Checkerboard, Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
 use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
+use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
 use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
 use crate::progress::Progress;
@@ -34,6 +36,8 @@ pub const CONFIG: &str = "config.toml";
 pub const STUDENT: &str = "student.safetensors";
 /// The teacher, in a run folder.
 pub const TEACHER: &str = "teacher.safetensors";
+/// The feature network, in the folder it was trained in.
+pub const FEATURES: &str = "features.safetensors";
 /// The evaluation, in a run folder.
 pub const EVALUATION: &str = "evaluation.json";
 
@@ -106,7 +110,8 @@ pub fn next_run_folder(name: &str) -> PathBuf {
     Path::new("runs").join(format!("{i:05}-{name}"))
 }
 
-fn report_step(progress: &mut Progress) -> impl FnMut(Step) + '_ {
+/// What a training reports, on a progress bar.
+pub fn report_step(progress: &mut Progress) -> impl FnMut(Step) + '_ {
     |step: Step| {
         let note = if step.loss.is_finite() { format!("loss {:.4}", step.loss) } else { String::new() };
         progress.set(step.iteration, step.iterations, &note);
@@ -131,7 +136,7 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
                 return Err(Failure::Usage(format!("`teacher.path` is missing; {mend}")));
             }
             let source = Path::new(&source);
-            if !source.exists() {
+            if !source.exists() && !assets::is_built_in(Role::Teacher, &source.to_string_lossy()) {
                 return Err(Failure::Usage(format!(
                     "`teacher.path`: there is no `{}`; bring a teacher in with `kdm import FILE --out {}`, or name another \
                      with --set teacher.path=FILE",
@@ -139,7 +144,8 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
                     source.display()
                 )));
             }
-            let teacher = Teacher::load(source)?;
+            let file = assets::open(Role::Teacher, source)?;
+            let teacher = Teacher::from_file(&file)?;
             let (shape, label_dim) = experiment.sample().expect("checked when loaded");
             if teacher.shape() != shape || teacher.label_dim() != label_dim {
                 let problem = format!(
@@ -151,7 +157,7 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
                 return Err(kdm_data::Error::invalid(source, "teacher", problem, mend).into());
             }
             atomic::create_folder(folder)?;
-            atomic::copy(source, &path)?;
+            atomic::write(&path, file.bytes())?;
         }
         TeacherKind::Network => train_network(experiment, folder, &path)?,
         TeacherKind::FlowMlp => {
@@ -180,17 +186,32 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
     Ok(Teacher::load(&path)?)
 }
 
+/// Images of a data set, of `shape` `[C, H, W]`; smaller ones are put on black ground.
+///
+/// # Errors
+/// When there is no such data set, or its images don't fit.
+pub fn open_images(source: &str, split: Split, shape: &[usize]) -> Outcome<ImageSet> {
+    let images = ImageSet::open(source, split)?;
+    let [channels, height, width] = images.shape();
+    let bad = |problem: String| {
+        let mend = "take a data set of that size, or set the network's resolution and channels to the data's";
+        kdm_data::Error::invalid(source, "images", problem, mend)
+    };
+    if shape.len() != 3 || shape[1] != shape[2] || channels != shape[0] {
+        return Err(bad(format!("are [{channels}, {height}, {width}], and {shape:?} are needed")).into());
+    }
+    if [height, width] != shape[1..] {
+        tracing::info!("{source}: images of {height}x{width} are put on black ground of {0}x{0}", shape[1]);
+    }
+    Ok(images.padded(shape[1]).map_err(bad)?)
+}
+
 /// Trains an image teacher in `folder` and writes it to `path`.
 fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome<()> {
     let config = experiment.network_teacher().expect("checked when loaded");
     let source = experiment.teacher.dataset.clone().unwrap_or_default();
-    let images = ImageSet::open_zip(Path::new(&source))?;
     let (channels, side) = (config.network.channels().0, config.network.resolution());
-    if images.shape() != [channels, side, side] {
-        let problem = format!("holds images {:?}, and the network takes [{channels}, {side}, {side}]", images.shape());
-        let mend = "set teacher.network.resolution and the channels to the data's";
-        return Err(kdm_data::Error::invalid(&source, "images", problem, mend).into());
-    }
+    let images = open_images(&source, Split::Train, &[channels, side, side])?;
     if config.network.label_dim() > images.classes() {
         let problem = format!("has {} classes, and the network {}", images.classes(), config.network.label_dim());
         let mend = "set teacher.network.label_dim to the data's";
@@ -242,6 +263,65 @@ fn load_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<M> {
 pub fn load_discriminator(path: &Path, channels: usize) -> Outcome<Discriminator> {
     let network = DiscriminatorConfig { in_channels: channels }.init(&mut InitSeed::new(0), &Device::flex());
     load_weights(path, official::DISCRIMINATOR, network)
+}
+
+/// A feature network: a file's, or one that ships with the program.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn open_features(source: &Path) -> Outcome<Extractor> {
+    Ok(Extractor::load(&assets::open(Role::Features, source)?)?)
+}
+
+/// Images whose features are computed at a time.
+const INSPECTED: usize = 1024;
+
+/// Features of images of `shape`, with a progress bar.
+pub fn inspect(extractor: &Extractor, images: &[f32], shape: &[usize], what: &str) -> Features {
+    let dim: usize = shape.iter().product();
+    let mut progress = Progress::new(what, "images");
+    let mut all: Option<Features> = None;
+    for (i, part) in images.chunks(INSPECTED * dim).enumerate() {
+        let found = extractor.inspect(part, shape);
+        match &mut all {
+            None => all = Some(found),
+            Some(all) => {
+                all.features.extend(found.features);
+                all.logits.extend(found.logits);
+            }
+        }
+        progress.set(((i + 1) * INSPECTED).min(images.len() / dim) as u64, (images.len() / dim) as u64, "");
+    }
+    progress.finish("seen");
+    all.expect("at least one image")
+}
+
+/// Statistics of a data set's features, of the first `count` images or of all.
+///
+/// # Errors
+/// When there is no such data set, its images don't fit the network, or there are fewer than two.
+pub fn reference_statistics(
+    extractor: &Extractor,
+    source: &str,
+    split: Split,
+    count: Option<usize>,
+) -> Outcome<Statistics> {
+    let set = match extractor.classifier() {
+        Some(file) => {
+            let network = &file.network;
+            open_images(source, split, &[network.in_channels, network.resolution, network.resolution])?
+        }
+        None => ImageSet::open(source, split)?,
+    };
+    let count = count.unwrap_or(set.len());
+    if count < 2 || count > set.len() {
+        let problem = format!("{count} images are asked for, and there are {}", set.len());
+        return Err(kdm_data::Error::invalid(source, "count", problem, "give at least 2 and no more").into());
+    }
+    let found = inspect(extractor, &set.images(0..count), &set.shape(), "features");
+    let data = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let origin = Origin { network: extractor.stamp().clone(), data, split: split.name().into(), sha256: set.sha256() };
+    Ok(Statistics::of(&found, origin))
 }
 
 /// How pairs are drawn.
@@ -415,7 +495,7 @@ impl LoadedStudent {
     /// When the file is damaged or no student's.
     pub fn open(path: &Path) -> Outcome<Self> {
         let device = Device::flex();
-        let (file, student) = StudentFile::load(path, &device)?;
+        let (file, student) = StudentFile::from_file(&assets::open(Role::Student, path)?, &device)?;
         let sampler = Sampler::new(student.clone(), &file.student, &device);
         Ok(Self { path: path.to_path_buf(), file, student, sampler })
     }

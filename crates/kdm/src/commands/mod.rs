@@ -2,9 +2,12 @@
 
 mod analyze;
 mod bench;
+mod convert;
+mod data;
 mod distill;
 mod evaluate;
 mod export;
+mod features;
 mod import;
 mod info;
 mod output;
@@ -46,6 +49,11 @@ enum Command {
     Import(import::Args),
     /// Write a model with the names of its original implementation, as a state dict for PyTorch
     Export(export::Args),
+    /// Write a model file with its weights in half precision
+    Convert(convert::Args),
+    /// Look at data sets, and write them in other forms
+    #[command(subcommand)]
+    Data(data::Command),
     /// Train a teacher, draw samples with it, or ask it for a denoised sample
     #[command(subcommand)]
     Teacher(teacher::Command),
@@ -56,6 +64,9 @@ enum Command {
     Distill(distill::Args),
     /// Draw one-step samples with a student
     Sample(sample::Args),
+    /// Train feature networks, and compute the statistics that samples are compared with
+    #[command(subcommand)]
+    Features(features::Command),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
     /// Look into a student: spectrum, clusters of outputs, outliers
@@ -98,6 +109,9 @@ impl Cli {
             Command::Run(args) => args.run(),
             Command::Import(args) => args.run(),
             Command::Export(args) => args.run(),
+            Command::Convert(args) => args.run(),
+            Command::Data(command) => command.run(),
+            Command::Features(command) => command.run(),
             Command::Teacher(command) => command.run(),
             Command::Pairs(command) => command.run(),
             Command::Distill(args) => args.run(),

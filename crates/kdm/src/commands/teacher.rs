@@ -9,6 +9,7 @@ use kdm_teacher::{Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solv
 
 use super::distill::TrainingArgs;
 use super::output::{print, read_labels, read_rows, write_samples};
+use crate::assets::{self, Role};
 use crate::pipeline::{TEACHER, make_teacher};
 use crate::{Failure, Outcome};
 
@@ -28,14 +29,13 @@ pub fn load_teacher(model: &str) -> Outcome<Teacher> {
     if let Some(config) = DistributionConfig::by_name(model) {
         return Teacher::exact(config).map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
     }
-    let path = Path::new(model);
-    if !path.exists() && path.extension().is_none() {
-        return Err(Failure::Usage(format!(
-            "no teacher `{model}`: give a model file, or one of the exact teachers {}",
-            DistributionConfig::NAMES.join(", ")
-        )));
-    }
-    Ok(Teacher::load(path)?)
+    let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
+        Failure::Usage(text) => {
+            Failure::Usage(format!("{text}; or one of the exact teachers {}", DistributionConfig::NAMES.join(", ")))
+        }
+        other => other,
+    })?;
+    Ok(Teacher::from_file(&file)?)
 }
 
 /// The process a solver follows.
