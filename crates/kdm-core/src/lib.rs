@@ -7,6 +7,7 @@
 pub mod config;
 pub mod distill;
 pub mod eigen;
+pub mod interpolation;
 pub mod losses;
 pub mod operator;
 pub mod sampler;

@@ -106,6 +106,14 @@ impl Extractor {
         }
     }
 
+    /// Numbers of a feature.
+    pub fn features(&self) -> usize {
+        match &self.network {
+            Network::Inception(_) => inception::FEATURES,
+            Network::Classifier(file, _) => file.network.features(),
+        }
+    }
+
     /// Whether images of this shape can be seen.
     ///
     /// # Errors
@@ -127,10 +135,7 @@ impl Extractor {
         let [c, h, w] = shape[..] else { panic!("checked by `fits`") };
         let seen: Vec<f32> = images.iter().map(|x| as_byte(*x)).collect();
         let device = Device::flex();
-        let dim = match &self.network {
-            Network::Inception(_) => inception::FEATURES,
-            Network::Classifier(file, _) => file.network.features(),
-        };
+        let dim = self.features();
         let rows = Rows { values: &seen, width: c * h * w };
         let joined = in_image_blocks([rows], &device, |[x]: [Tensor<2>; 1]| {
             let n = x.dims()[0];

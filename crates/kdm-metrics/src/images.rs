@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 /// The window: a Gaussian of deviation 1.5 over 11 pixels; and the constants, for images in [0, 1].
-const WINDOW: usize = 11;
+pub const WINDOW: usize = 11;
 const DEVIATION: f64 = 1.5;
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;

@@ -38,7 +38,22 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 0] = [
+const ASSETS: [Asset; 3] = [
+    Asset {
+        role: Role::Teacher,
+        name: "fashion-mnist",
+        bytes: include_bytes!("../../../assets/fashion-mnist-teacher.safetensors"),
+    },
+    Asset {
+        role: Role::Features,
+        name: "fashion-mnist",
+        bytes: include_bytes!("../../../assets/fashion-mnist-features.safetensors"),
+    },
+    Asset {
+        role: Role::Statistics,
+        name: "fashion-mnist",
+        bytes: include_bytes!("../../../assets/fashion-mnist-statistics.safetensors"),
+    },
 ];
 
 fn find(role: Role, name: &str) -> Option<&'static Asset> {

@@ -17,9 +17,11 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 9] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
+    ("fashion-mnist", include_str!("../../../presets/fashion-mnist.toml")),
+    ("fashion-mnist-teacher", include_str!("../../../presets/fashion-mnist-teacher.toml")),
     ("cifar10-uncond", include_str!("../../../presets/cifar10-uncond.toml")),
     ("cifar10-cond", include_str!("../../../presets/cifar10-cond.toml")),
     ("cifar10-factorized", include_str!("../../../presets/cifar10-factorized.toml")),
@@ -151,6 +153,10 @@ pub struct TrainSection {
 pub struct EvaluateSection {
     pub directions: usize,
     pub clusters: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// Validation values a student can be chosen by.
@@ -280,6 +286,11 @@ impl Experiment {
         }
         if !(0.0..=1.0).contains(&tt.augment) {
             problems.push(("teacher.train.augment".into(), format!("is {} and must be between 0 and 1", tt.augment)));
+        }
+        if e.features.is_some() != e.reference.is_some() {
+            let missing = if e.features.is_none() { "features" } else { "reference" };
+            let problem = "is missing: distances of features need both the network and what to compare with";
+            problems.push((format!("evaluate.{missing}"), problem.into()));
         }
         if let Some((field, problem)) = p.process.problem() {
             problems.push((format!("pairs.process.{field}"), problem));

@@ -6,6 +6,7 @@
 pub mod assets;
 pub mod commands;
 pub mod error;
+pub mod evaluation;
 pub mod experiment;
 pub mod pipeline;
 pub mod portrait;

@@ -11,20 +11,19 @@ use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
-use kdm_core::{DistillTask, LossConfig, Student, distill};
+use kdm_core::{DistillTask, LossConfig, Student};
 use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker, label_of_seed, noise_of_seed};
 use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
 use kdm_kernels::random;
-use kdm_metrics::statistics::Origin;
-use kdm_metrics::{Extractor, Features, Statistics, energy_distance, paired, share_outside, sliced_wasserstein2};
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pooling};
-use kdm_teacher::{Checkerboard, Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
+use kdm_teacher::{Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
 use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
 use crate::assets::{self, Role};
+use crate::evaluation::{FeatureSetting, LossNetworks, MetricGroup, evaluate, open_features, open_reference, speed};
 use crate::experiment::TeacherKind;
 use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
 use crate::progress::Progress;
@@ -48,8 +47,6 @@ const TEACHER_STREAM: u64 = 10;
 const STUDENT_STREAM: u64 = 11;
 const TRAINING_STREAM: u64 = 12;
 const TARGET_STREAM: u64 = 13;
-/// The seed of random projections.
-const PROJECTION_SEED: u64 = 14;
 
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
 ///
@@ -265,65 +262,6 @@ pub fn load_discriminator(path: &Path, channels: usize) -> Outcome<Discriminator
     load_weights(path, official::DISCRIMINATOR, network)
 }
 
-/// A feature network: a file's, or one that ships with the program.
-///
-/// # Errors
-/// When there is none, or it is damaged.
-pub fn open_features(source: &Path) -> Outcome<Extractor> {
-    Ok(Extractor::load(&assets::open(Role::Features, source)?)?)
-}
-
-/// Images whose features are computed at a time.
-const INSPECTED: usize = 1024;
-
-/// Features of images of `shape`, with a progress bar.
-pub fn inspect(extractor: &Extractor, images: &[f32], shape: &[usize], what: &str) -> Features {
-    let dim: usize = shape.iter().product();
-    let mut progress = Progress::new(what, "images");
-    let mut all: Option<Features> = None;
-    for (i, part) in images.chunks(INSPECTED * dim).enumerate() {
-        let found = extractor.inspect(part, shape);
-        match &mut all {
-            None => all = Some(found),
-            Some(all) => {
-                all.features.extend(found.features);
-                all.logits.extend(found.logits);
-            }
-        }
-        progress.set(((i + 1) * INSPECTED).min(images.len() / dim) as u64, (images.len() / dim) as u64, "");
-    }
-    progress.finish("seen");
-    all.expect("at least one image")
-}
-
-/// Statistics of a data set's features, of the first `count` images or of all.
-///
-/// # Errors
-/// When there is no such data set, its images don't fit the network, or there are fewer than two.
-pub fn reference_statistics(
-    extractor: &Extractor,
-    source: &str,
-    split: Split,
-    count: Option<usize>,
-) -> Outcome<Statistics> {
-    let set = match extractor.classifier() {
-        Some(file) => {
-            let network = &file.network;
-            open_images(source, split, &[network.in_channels, network.resolution, network.resolution])?
-        }
-        None => ImageSet::open(source, split)?,
-    };
-    let count = count.unwrap_or(set.len());
-    if count < 2 || count > set.len() {
-        let problem = format!("{count} images are asked for, and there are {}", set.len());
-        return Err(kdm_data::Error::invalid(source, "count", problem, "give at least 2 and no more").into());
-    }
-    let found = inspect(extractor, &set.images(0..count), &set.shape(), "features");
-    let data = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let origin = Origin { network: extractor.stamp().clone(), data, split: split.name().into(), sha256: set.sha256() };
-    Ok(Statistics::of(&found, origin))
-}
-
 /// How pairs are drawn.
 #[derive(Clone, Debug)]
 pub struct Drawing {
@@ -510,10 +448,18 @@ impl LoadedStudent {
         (noise, one_hot(&classes, config.label_dim))
     }
 
+    /// The hashes of the student's teacher and of the pairs', when both are known and differ.
+    fn other_teacher(&self, manifest: &Manifest) -> Option<(String, String)> {
+        let ours = self.file.origin["pairs"]["teacher"]["sha256"].as_str()?;
+        let theirs = &manifest.teacher.as_ref()?.sha256;
+        let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
+        (ours != theirs).then(|| (short(ours), short(theirs)))
+    }
+
     /// Whether pairs of this store are of the student's kind.
     ///
     /// # Errors
-    /// When shapes, classes or the noise's deviation differ.
+    /// When shapes, classes, the noise's deviation or the teacher differ.
     pub fn check_pairs(&self, store: &PairStore) -> Outcome<()> {
         let (config, manifest) = (&self.file.student, store.manifest());
         let same_std = (config.noise_std / manifest.noise_std - 1.0).abs() < 0.05;
@@ -521,6 +467,8 @@ impl LoadedStudent {
             format!("the student draws {:?} and the pairs are {:?}", config.shape, manifest.shape)
         } else if config.label_dim != manifest.label_dim {
             format!("the student knows {} classes and the pairs {}", config.label_dim, manifest.label_dim)
+        } else if let Some((ours, theirs)) = self.other_teacher(manifest) {
+            format!("the student was distilled from the teacher {ours}, and the pairs are of {theirs}")
         } else if !same_std {
             format!(
                 "the student takes noise of deviation {} and the pairs have {}",
@@ -532,86 +480,6 @@ impl LoadedStudent {
         let mend = "give the pairs of the teacher it was distilled from";
         Err(kdm_data::Error::invalid(store.folder(), "pairs", problem, mend).into())
     }
-}
-
-/// Networks that a loss may take beside the student's.
-#[derive(Clone, Debug, Default)]
-pub struct LossNetworks {
-    /// With the perceptual distances.
-    pub lpips: Option<Lpips>,
-    /// For the adversarial term, which is left out without it.
-    pub discriminator: Option<Discriminator>,
-}
-
-/// Groups of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum MetricGroup {
-    /// The loss's terms, latent noise and dropout off: latent, rec, push, total.
-    Losses,
-    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse.
-    Paired,
-    /// Distances between the two sets of samples: sliced_wasserstein2, energy_distance; with a known board
-    /// off_board, teacher_off_board, off_board_excess (in percent).
-    Distribution,
-}
-
-/// Evaluates a student on all pairs of a store. `board`: whether the data are the checkerboard's.
-///
-/// # Errors
-/// When the pairs are of another kind than the student.
-pub fn evaluate(
-    student: &LoadedStudent,
-    store: &PairStore,
-    groups: &[MetricGroup],
-    board: bool,
-    directions: usize,
-    networks: &LossNetworks,
-) -> Outcome<BTreeMap<String, f64>> {
-    student.check_pairs(store)?;
-    let config = &student.file.student;
-    let mut values = BTreeMap::new();
-    if groups.contains(&MetricGroup::Losses) {
-        let objective = student.file.objective(networks.lpips.clone());
-        let terms = distill::evaluate_losses(
-            &student.student,
-            networks.discriminator.as_ref(),
-            config,
-            &objective,
-            store,
-            0..store.len(),
-            &Device::flex(),
-        );
-        values.extend(terms);
-    }
-    if groups.iter().any(|g| *g != MetricGroup::Losses) {
-        let pairs = store.range(0..store.len());
-        let dim = config.dim();
-        let drawn = student.sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
-        if groups.contains(&MetricGroup::Paired) {
-            let p = paired(&drawn, &pairs.images, dim);
-            values.insert("rmse".into(), p.rmse);
-            values.insert("median_error".into(), p.median_error);
-            values.insert("coordinate_rmse".into(), p.coordinate_rmse);
-        }
-        if groups.contains(&MetricGroup::Distribution) {
-            values.insert(
-                "sliced_wasserstein2".into(),
-                sliced_wasserstein2(&drawn, &pairs.images, dim, directions, PROJECTION_SEED),
-            );
-            // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
-            let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
-            let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
-            values.insert("energy_distance".into(), energy_distance(&some(&drawn), &some(&pairs.images), dim));
-            if board && dim == 2 {
-                let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
-                let (student, teacher) = (off(&drawn), off(&pairs.images));
-                values.insert("off_board".into(), student);
-                values.insert("teacher_off_board".into(), teacher);
-                values.insert("off_board_excess".into(), student - teacher);
-            }
-        }
-    }
-    Ok(values)
 }
 
 /// The whole way, from teacher to report, in `folder`.
@@ -654,10 +522,19 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let store = PairStore::open_verified(&test)?;
     let data = experiment.distribution();
     let board = matches!(data, Some(Distribution::Checkerboard(_)));
-    let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution];
+    let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features];
     let lpips = load_lpips(&student.file.loss, None, &Device::flex())?;
     let networks = LossNetworks { lpips, discriminator: None };
-    let mut values = evaluate(&student, &store, &all, board, experiment.evaluate.directions, &networks)?;
+    let features = match (&experiment.evaluate.features, &experiment.evaluate.reference) {
+        (Some(features), Some(reference)) => {
+            let extractor = open_features(Path::new(features))?;
+            let reference = open_reference(&extractor, reference, &student.file.student.shape)?;
+            Some(FeatureSetting { extractor, reference })
+        }
+        _ => None,
+    };
+    let directions = experiment.evaluate.directions;
+    let mut values = evaluate(&student, &store, &all, board, directions, &networks, features.as_ref())?;
     values.extend(speed(&teacher, &drawing, &student, &store));
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
 
@@ -710,32 +587,6 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     atomic::write(&folder.join("report.html"), report.html().as_bytes())?;
     tracing::info!("the whole run took {:.0} s", started.elapsed().as_secs_f64());
     Ok(values)
-}
-
-/// Seconds that teacher and student take for the same samples.
-fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, store: &PairStore) -> Vec<(String, f64)> {
-    let dim = student.file.student.dim();
-    let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
-    let labels = one_hot(&pairs.labels, student.file.student.label_dim);
-    let median = |work: &dyn Fn()| {
-        let mut times: Vec<f64> = (0..5)
-            .map(|_| {
-                let started = Instant::now();
-                work();
-                started.elapsed().as_secs_f64()
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        times[2]
-    };
-    let x: Vec<f64> = pairs.noise.iter().map(|x| f64::from(*x)).collect();
-    let teacher_time = median(&|| {
-        std::hint::black_box(solve(teacher, &drawing.process, drawing.solver, drawing.steps, x.clone(), &labels));
-    });
-    let student_time = median(&|| {
-        std::hint::black_box(student.sampler.sample(&pairs.noise, &labels));
-    });
-    vec![("speed_up".into(), teacher_time / student_time)]
 }
 
 /// JSON for a person.

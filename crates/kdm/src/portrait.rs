@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::pipeline::LoadedStudent;
 
 /// Metrics in the order they are shown, and how each is read.
-const READINGS: [(&str, &str); 15] = [
+const READINGS: [(&str, &str); 40] = [
     ("rmse", "root mean squared distance to the teacher's sample from the same noise"),
     ("median_error", "half of the samples are closer than this to the teacher's"),
     ("coordinate_rmse", "the same root mean square for a single coordinate"),
@@ -24,6 +24,31 @@ const READINGS: [(&str, &str); 15] = [
     ("teacher_off_board", "percent of the teacher's samples on no dark square"),
     ("off_board_excess", "percentage points the student is worse by"),
     ("speed_up", "times faster a sample than the teacher, on this machine in this run"),
+    ("psnr", "peak signal-to-noise ratio to the teacher's image from the same noise, in dB"),
+    ("ssim", "structural similarity to it; 1 for equal images"),
+    ("fid", "Fréchet distance of Inception's features to the data's"),
+    ("fid_teacher", "the same for the teacher's images, as many"),
+    ("fid_infinity", "fid extrapolated to infinitely many samples"),
+    ("kid", "kernel distance of Inception's features to the data's"),
+    ("kid_deviation", "its standard deviation over subsets"),
+    ("inception_score", "how sure and how varied Inception's classes are"),
+    ("precision", "share of images inside the data's neighbourhoods (5 neighbours, Inception's features)"),
+    ("recall", "share of the data inside the images' neighbourhoods"),
+    ("density", "how many of the data's neighbourhoods an image is in, over 5"),
+    ("coverage", "share of the data's neighbourhoods that hold an image"),
+    ("feature_fid", "Fréchet distance of the data's own classifier's features; no FID in the usual sense"),
+    ("feature_fid_teacher", "the same for the teacher's images, as many"),
+    ("feature_fid_infinity", "feature_fid extrapolated to infinitely many samples"),
+    ("feature_kid", "kernel distance of these features"),
+    ("feature_kid_deviation", "its standard deviation over subsets"),
+    ("feature_inception_score", "how sure and how varied the classifier's classes are"),
+    ("feature_precision", "share of images inside the data's neighbourhoods (5 neighbours, these features)"),
+    ("feature_recall", "share of the data inside the images' neighbourhoods"),
+    ("feature_density", "how many of the data's neighbourhoods an image is in, over 5"),
+    ("feature_coverage", "share of the data's neighbourhoods that hold an image"),
+    ("class_agreement", "share of images whose class, as the classifier sees it, is the one asked for"),
+    ("class_agreement_teacher", "the same for the teacher's images"),
+    ("class_same_as_teacher", "share of images of the class of the teacher's image from the same noise"),
     ("latent", "mean squared distance of C z_T to z_0"),
     ("rec", "distance d of an image to its reconstruction D(z_0)"),
     ("push", "distance d of the teacher's image to the one-step image"),
@@ -251,7 +276,7 @@ pub fn metric_table(values: &BTreeMap<String, f64>) -> Table {
 
 /// A table's rows as text in columns.
 pub fn columns(table: &Table) -> String {
-    table.rows.iter().map(|[name, value, note]| format!("{name:20} {value:>10}  {note}\n")).collect()
+    table.rows.iter().map(|[name, value, note]| format!("{name:24} {value:>10}  {note}\n")).collect()
 }
 
 /// Numbers of the clusters and the spectrum as a table.

@@ -7,7 +7,8 @@ use kdm_data::pairs::PairStore;
 use serde_json::json;
 
 use super::output::print;
-use crate::pipeline::{self, LoadedStudent, LossNetworks, MetricGroup};
+use crate::evaluation::{self, FeatureSetting, LossNetworks, MetricGroup};
+use crate::pipeline::{self, LoadedStudent};
 use crate::portrait::{columns, metric_table};
 use crate::{Failure, Outcome};
 
@@ -35,6 +36,13 @@ pub struct Args {
     /// A discriminator, for the adversarial term, which is left out without one
     #[arg(long, value_name = "FILE")]
     discriminator: Option<PathBuf>,
+    /// The feature network for --metrics features: a file of `kdm features train` or of `kdm import` (Inception), or
+    /// fashion-mnist
+    #[arg(long, value_name = "F")]
+    features: Option<PathBuf>,
+    /// What features are compared with: statistics of `kdm features stats`, a .npz with mu and sigma, or a data set
+    #[arg(long, value_name = "STATS|SET")]
+    reference: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -61,9 +69,33 @@ impl Args {
                 return Err(Failure::Usage("--discriminator: it judges images, and this student draws points".into()));
             }
         }
-        let values = pipeline::evaluate(&student, &store, &self.metrics, board, self.directions, &networks)?;
+        let features = match (&self.features, &self.reference) {
+            _ if !self.metrics.contains(&MetricGroup::Features) => None,
+            (Some(features), Some(reference)) => {
+                let extractor = evaluation::open_features(features)?;
+                let reference = evaluation::open_reference(&extractor, reference, &student.file.student.shape)?;
+                Some(FeatureSetting { extractor, reference })
+            }
+            _ => {
+                return Err(Failure::Usage(
+                    "--metrics features: name the network with --features and what to compare with by --reference".into(),
+                ));
+            }
+        };
+        let values = evaluation::evaluate(
+            &student,
+            &store,
+            &self.metrics,
+            board,
+            self.directions,
+            &networks,
+            features.as_ref(),
+        )?;
         if self.json {
             let mut object = json!(values);
+            if let Some(setting) = &features {
+                object["features"] = json!({"network": setting.extractor.stamp(), "reference": setting.reference.origin});
+            }
             object["pairs"] = json!(store.len());
             return print(&pipeline::pretty(&object));
         }

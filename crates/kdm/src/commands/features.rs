@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::data::SplitName;
 use super::output::print;
-use crate::pipeline::{FEATURES, open_features, open_images, pretty, reference_statistics, report_step};
+use crate::evaluation::{open_features, reference_statistics};
+use crate::pipeline::{FEATURES, open_images, pretty, report_step};
 use crate::progress::Progress;
 use crate::{Failure, Outcome};
 

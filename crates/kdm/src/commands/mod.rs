@@ -10,6 +10,7 @@ mod export;
 mod features;
 mod import;
 mod info;
+mod interpolate;
 mod output;
 mod pairs;
 mod run;
@@ -30,6 +31,7 @@ use crate::{Failure, Outcome};
     after_help = "\
 Start here:
   kdm run checkerboard            the whole way, teacher to report, in minutes
+  kdm run fashion-mnist           the same for images, from a teacher that ships with the program
 
 KDM_LOG=debug prints more, KDM_LOG=error less. Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error."
 )]
@@ -67,6 +69,8 @@ enum Command {
     /// Train feature networks, and compute the statistics that samples are compared with
     #[command(subcommand)]
     Features(features::Command),
+    /// Draw the way from one sample to another, along the noise or in the latent space
+    Interpolate(interpolate::Args),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
     /// Look into a student: spectrum, clusters of outputs, outliers
@@ -116,6 +120,7 @@ impl Cli {
             Command::Pairs(command) => command.run(),
             Command::Distill(args) => args.run(),
             Command::Sample(args) => args.run(),
+            Command::Interpolate(args) => args.run(),
             Command::Evaluate(args) => args.run(),
             Command::Analyze(args) => args.run(),
             Command::Info(args) => args.run(),

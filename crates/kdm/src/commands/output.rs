@@ -98,6 +98,14 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], nam
     Ok(())
 }
 
+/// Writes images, or points in the plane, as a picture; images side by side, `columns` in a row.
+pub fn write_grid(out: &Path, samples: &Array, columns: usize) -> Outcome<()> {
+    let png = if is_image(samples) { grid::png(&samples.data, &samples.shape[1..], columns) } else { picture(samples)? };
+    atomic::write(out, &png)?;
+    eprintln!("{} samples in {}", samples.rows(), out.display());
+    Ok(())
+}
+
 /// Whether rows are images that can be seen.
 fn is_image(samples: &Array) -> bool {
     matches!(samples.shape[..], [_, 1 | 3, _, _])

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use kdm_core::sampler::one_hot;
 use kdm_data::Array;
 
-use super::output::{read_labels, read_rows, write_samples};
+use super::output::{read_labels, read_rows, write_grid, write_samples};
 use crate::pipeline::LoadedStudent;
 use crate::{Failure, Outcome};
 
@@ -12,7 +13,7 @@ use crate::{Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true).args(["n", "seeds", "noise"]))]
 pub struct Args {
-    /// The student's file
+    /// The student's file, or fashion-mnist
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// Draw with the seeds 0 to N-1, or with the first N of --seeds
@@ -27,6 +28,9 @@ pub struct Args {
     /// The class of all samples
     #[arg(long, value_name = "K", conflicts_with = "labels")]
     class: Option<u32>,
+    /// Draw every seed in every class: a picture has a row for each seed and a column for each class
+    #[arg(long, conflicts_with_all = ["class", "labels", "noise"])]
+    each_class: bool,
     /// One-hot label rows
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
@@ -38,10 +42,10 @@ pub struct Args {
 /// Samples one command draws at most: more than any use, less than memory.
 const MOST: u64 = 100_000_000;
 
-/// Seeds from a list of numbers and ranges.
-pub fn parse_seeds(list: &str) -> Outcome<Vec<u64>> {
+/// Numbers from a list of numbers and ranges, for this flag.
+pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
     let bad = |part: &str| {
-        Failure::Usage(format!("--seeds {list}: `{part}` is no seed and no range; write such as 0-63 or 1,5,9-12"))
+        Failure::Usage(format!("{flag} {list}: `{part}` is no number and no range; write such as 0-63 or 1,5,9-12"))
     };
     let mut seeds = Vec::new();
     for part in list.split(',') {
@@ -75,7 +79,7 @@ impl Args {
             (None, list, n) => {
                 let seeds = match (list, n) {
                     (Some(list), n) => {
-                        let mut seeds = parse_seeds(list)?;
+                        let mut seeds = parse_seeds("--seeds", list)?;
                         let n = n.unwrap_or(seeds.len() as u64);
                         if n == 0 || n > seeds.len() as u64 {
                             let given = seeds.len();
@@ -96,6 +100,9 @@ impl Args {
                 (Array::new(shape, data), drawn, seeds)
             }
         };
+        if self.each_class {
+            return self.draw_each_class(&student, &noise, &seeds);
+        }
         let labels = read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
         // Without labels a seed draws its class too, as it does for pairs.
         let labels = labels.unwrap_or(drawn);
@@ -112,16 +119,39 @@ impl Args {
     }
 }
 
+impl Args {
+    fn draw_each_class(&self, student: &LoadedStudent, noise: &Array, seeds: &[u64]) -> Outcome<()> {
+        let config = &student.file.student;
+        let k = config.label_dim;
+        if k == 0 {
+            return Err(Failure::Usage("--each-class: this model is unconditional".into()));
+        }
+        if seeds.len() as u64 > MOST / k as u64 {
+            return Err(Failure::Usage(format!("--each-class: {} seeds in {k} classes are too many", seeds.len())));
+        }
+        let repeated: Vec<f32> = noise.data.chunks(config.dim()).flat_map(|row| row.repeat(k)).collect();
+        let classes: Vec<u32> = (0..seeds.len()).flat_map(|_| 0..k as u32).collect();
+        let labels = one_hot(&classes, k);
+        let shape = [&[classes.len()], config.shape.as_slice()].concat();
+        let samples = Array::new(shape.clone(), student.sampler.sample(&repeated, &labels));
+        if self.out.extension().is_some_and(|e| e == "png") {
+            return write_grid(&self.out, &samples, k);
+        }
+        let (noise, labels) = (Array::new(shape, repeated), Array::new([classes.len(), k], labels));
+        write_samples(&self.out, &samples, &[("noise", &noise), ("labels", &labels)], &[])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn seeds_are_lists_and_ranges() {
-        assert_eq!(parse_seeds("0-3").unwrap(), [0, 1, 2, 3]);
-        assert_eq!(parse_seeds("7, 1-2").unwrap(), [7, 1, 2]);
+        assert_eq!(parse_seeds("--seeds", "0-3").unwrap(), [0, 1, 2, 3]);
+        assert_eq!(parse_seeds("--seeds", "7, 1-2").unwrap(), [7, 1, 2]);
         for bad in ["", "3-1", "a", "1-", "0-18446744073709551615"] {
-            assert!(parse_seeds(bad).is_err(), "{bad}");
+            assert!(parse_seeds("--seeds", bad).is_err(), "{bad}");
         }
     }
 }
