@@ -847,7 +847,7 @@ fn hostile_and_damaged_foreign_files_are_refused() {
 // ---- images ----
 
 /// Bars whose class is their direction, as a .zip in the layout of EDM's data sets.
-fn image_zip(path: &Path, count: usize, side: u32) {
+fn image_zip(path: &Path, count: usize, side: u32, classes: usize) {
     use std::io::Write;
     let mut archive = zip::ZipWriter::new(fs::File::create(path).unwrap());
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -863,7 +863,7 @@ fn image_zip(path: &Path, count: usize, side: u32) {
         let name = format!("00000/img{i:08}.png");
         archive.start_file(name.clone(), stored).unwrap();
         archive.write_all(png.get_ref()).unwrap();
-        labels.push(serde_json::json!([name, class]));
+        labels.push(serde_json::json!([name, i % classes]));
     }
     archive.start_file("dataset.json", stored).unwrap();
     archive.write_all(serde_json::json!({"labels": labels}).to_string().as_bytes()).unwrap();
@@ -873,7 +873,7 @@ fn image_zip(path: &Path, count: usize, side: u32) {
 /// A whole experiment on 8x8 images: seconds.
 fn image_experiment(folder: &Folder) -> String {
     let zip = folder.path("bars.zip");
-    image_zip(&zip, 32, 8);
+    image_zip(&zip, 32, 8, 2);
     let text = format!(
         r#"
 name = "bars"
@@ -1097,4 +1097,101 @@ fn presets_tell_their_cost() {
         assert_eq!(done(&["run", &file.to_string_lossy(), "--dry-run"]), told, "{name}");
     }
     fails(&["run", "ffhq64", "--out", &folder.at("run")], 2, &["teacher.path", "ffhq64.safetensors", "kdm import"]);
+}
+
+/// Data sets are told of, written in other forms, and read again; what is missing says what to do.
+#[test]
+fn data_sets_are_told_of_and_written() {
+    let folder = Folder::new();
+    let shapes = json(&["data", "info", "shapes", "--split", "test", "--json"]);
+    assert_eq!((&shapes["images"], &shapes["shape"]), (&Value::from(10_000), &serde_json::json!([3, 32, 32])));
+    assert_eq!(shapes["classes"], serde_json::json!(["disc", "square", "triangle", "cross"]));
+    let (zip, npz, png) = (folder.at("s.zip"), folder.at("s.npz"), folder.at("s.png"));
+    for (out, n) in [(&zip, "6"), (&npz, "6"), (&png, "6")] {
+        done(&["data", "export", "shapes", "-n", n, "--out", out]);
+    }
+    assert_eq!(image::open(&png).unwrap().width(), 3 * 32 + 2 * 2);
+    let told = json(&["data", "info", &zip, "--json"]);
+    assert_eq!((&told["images"], told["classes"].as_array().unwrap().len()), (&Value::from(6), 4));
+    let arrays = array::read_npz(Path::new(&npz)).unwrap();
+    assert!(arrays.iter().any(|(name, a)| name == "images" && a.shape == [6, 3, 32, 32]));
+    fails(&["data", "info", &zip, "--split", "test"], 1, &["s.zip", "no test images"]);
+    fails(&["data", "info", "nothing-here"], 1, &["nothing-here", "fashion-mnist", "shapes"]);
+    fails(&["data", "export", "shapes", "--pad", "8", "--out", &png], 2, &["--pad 8", "32x32"]);
+    fails(&["data", "export", "shapes", "--out", &folder.at("s.gif")], 2, &[".png, .npz or .zip"]);
+}
+
+/// A feature network trained on a data set, its statistics, and their cache; an interrupted training goes on.
+#[test]
+fn feature_networks_are_trained_and_statistics_made() {
+    let folder = Folder::new();
+    let zip = folder.at("some.zip");
+    done(&["data", "export", "shapes", "-n", "120", "--out", &zip]);
+    let out = folder.at("features");
+    let train =
+        ["features", "train", "--data", &zip, "--test-data", &zip, "--width", "4", "--batch", "20", "--out", &out];
+    let trained = json(&[&train[..], &["--epochs", "20", "--json"]].concat());
+    // Four classes: a quarter are right by chance.
+    assert!(trained["accuracy"].as_f64().unwrap() > 0.5, "{trained}");
+    let (features, stats) = (folder.at("features/features.safetensors"), folder.at("stats.safetensors"));
+    done(&["features", "stats", "--features", &features, "--data", &zip, "--out", &stats]);
+    assert_eq!(json(&["info", &stats, "--json"])["config"]["origin"]["data"], "some");
+    done(&["features", "stats", "--features", &features, "--data", &zip, "--out", &folder.at("stats.npz")]);
+    let half = folder.at("half.safetensors");
+    done(&["convert", &features, "--out", &half]);
+    assert!(fs::metadata(&half).unwrap().len() < fs::metadata(&features).unwrap().len() * 6 / 10);
+    fails(&["convert", &folder.at("stats.npz"), "--out", &half], 1, &["stats.npz"]);
+    fails(&["features", "stats", "--features", "nothing", "--data", &zip, "--out", &stats], 2, &["fashion-mnist"]);
+    let few = ["features", "stats", "--features", &features, "--data", &zip, "--count", "1", "--out", &stats];
+    fails(&few, 1, &["at least 2"]);
+}
+
+/// The Fashion-MNIST models that ship with the program: teacher, student, features, statistics; no file is needed.
+#[test]
+fn the_models_that_ship_draw_and_are_measured() {
+    let folder = Folder::new();
+    let grid = folder.at("grid.png");
+    done(&["sample", "--model", "fashion-mnist", "--n", "3", "--each-class", "--out", &grid]);
+    let picture = image::open(&grid).unwrap();
+    assert_eq!((picture.width(), picture.height()), (10 * 32 + 9 * 2, 3 * 32 + 2 * 2));
+    for space in ["noise", "latent"] {
+        let out = folder.at("way.npy");
+        done(&["interpolate", "--model", "fashion-mnist", "--seeds", "1,2", "--steps", "5", "--in", space, "--out", &out]);
+        let way = array::read_npy(Path::new(&out)).unwrap();
+        done(&["sample", "--model", "fashion-mnist", "--seeds", "1,2", "--out", &folder.at("ends.npy")]);
+        let ends = array::read_npy(&folder.path("ends.npy")).unwrap();
+        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // The sampler's frozen networks round in another order.
+        assert!(off(&way.data[..1024], &ends.data[..1024]) < 1e-3 && off(&way.data[4096..], &ends.data[1024..]) < 1e-3);
+    }
+    fails(&["interpolate", "--model", "fashion-mnist", "--seeds", "1", "--out", &grid], 2, &["at least two"]);
+
+    let pairs = folder.at("pairs");
+    done(&["pairs", "generate", "--teacher", "fashion-mnist", "--count", "40", "--first-seed", "5000000", "--out", &pairs]);
+    let evaluate = ["evaluate", "--model", "fashion-mnist", "--pairs", &pairs, "--metrics", "paired,features"];
+    let reference = ["--features", "fashion-mnist", "--reference", "fashion-mnist", "--json"];
+    let values = json(&[&evaluate[..], &reference].concat());
+    for key in ["feature_fid", "feature_fid_teacher", "feature_kid", "feature_precision", "feature_coverage", "ssim"] {
+        assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
+    }
+    assert!(values["fid"].is_null() && values["features"]["network"]["name"] == "fashion-mnist", "{values}");
+    // A tenth by chance; 40 images have a standard error of 8 percent.
+    assert!(values["class_agreement_teacher"].as_f64().unwrap() > 0.6, "{values}");
+    assert!(values["class_agreement"].as_f64().unwrap() > 0.5, "{values}");
+    fails(&evaluate, 2, &["--features", "--reference"]);
+
+    // Pairs of another teacher are refused, though they have the same shape.
+    let zip = folder.path("bars.zip");
+    image_zip(&zip, 40, 32, 2);
+    let (dataset, run) = (format!("teacher.dataset={}", zip.display()), folder.at("run"));
+    let train = ["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run, "--set", &dataset];
+    fails(&train, 1, &["2 classes", "label_dim"]);
+    let ten = folder.path("ten.zip");
+    image_zip(&ten, 40, 32, 10);
+    let (dataset, run) = (format!("teacher.dataset={}", ten.display()), folder.at("ten"));
+    let settings = ["--set", &dataset, "--set", "teacher.train.iterations=1", "--set", "teacher.train.batch=2"];
+    done(&[&["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run], &settings[..]].concat());
+    let (teacher, other) = (folder.at("ten/teacher.safetensors"), folder.at("other"));
+    done(&["pairs", "generate", "--teacher", &teacher, "--count", "4", "--steps", "2", "--out", &other]);
+    fails(&["evaluate", "--model", "fashion-mnist", "--pairs", &other], 1, &["another teacher", "teacher it was"]);
 }

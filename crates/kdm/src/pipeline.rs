@@ -468,7 +468,7 @@ impl LoadedStudent {
         } else if config.label_dim != manifest.label_dim {
             format!("the student knows {} classes and the pairs {}", config.label_dim, manifest.label_dim)
         } else if let Some((ours, theirs)) = self.other_teacher(manifest) {
-            format!("the student was distilled from the teacher {ours}, and the pairs are of {theirs}")
+            format!("the student was distilled from the teacher {ours}, and the pairs are of another teacher, {theirs}")
         } else if !same_std {
             format!(
                 "the student takes noise of deviation {} and the pairs have {}",
