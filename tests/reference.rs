@@ -71,13 +71,14 @@ fn image_students_have_the_official_losses_and_gradients() {
 
         let objective = file.objective(None);
         let batch = Batch { images: golden.rows("x0", &device), noise: golden.rows("xT", &device), labels: None };
-        let zt = student.encode_noise(batch.noise.clone(), None, &Pass::evaluation());
+        let zt = student.koopman().unwrap().encode_noise(batch.noise.clone(), None, &Pass::evaluation());
         let drawn = objective.draw(&student, batch, None, &Pass::evaluation(), true);
+        let latents = drawn.latents.clone().unwrap();
         for (found, expected) in [
-            (drawn.clean.clone(), "z0"),
+            (latents.clean, "z0"),
             (zt, "zT"),
-            (drawn.pushed.clone(), "z0_pushed"),
-            (drawn.rec.clone(), "x0_hat"),
+            (latents.pushed, "z0_pushed"),
+            (latents.rec, "x0_hat"),
             (drawn.push.clone().unwrap(), "x0_pushed_hat"),
         ] {
             let error = error(found, golden.get(expected).unwrap());
@@ -89,8 +90,8 @@ fn image_students_have_the_official_losses_and_gradients() {
         let terms = objective.terms(drawn, &student, Some(&judge));
         let pairs = [
             (Some(own), "adv_loss"),
-            (Some(number(terms.latent)), "latent_loss"),
-            (Some(number(terms.rec)), "rec_loss"),
+            (terms.latent.map(number), "latent_loss"),
+            (terms.rec.map(number), "rec_loss"),
             (terms.push.map(number), "push_rec_loss"),
             (terms.adversarial.map(number), "adv_loss_our"),
             (terms.eigen.map(number), "eigen_koopman_loss"),

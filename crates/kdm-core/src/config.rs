@@ -34,13 +34,15 @@ pub enum NetworkConfig {
     },
 }
 
-/// The three networks of a U-Net student.
+/// The networks of U-Net students.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNets {
     /// E_0 and E_T.
     pub encoder: SongUNetConfig,
     /// D.
     pub decoder: SongUNetConfig,
+    /// The direct student's, from image to image: as many blocks as bring its cost nearest to that of both together.
+    pub direct: SongUNetConfig,
 }
 
 /// The Koopman operator's form.
@@ -56,10 +58,31 @@ pub struct OperatorConfig {
     pub control: bool,
 }
 
+/// How a student gets from noise to image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Through latents and the Koopman operator.
+    #[default]
+    Koopman,
+    /// By one network straight from noise to image, of about the size of encoder and decoder together: what the Koopman
+    /// student is compared with. It has no latent and no operator, and no loss but push and the adversarial one.
+    Direct,
+}
+
+impl Method {
+    fn is_koopman(&self) -> bool {
+        *self == Self::Koopman
+    }
+}
+
 /// All of a student but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
+    /// How it gets from noise to image.
+    #[serde(default, skip_serializing_if = "Method::is_koopman")]
+    pub method: Method,
     /// Shape of a sample: `[D]` for points, `[C, H, W]` for images.
     pub shape: Vec<usize>,
     /// Classes; 0 when unconditional.
@@ -123,7 +146,13 @@ impl StudentConfig {
                 attn_resolutions,
             )
         };
-        Ok(UNets { encoder: unet(channels, latent_channels), decoder: unet(latent_channels, channels) })
+        let (encoder, decoder) = (unet(channels, latent_channels), unet(latent_channels, channels));
+        let both = encoder.flops() + decoder.flops();
+        let direct = (*num_blocks..=3 * num_blocks + 2)
+            .map(|num_blocks| SongUNetConfig { num_blocks, ..unet(channels, channels) })
+            .min_by(|a, b| (a.flops() - both).abs().total_cmp(&(b.flops() - both).abs()))
+            .expect("the range holds some");
+        Ok(UNets { encoder, decoder, direct })
     }
 
     /// Numbers in all weights.
@@ -136,24 +165,28 @@ impl StudentConfig {
     /// addition count as two). A training step costs three times its forward passes: E_0, E_T, C, and D once, or twice
     /// with the push term; the discriminator and LPIPS come on top.
     pub fn flops(&self, training: bool, push: bool) -> f64 {
-        let (encoder, decoder) = match &self.network {
+        let (encoder, decoder, direct) = match &self.network {
             NetworkConfig::Mlp { hidden, layers } => {
-                let mlp = |inputs: usize, outputs: usize| {
-                    let widths = (0..=*layers).map(|i| match i {
+                let mlp = |inputs: usize, outputs: usize, layers: usize| {
+                    let widths = (0..=layers).map(|i| match i {
                         0 => inputs + 1 + self.label_dim,
-                        i if i == *layers => outputs,
+                        i if i == layers => outputs,
                         _ => *hidden,
                     });
                     let widths: Vec<usize> = widths.collect();
                     widths.windows(2).map(|w| 2.0 * (w[0] * w[1]) as f64).sum::<f64>()
                 };
-                (mlp(self.dim(), self.latent), mlp(self.latent, self.dim()))
+                let (dim, latent, layers) = (self.dim(), self.latent, *layers);
+                (mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, 2 * layers))
             }
             NetworkConfig::Unet { .. } => match self.unets() {
-                Ok(UNets { encoder, decoder }) => (encoder.flops(), decoder.flops()),
+                Ok(UNets { encoder, decoder, direct }) => (encoder.flops(), decoder.flops(), direct.flops()),
                 Err(_) => return f64::NAN,
             },
         };
+        if self.method == Method::Direct {
+            return if training { 3.0 * direct } else { direct };
+        }
         let n = self.operator_dim();
         let lift = self.operator.projection.map_or(0.0, |p| 2.0 * (p * self.latent) as f64);
         let (encoder, decoder) = (encoder + lift, decoder + lift);
@@ -185,13 +218,16 @@ impl StudentConfig {
                 at_least_one("network.layers", *layers);
             }
             NetworkConfig::Unet { .. } => match self.unets() {
-                Ok(UNets { encoder, decoder }) => {
+                Ok(UNets { encoder, decoder, .. }) => {
                     let both = encoder.problems().into_iter().chain(decoder.problems());
                     let all: BTreeMap<String, String> = both.collect();
                     problems.extend(all.into_iter().map(|(field, problem)| (format!("network.{field}"), problem)));
                 }
                 Err(problem) => problems.push(problem),
             },
+        }
+        if self.method == Method::Direct && self.operator.control {
+            problems.push(("operator.control".into(), "is true, and the direct student has no operator".into()));
         }
         if self.operator.control && self.label_dim == 0 {
             problems.push(("operator.control".into(), "is true and the pairs have no labels".into()));

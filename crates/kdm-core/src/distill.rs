@@ -14,7 +14,7 @@ use kdm_train::{Losses, Stepper, Task};
 use crate::losses::{Batch, LatentNoise, Objective, Terms};
 use crate::sampler::{Sampler, one_hot};
 use crate::student::StudentFile;
-use crate::{Student, StudentConfig};
+use crate::{Method, Student, StudentConfig};
 
 /// Streams of the training's seed.
 const ORDER: u64 = 1;
@@ -95,7 +95,7 @@ impl DistillTask {
     }
 
     fn latent_noise(&self, iteration: u64) -> Option<LatentNoise> {
-        if self.file.loss.latent_noise == 0.0 {
+        if self.file.loss.latent_noise == 0.0 || self.config().method == Method::Direct {
             return None;
         }
         let seed = random::derive_seed(random::derive_seed(self.seed, LATENT_NOISE), iteration);
@@ -152,7 +152,9 @@ pub fn evaluate_losses(
 }
 
 fn named(t: &Terms) -> Vec<(&'static str, Tensor<1>)> {
-    let mut terms = vec![("latent", t.latent.clone()), ("rec", t.rec.clone())];
+    let mut terms: Vec<(&'static str, Tensor<1>)> = Vec::new();
+    terms.extend(t.latent.clone().map(|latent| ("latent", latent)));
+    terms.extend(t.rec.clone().map(|rec| ("rec", rec)));
     terms.extend(t.push.clone().map(|push| ("push", push)));
     terms.extend(t.adversarial.clone().map(|adversarial| ("adversarial", adversarial)));
     terms.extend(t.eigen.clone().map(|eigen| ("eigen", eigen)));

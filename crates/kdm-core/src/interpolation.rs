@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::Pass;
 use serde::{Deserialize, Serialize};
 
-use crate::{Student, StudentConfig};
+use crate::{Koopman, StudentConfig};
 
 /// Where the way between two samples lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
 
 /// `steps` (at least 2) samples from `a` to `b`, the ends being their own samples: `[steps, dim]`. Labels go over in a
 /// straight line.
-pub fn between(student: &Student, config: &StudentConfig, space: Space, a: End, b: End, steps: usize) -> Vec<f32> {
+pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, b: End, steps: usize) -> Vec<f32> {
     let device = Device::flex();
     let times = || (0..steps).map(|i| i as f64 / (steps - 1) as f64);
     let rows = |values: Vec<f32>, width: usize| -> Tensor<2> {
@@ -61,7 +61,7 @@ pub fn between(student: &Student, config: &StudentConfig, space: Space, a: End, 
     let drawn = match space {
         Space::Noise => {
             let noise = all.iter().flat_map(|t| spherical(a.noise, b.noise, *t)).collect();
-            student.generate(rows(noise, config.dim()), labels)
+            student.generate(rows(noise, config.dim()), labels, &Pass::evaluation())
         }
         Space::Latent => {
             let pass = Pass::evaluation();
@@ -81,7 +81,7 @@ pub fn between(student: &Student, config: &StudentConfig, space: Space, a: End, 
 mod tests {
     use super::*;
     use crate::sampler::Sampler;
-    use crate::{NetworkConfig, OperatorConfig, OperatorKind};
+    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
     #[test]
@@ -98,6 +98,7 @@ mod tests {
     #[test]
     fn ends_are_the_samples() {
         let config = StudentConfig {
+            method: Method::Koopman,
             shape: vec![4],
             label_dim: 3,
             noise_std: 2.0,
@@ -111,7 +112,8 @@ mod tests {
         let labels = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
         let samples = sampler.sample(&noise, &labels);
         let (a, b) = (End { noise: &noise[..4], label: &labels[..3] }, End { noise: &noise[4..], label: &labels[3..] });
-        let ways = [Space::Noise, Space::Latent].map(|space| between(&student, &config, space, a, b, 5));
+        let ways =
+            [Space::Noise, Space::Latent].map(|space| between(student.koopman().unwrap(), &config, space, a, b, 5));
         for way in &ways {
             let off = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
             assert!(off(&way[..4], &samples[..4]) < 1e-5 && off(&way[16..], &samples[4..]) < 1e-5);

@@ -13,9 +13,9 @@ pub mod operator;
 pub mod sampler;
 pub mod student;
 
-pub use config::{LossConfig, NetworkConfig, OperatorConfig, Reconstruction, StudentConfig};
+pub use config::{LossConfig, Method, NetworkConfig, OperatorConfig, Reconstruction, StudentConfig};
 pub use distill::DistillTask;
 pub use eigen::EigenvalueTarget;
 pub use operator::{Operator, OperatorKind};
 pub use sampler::Sampler;
-pub use student::Student;
+pub use student::{Direct, Koopman, Student};

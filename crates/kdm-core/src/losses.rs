@@ -79,10 +79,10 @@ pub struct LatentNoise {
 /// The loss's terms, unweighted, one number each; and the weighted sum.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// |z_0 - z^_0|^2.
-    pub latent: Tensor<1>,
-    /// d(x_0, x_rec).
-    pub rec: Tensor<1>,
+    /// |z_0 - z^_0|^2; none for a direct student.
+    pub latent: Option<Tensor<1>>,
+    /// d(x_0, x_rec); none for a direct student.
+    pub rec: Option<Tensor<1>>,
     /// d(x_0, x_push); none when it was left out.
     pub push: Option<Tensor<1>>,
     /// BCE(disc(x_push), 1); none without a discriminator.
@@ -93,17 +93,24 @@ pub struct Terms {
     pub total: Tensor<1>,
 }
 
-/// What a student makes of a batch.
+/// What a Koopman student makes of a batch on the way.
 #[derive(Clone, Debug)]
-pub struct Drawn {
-    /// x_0, `[N, dim]`.
-    pub images: Tensor<2>,
+pub struct Latents {
     /// z_0, `[N, n]`.
     pub clean: Tensor<2>,
     /// z^_0, `[N, n]`.
     pub pushed: Tensor<2>,
     /// x_rec, `[N, dim]`.
     pub rec: Tensor<2>,
+}
+
+/// What a student makes of a batch.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// x_0, `[N, dim]`.
+    pub images: Tensor<2>,
+    /// z_0 and z^_0, `[N, n]`, and x_rec, `[N, dim]`; none for a direct student.
+    pub latents: Option<Latents>,
     /// x_push, `[N, dim]`; none when it was left out.
     pub push: Option<Tensor<2>>,
 }
@@ -138,6 +145,13 @@ impl Objective {
         all_terms: bool,
     ) -> Drawn {
         let Batch { images, noise, labels } = batch;
+        let student = match student {
+            Student::Koopman(student) => student,
+            Student::Direct(direct) => {
+                let push = Some(direct.generate(noise, labels, pass));
+                return Drawn { images, latents: None, push };
+            }
+        };
         let clean = student.encode_clean(images.clone(), labels.clone(), pass);
         let zt = student.encode_noise(noise, labels.clone(), pass);
         let (clean_noisy, zt_noisy) = match latent_noise {
@@ -151,28 +165,30 @@ impl Objective {
         let rec = student.decode(clean_noisy, labels.clone(), pass);
         let with_push = all_terms || self.config.push_weight > 0.0;
         let push = with_push.then(|| student.decode(pushed.clone(), labels, pass));
-        Drawn { images, clean, pushed, rec, push }
+        Drawn { images, latents: Some(Latents { clean, pushed, rec }), push }
     }
 
     /// All terms of what the student made.
     pub fn terms(&self, drawn: Drawn, student: &Student, discriminator: Option<&Discriminator>) -> Terms {
-        let Drawn { images, clean, pushed, rec, push } = drawn;
+        let Drawn { images, latents, push } = drawn;
         let config = &self.config;
-        let latent = (clean - pushed).square().mean();
-        let rec = self.distance.between(rec, images.clone());
+        let (latent, rec) = match latents {
+            Some(Latents { clean, pushed, rec }) => {
+                (Some((clean - pushed).square().mean()), Some(self.distance.between(rec, images.clone())))
+            }
+            None => (None, None),
+        };
         let adversarial = discriminator.zip(push.clone()).map(|(d, x)| cross_entropy(d.forward(self.image(x)), true));
         let push = push.map(|push| self.distance.between(push, images));
-        let eigen = operator_loss(&student.operator, self.targets.as_deref());
-        let mut total = latent.clone() * config.latent_weight + rec.clone() * config.rec_weight;
-        if let Some(push) = push.clone().filter(|_| config.push_weight > 0.0) {
-            total = total + push * config.push_weight;
-        }
-        if let Some(adversarial) = adversarial.clone() {
-            total = total + adversarial * (ADVERSARIAL * config.adversarial_weight);
-        }
-        if let Some(eigen) = eigen.clone() {
-            total = total + eigen;
-        }
+        let eigen = student.koopman().and_then(|s| operator_loss(&s.operator, self.targets.as_deref()));
+        let weighted = [
+            latent.clone().map(|latent| latent * config.latent_weight),
+            rec.clone().map(|rec| rec * config.rec_weight),
+            push.clone().filter(|_| config.push_weight > 0.0).map(|push| push * config.push_weight),
+            adversarial.clone().map(|a| a * (ADVERSARIAL * config.adversarial_weight)),
+            eigen.clone(),
+        ];
+        let total = weighted.into_iter().flatten().reduce(|sum, term| sum + term).expect("a student has a term");
         Terms { latent, rec, push, adversarial, eigen, total }
     }
 
@@ -193,7 +209,7 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EigenvalueTarget, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
+    use crate::{EigenvalueTarget, Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
     use burn::tensor::{Device, Gradients, TensorData};
     use kdm_kernels::random::normal_vec;
     use kdm_nn::state::{self, load_state, state_dict};
@@ -206,6 +222,7 @@ mod tests {
 
     fn config(kind: OperatorKind, projection: Option<usize>, label_dim: usize) -> StudentConfig {
         StudentConfig {
+            method: Method::Koopman,
             shape: vec![2],
             label_dim,
             noise_std: 3.0,
@@ -298,15 +315,40 @@ mod tests {
         };
         let t = terms(&loss, false);
         let value = |x: Tensor<1>| f64::from(x.into_scalar::<f32>());
-        let sum = 2.0 * value(t.latent) + 3.0 * value(t.rec) + 0.5 * value(t.push.unwrap());
+        let sum = 2.0 * value(t.latent.unwrap()) + 3.0 * value(t.rec.unwrap()) + 0.5 * value(t.push.unwrap());
         assert!((value(t.total) - sum).abs() < 1e-5 * sum);
         let without = LossConfig { push_weight: 0.0, ..loss };
         assert!(terms(&without, false).push.is_none());
         assert!(terms(&without, true).push.is_some());
     }
 
+    /// A direct student has push alone, its weights all take part, and it is about as large as encoder and decoder.
+    #[test]
+    fn the_direct_student_learns_by_push_alone() {
+        let device = Device::flex().autodiff();
+        let config = StudentConfig { method: Method::Direct, ..config(OperatorKind::Dense, None, 0) };
+        assert_eq!(config.problems(), []);
+        let student = config.init(7, &device);
+        let objective = objective(LossConfig::default(), None);
+        let drawn = objective.draw(&student, batch(0, &device), None, &Pass::evaluation(), false);
+        let t = objective.terms(drawn, &student, None);
+        assert!(t.latent.is_none() && t.rec.is_none() && t.eigen.is_none());
+        let value = |x: &Tensor<1>| f64::from(x.clone().into_scalar::<f32>());
+        assert_eq!(value(&t.total), value(t.push.as_ref().unwrap()));
+        assert_eq!(gradients(&student, &t.total.backward()).len(), state_dict(&student).len());
+        let koopman = StudentConfig { method: Method::Koopman, ..image_student() };
+        let direct = StudentConfig {
+            method: Method::Direct,
+            operator: OperatorConfig { control: false, ..koopman.operator.clone() },
+            ..koopman.clone()
+        };
+        let ratio = direct.flops(false, true) / koopman.flops(false, true);
+        assert!((0.8..1.1).contains(&ratio), "{ratio}");
+    }
+
     fn image_student() -> StudentConfig {
         StudentConfig {
+            method: Method::Koopman,
             shape: vec![3, 32, 32],
             label_dim: 2,
             noise_std: 1.0,

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use kdm_kernels::FrozenLinear;
 use kdm_nn::blocks::{Rows, in_blocks};
-use kdm_nn::{FrozenUNet, Linear};
+use kdm_nn::{FrozenUNet, Linear, Pass};
 
 use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
 use crate::{Student, StudentConfig};
@@ -29,7 +29,15 @@ enum Way {
 /// A student of U-Nets, for sampling alone.
 #[derive(Debug)]
 struct FrozenStudent {
-    noise_encoder: FrozenUNet,
+    /// The noise encoder, or all of a direct student.
+    first: FrozenUNet,
+    way: Option<FrozenWay>,
+    noise_scale: f32,
+}
+
+/// From the noise's latent to the image.
+#[derive(Debug)]
+struct FrozenWay {
     decoder: FrozenUNet,
     /// The maps from latent to latent in order: the projection and back, and the operator between them.
     maps: Vec<FrozenLinear>,
@@ -37,7 +45,6 @@ struct FrozenStudent {
     operator: usize,
     /// B y for every class, and zeros for none; empty without control.
     control: Vec<Vec<f32>>,
-    noise_scale: f32,
 }
 
 /// Images that are drawn at a time.
@@ -76,11 +83,11 @@ impl Sampler {
     fn sample_in_blocks(&self, student: &Student, device: &Device, noise: &[f32], labels: &[f32]) -> Vec<f32> {
         let x = Rows { values: noise, width: self.dim };
         if self.label_dim == 0 {
-            return in_blocks([x], device, |[x]| student.generate(x, None));
+            return in_blocks([x], device, |[x]| student.generate(x, None, &Pass::evaluation()));
         }
         let zeros = vec![0.0; if labels.is_empty() { noise.len() / self.dim * self.label_dim } else { 0 }];
         let y = Rows { values: if labels.is_empty() { &zeros } else { labels }, width: self.label_dim };
-        in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| student.generate(x, Some(y)))
+        in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| student.generate(x, Some(y), &Pass::evaluation()))
     }
 }
 
@@ -97,10 +104,18 @@ fn frozen(linear: &Linear) -> FrozenLinear {
 impl FrozenStudent {
     /// None when the student's networks are no U-Nets of the standard kind.
     fn new(student: &Student, label_dim: usize) -> Option<Self> {
+        let student = match student {
+            Student::Koopman(student) => student,
+            Student::Direct(direct) => {
+                let Network::Unet(network) = &direct.network else { return None };
+                let first = FrozenUNet::new(network, NOISE_TIME)?;
+                return Some(Self { first, way: None, noise_scale: direct.noise_scale as f32 });
+            }
+        };
         let (Network::Unet(encoder), Network::Unet(decoder)) = (&student.noise_encoder, &student.decoder) else {
             return None;
         };
-        let noise_encoder = FrozenUNet::new(encoder, NOISE_TIME)?;
+        let first = FrozenUNet::new(encoder, NOISE_TIME)?;
         let decoder = FrozenUNet::new(decoder, CLEAN_TIME)?;
         let affine = student.operator.matrix();
         let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
@@ -120,23 +135,24 @@ impl FrozenStudent {
             Some(p) => (vec![frozen(&p.noise), operator, frozen(&p.decoder)], 1),
             None => (vec![operator], 0),
         };
-        let noise_scale = student.noise_scale as f32;
-        Some(Self { noise_encoder, decoder, maps, operator: place, control, noise_scale })
+        let way = Some(FrozenWay { decoder, maps, operator: place, control });
+        Some(Self { first, way, noise_scale: student.noise_scale as f32 })
     }
 
     fn sample(&self, noise: &[f32], classes: &[usize]) -> Vec<f32> {
         let scaled: Vec<f32> = noise.iter().map(|x| x / self.noise_scale).collect();
-        let mut z = self.noise_encoder.run(&scaled, classes);
-        for (i, map) in self.maps.iter().enumerate() {
+        let mut z = self.first.run(&scaled, classes);
+        let Some(way) = &self.way else { return z };
+        for (i, map) in way.maps.iter().enumerate() {
             z = map.run(&z);
-            if i == self.operator && !self.control.is_empty() {
+            if i == way.operator && !way.control.is_empty() {
                 let width = z.len() / classes.len();
                 for (z, class) in z.chunks_exact_mut(width).zip(classes) {
-                    z.iter_mut().zip(&self.control[*class]).for_each(|(z, control)| *z += control);
+                    z.iter_mut().zip(&way.control[*class]).for_each(|(z, control)| *z += control);
                 }
             }
         }
-        self.decoder.run(&z, classes)
+        way.decoder.run(&z, classes)
     }
 }
 
@@ -154,20 +170,22 @@ pub fn one_hot(classes: &[u32], label_dim: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NetworkConfig, OperatorConfig, OperatorKind};
+    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
     /// The frozen student and the student itself, for every form of operator, with classes and without, labels left out.
     #[test]
     fn the_frozen_student_draws_what_the_student_draws() {
         let device = Device::flex();
-        for (kind, projection, label_dim) in [
-            (OperatorKind::Dense, None, 0),
-            (OperatorKind::Dense, Some(40), 3),
-            (OperatorKind::Factorized, None, 3),
-            (OperatorKind::Factorized, Some(9), 0),
+        for (method, kind, projection, label_dim) in [
+            (Method::Koopman, OperatorKind::Dense, None, 0),
+            (Method::Koopman, OperatorKind::Dense, Some(40), 3),
+            (Method::Koopman, OperatorKind::Factorized, None, 3),
+            (Method::Koopman, OperatorKind::Factorized, Some(9), 0),
+            (Method::Direct, OperatorKind::Dense, None, 3),
         ] {
             let config = StudentConfig {
+                method,
                 shape: vec![3, 16, 16],
                 label_dim,
                 noise_std: 1.0,
@@ -179,7 +197,7 @@ mod tests {
                     attn_resolutions: vec![8],
                     dropout: 0.1,
                 },
-                operator: OperatorConfig { kind, projection, control: label_dim > 0 },
+                operator: OperatorConfig { kind, projection, control: label_dim > 0 && method == Method::Koopman },
             };
             assert_eq!(config.problems(), []);
             let student = config.init(3, &device);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::UNets;
 use crate::losses::{Distance, Objective};
 use crate::operator::Complex;
-use crate::{LossConfig, NetworkConfig, Operator, StudentConfig};
+use crate::{LossConfig, Method, NetworkConfig, Operator, StudentConfig};
 
 /// The kind that students' model files name.
 pub const KIND: &str = "student";
@@ -49,9 +49,28 @@ impl Network {
     }
 }
 
-/// A student's networks. Samples are flat: `[N, dim]`.
+/// A student: what draws a sample in one pass. Samples are flat: `[N, dim]`.
 #[derive(Module, Debug)]
-pub struct Student {
+#[expect(clippy::large_enum_variant, reason = "there are few of them; their tensors lie elsewhere")]
+pub enum Student {
+    /// Through latents and the operator.
+    Koopman(Koopman),
+    /// Straight.
+    Direct(Direct),
+}
+
+/// One network from noise to image.
+#[derive(Module, Debug)]
+pub struct Direct {
+    /// The network.
+    pub network: Network,
+    /// What its input is divided by; see [`Koopman::noise_scale`].
+    pub noise_scale: f64,
+}
+
+/// The networks of the method. Samples are flat: `[N, dim]`.
+#[derive(Module, Debug)]
+pub struct Koopman {
     /// E_0.
     pub clean_encoder: Network,
     /// E_T.
@@ -84,6 +103,29 @@ impl StudentConfig {
     /// A student with fresh weights. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: u64, device: &Device) -> Student {
         let seed = &mut InitSeed::new(seed);
+        let noise_scale = match self.network {
+            NetworkConfig::Mlp { .. } => self.noise_std,
+            NetworkConfig::Unet { .. } => 1.0,
+        };
+        if self.method == Method::Direct {
+            let network = match &self.network {
+                NetworkConfig::Mlp { hidden, layers } => {
+                    let config = MlpConfig {
+                        input_dim: self.dim(),
+                        output_dim: self.dim(),
+                        hidden: *hidden,
+                        layers: 2 * layers,
+                        label_dim: self.label_dim,
+                        activate_output: false,
+                    };
+                    Network::Mlp(config.init(seed, device))
+                }
+                NetworkConfig::Unet { .. } => {
+                    Network::Unet(self.unets().expect("checked by `problems`").direct.init(seed, device))
+                }
+            };
+            return Student::Direct(Direct { network, noise_scale });
+        }
         let network = |encoder: bool, seed: &mut InitSeed| match &self.network {
             NetworkConfig::Mlp { hidden, layers } => {
                 let (input_dim, output_dim) =
@@ -99,13 +141,13 @@ impl StudentConfig {
                 Network::Mlp(config.init(seed, device))
             }
             NetworkConfig::Unet { .. } => {
-                let UNets { encoder: e, decoder: d } = self.unets().expect("checked by `problems`");
+                let UNets { encoder: e, decoder: d, .. } = self.unets().expect("checked by `problems`");
                 Network::Unet(if encoder { e } else { d }.init(seed, device))
             }
         };
         let n = self.operator_dim();
         let linear = |inputs, outputs, seed: &mut InitSeed| LinearConfig { inputs, outputs }.init(seed, device);
-        Student {
+        Student::Koopman(Koopman {
             clean_encoder: network(true, seed),
             noise_encoder: network(true, seed),
             operator: Operator::init(self.operator.kind, n, seed, device),
@@ -116,15 +158,42 @@ impl StudentConfig {
                 noise: linear(self.latent, n, seed),
                 decoder: linear(n, self.latent, seed),
             }),
-            noise_scale: match self.network {
-                NetworkConfig::Mlp { .. } => self.noise_std,
-                NetworkConfig::Unet { .. } => 1.0,
-            },
-        }
+            noise_scale,
+        })
     }
 }
 
 impl Student {
+    /// One-step samples, `[N, dim]` -> `[N, dim]`.
+    pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+        match self {
+            Self::Koopman(student) => student.generate(x_t, labels, pass),
+            Self::Direct(student) => student.generate(x_t, labels, pass),
+        }
+    }
+
+    /// The networks of the method; none for a direct student, which has no latent and no operator.
+    pub fn koopman(&self) -> Option<&Koopman> {
+        match self {
+            Self::Koopman(student) => Some(student),
+            Self::Direct(_) => None,
+        }
+    }
+}
+
+impl Direct {
+    /// One-step samples, `[N, dim]` -> `[N, dim]`.
+    pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+        self.network.forward(scaled(x_t, self.noise_scale), NOISE_TIME, labels, pass)
+    }
+}
+
+/// Noise over the scale that networks take it at.
+fn scaled(x_t: Tensor<2>, scale: f64) -> Tensor<2> {
+    if scale == 1.0 { x_t } else { x_t / scale }
+}
+
+impl Koopman {
     /// z_0 = E_0(x_0): `[N, dim]` -> `[N, n]`.
     pub fn encode_clean(&self, x0: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
         let z = self.clean_encoder.forward(x0, CLEAN_TIME, labels, pass);
@@ -136,8 +205,7 @@ impl Student {
 
     /// z_T = E_T(x_T): `[N, dim]` -> `[N, n]`.
     pub fn encode_noise(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
-        let x_t = if self.noise_scale == 1.0 { x_t } else { x_t / self.noise_scale };
-        let z = self.noise_encoder.forward(x_t, NOISE_TIME, labels, pass);
+        let z = self.noise_encoder.forward(scaled(x_t, self.noise_scale), NOISE_TIME, labels, pass);
         match &self.projection {
             Some(p) => p.noise.forward(z),
             None => z,
@@ -163,8 +231,7 @@ impl Student {
     }
 
     /// One-step samples: x_0 = D(C E_T(x_T) + B y), `[N, dim]` -> `[N, dim]`.
-    pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
-        let pass = &Pass::evaluation();
+    pub fn generate(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
         let z = self.encode_noise(x_t, labels.clone(), pass);
         self.decode(self.push(z, labels.clone()), labels, pass)
     }
@@ -259,6 +326,7 @@ mod tests {
             (OperatorKind::Factorized, Some(7), 0, vec![1, 8, 8], 64, unet()),
         ] {
             let config = StudentConfig {
+                method: Method::Koopman,
                 shape,
                 label_dim,
                 noise_std: 80.0,

@@ -87,7 +87,12 @@ pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
         let converted: Vec<half::f16> = values.iter().map(|x| half::f16::from_f32(*x)).collect();
         if converted.iter().any(|x| !x.is_finite()) {
             let mend = "keep this model in single precision";
-            return Err(Error::invalid(file.path(), format!("tensor `{name}`"), "has values beyond half precision", mend));
+            return Err(Error::invalid(
+                file.path(),
+                format!("tensor `{name}`"),
+                "has values beyond half precision",
+                mend,
+            ));
         }
         let bytes = converted.into_iter().flat_map(half::f16::to_le_bytes).collect();
         halves.insert(name, (data.shape().to_vec(), bytes));

@@ -168,6 +168,7 @@ fn student(
     ignored.extend(notes);
     let file = StudentFile {
         student: StudentConfig {
+            method: kdm_core::Method::Koopman,
             shape,
             label_dim,
             noise_std,

@@ -6,9 +6,9 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{ImageSet, model};
 use kdm_kernels::random;
+use kdm_nn::Classifier;
 use kdm_nn::classifier::cross_entropy;
 use kdm_nn::state::state_dict;
-use kdm_nn::Classifier;
 use kdm_train::{Losses, Stepper, Task};
 
 use crate::features::{CLASSIFIER, ClassifierFile, image_tensor};

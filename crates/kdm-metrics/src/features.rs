@@ -82,8 +82,7 @@ impl Extractor {
         if let Some((field, problem)) = config.network.problems().into_iter().next() {
             return Err(Error::invalid(file.path(), format!("config.network.{field}"), problem, mend));
         }
-        let network =
-            load_state(config.network.init(&mut InitSeed::new(0), &device), &state).map_err(|e| bad(e.0))?;
+        let network = load_state(config.network.init(&mut InitSeed::new(0), &device), &state).map_err(|e| bad(e.0))?;
         let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
         Ok(Self { network: Network::Classifier(config, network), stamp })
     }

@@ -30,9 +30,8 @@ pub fn ssim(a: &[f32], b: &[f32], shape: [usize; 3]) -> f64 {
     let [channels, height, width] = shape;
     assert!(height.min(width) >= WINDOW, "images smaller than the window");
     let weights: Vec<f64> = {
-        let raw: Vec<f64> = (0..WINDOW)
-            .map(|i| (-0.5 * ((i as f64 - (WINDOW / 2) as f64) / DEVIATION).powi(2)).exp())
-            .collect();
+        let raw: Vec<f64> =
+            (0..WINDOW).map(|i| (-0.5 * ((i as f64 - (WINDOW / 2) as f64) / DEVIATION).powi(2)).exp()).collect();
         let sum: f64 = raw.iter().sum();
         raw.into_iter().map(|w| w / sum).collect()
     };

@@ -57,8 +57,7 @@ mod tests {
     /// Certain and evenly spread over k of 5 classes: the score is k. Uncertain: 1.
     #[test]
     fn score_counts_classes() {
-        let logits: Vec<f32> =
-            (0..40).flat_map(|i| (0..5).map(move |k| if k == i % 4 { 60.0 } else { 0.0 })).collect();
+        let logits: Vec<f32> = (0..40).flat_map(|i| (0..5).map(move |k| if k == i % 4 { 60.0 } else { 0.0 })).collect();
         let score = inception_score(&logits, 5, 10);
         assert!((score.mean - 4.0).abs() < 1e-9 && score.deviation < 1e-9, "{score:?}");
         assert!((inception_score(&[0.5; 100], 5, 2).mean - 1.0).abs() < 1e-12);

@@ -70,8 +70,7 @@ impl Statistics {
         }
         let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (mean, covariance) = (bytes(&self.moments.mean), bytes(&self.moments.covariance));
-        let features: Vec<u8> =
-            self.features.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let features: Vec<u8> = self.features.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
         let raw = |dtype, shape: Vec<usize>, bytes| RawTensor { dtype, shape, bytes };
         let all = BTreeMap::from([
             ("mean".to_string(), raw(Dtype::F64, vec![dim], &mean)),
@@ -87,7 +86,11 @@ impl Statistics {
     /// # Errors
     /// When the file is damaged or holds no statistics.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|e| e == "npz") { Self::read_npz(path) } else { Self::load(&TensorFile::open(path)?) }
+        if path.extension().is_some_and(|e| e == "npz") {
+            Self::read_npz(path)
+        } else {
+            Self::load(&TensorFile::open(path)?)
+        }
     }
 
     /// Reads a file of this project.
@@ -101,7 +104,8 @@ impl Statistics {
             count: usize,
         }
         let config: Config = model::config(file, KIND)?;
-        let bad = |field: &str| Error::invalid(file.path(), format!("tensor `{field}`"), "is missing or misshapen", MEND);
+        let bad =
+            |field: &str| Error::invalid(file.path(), format!("tensor `{field}`"), "is missing or misshapen", MEND);
         let f64s = |name: &str| -> Result<Vec<f64>> {
             let raw = file.get(name).filter(|raw| raw.dtype == Dtype::F64).ok_or_else(|| bad(name))?;
             Ok(raw.bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
@@ -169,8 +173,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let found = Features { dim: 3, features: normal_vec(1, 60), classes: 1, logits: vec![0.0; 20] };
         let network = Stamp { name: "inception".into(), sha256: "ab".into() };
-        let origin =
-            Origin { network: network.clone(), data: "d".into(), split: "test".into(), sha256: "cd".into() };
+        let origin = Origin { network: network.clone(), data: "d".into(), split: "test".into(), sha256: "cd".into() };
         let all = Statistics::of(&found, origin);
         let path = folder.path().join("s.safetensors");
         all.write(&path).unwrap();

@@ -17,7 +17,10 @@ fn goldens() -> BTreeMap<String, Array> {
 /// The values are stored in single precision: 1e-6 of them is their own rounding.
 fn same(name: &str, found: f64, golden: &BTreeMap<String, Array>, tolerance: f64) {
     let expected = f64::from(golden[name].data[0]);
-    assert!((found - expected).abs() <= tolerance * (1.0 + expected.abs()), "{name}: {found}, and others say {expected}");
+    assert!(
+        (found - expected).abs() <= tolerance * (1.0 + expected.abs()),
+        "{name}: {found}, and others say {expected}"
+    );
 }
 
 /// pytorch-fid and torch-fidelity take roots of matrices that aren't symmetric, and with singular covariances add 1e-6 to
@@ -41,9 +44,12 @@ fn scores_and_manifolds_equal_those_of_torch_fidelity_and_prdc() {
     let g = goldens();
     same("isc", inception_score(&g["logits"].data, 7, 1).mean, &g, 1e-5);
     let found = manifold(&g["real"].data, &g["fake"].data, 12, 5);
-    for (name, value) in
-        [("precision", found.precision), ("recall", found.recall), ("density", found.density), ("coverage", found.coverage)]
-    {
+    for (name, value) in [
+        ("precision", found.precision),
+        ("recall", found.recall),
+        ("density", found.density),
+        ("coverage", found.coverage),
+    ] {
         same(name, value, &g, 1e-6);
     }
 }

@@ -13,7 +13,9 @@ use kdm_metrics::inception_score::{agreement, classes_of, inception_score};
 use kdm_metrics::kernel_distance::kernel_distance;
 use kdm_metrics::manifold::{NEIGHBOURS, manifold};
 use kdm_metrics::statistics::Origin;
-use kdm_metrics::{Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images, paired};
+use kdm_metrics::{
+    Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images, paired,
+};
 use kdm_metrics::{share_outside, sliced_wasserstein2};
 use kdm_nn::{Discriminator, Lpips};
 use kdm_teacher::{Checkerboard, Teacher, solve};
@@ -92,39 +94,56 @@ pub fn evaluate(
     }
     if groups.iter().any(|g| *g != MetricGroup::Losses) {
         let pairs = store.range(0..store.len());
-        let dim = config.dim();
         let drawn = student.sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
-        if groups.contains(&MetricGroup::Paired) {
-            let p = paired(&drawn, &pairs.images, dim);
-            values.insert("rmse".into(), p.rmse);
-            values.insert("median_error".into(), p.median_error);
-            values.insert("coordinate_rmse".into(), p.coordinate_rmse);
-            if let [channels, height, width] = config.shape[..] {
-                values.insert("psnr".into(), images::psnr(&drawn, &pairs.images, dim));
-                if height.min(width) >= images::WINDOW {
-                    values.insert("ssim".into(), images::ssim(&drawn, &pairs.images, [channels, height, width]));
-                }
+        values.extend(measure(&drawn, &pairs, config, groups, board, directions, features)?);
+    }
+    Ok(values)
+}
+
+/// The metrics of samples `[N, dim]` drawn from the noise and labels of `pairs`, whoever drew them; all groups but losses.
+///
+/// # Errors
+/// When features can't be compared.
+pub fn measure(
+    drawn: &[f32],
+    pairs: &PairBatch,
+    config: &StudentConfig,
+    groups: &[MetricGroup],
+    board: bool,
+    directions: usize,
+    features: Option<&FeatureSetting>,
+) -> Outcome<BTreeMap<String, f64>> {
+    let (dim, mut values) = (config.dim(), BTreeMap::new());
+    if groups.contains(&MetricGroup::Paired) {
+        let p = paired(drawn, &pairs.images, dim);
+        values.insert("rmse".into(), p.rmse);
+        values.insert("median_error".into(), p.median_error);
+        values.insert("coordinate_rmse".into(), p.coordinate_rmse);
+        if let [channels, height, width] = config.shape[..] {
+            values.insert("psnr".into(), images::psnr(drawn, &pairs.images, dim));
+            if height.min(width) >= images::WINDOW {
+                values.insert("ssim".into(), images::ssim(drawn, &pairs.images, [channels, height, width]));
             }
         }
-        if let Some(setting) = features.filter(|_| groups.contains(&MetricGroup::Features)) {
-            values.extend(feature_metrics(setting, config, &drawn, &pairs)?);
-        }
-        if groups.contains(&MetricGroup::Distribution) {
-            values.insert(
-                "sliced_wasserstein2".into(),
-                sliced_wasserstein2(&drawn, &pairs.images, dim, directions, PROJECTION_SEED),
-            );
-            // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
-            let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
-            let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
-            values.insert("energy_distance".into(), energy_distance(&some(&drawn), &some(&pairs.images), dim));
-            if board && dim == 2 {
-                let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
-                let (student, teacher) = (off(&drawn), off(&pairs.images));
-                values.insert("off_board".into(), student);
-                values.insert("teacher_off_board".into(), teacher);
-                values.insert("off_board_excess".into(), student - teacher);
-            }
+    }
+    if let Some(setting) = features.filter(|_| groups.contains(&MetricGroup::Features)) {
+        values.extend(feature_metrics(setting, config, drawn, &pairs)?);
+    }
+    if groups.contains(&MetricGroup::Distribution) {
+        values.insert(
+            "sliced_wasserstein2".into(),
+            sliced_wasserstein2(drawn, &pairs.images, dim, directions, PROJECTION_SEED),
+        );
+        // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
+        let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
+        let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
+        values.insert("energy_distance".into(), energy_distance(&some(drawn), &some(&pairs.images), dim));
+        if board && dim == 2 {
+            let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
+            let (student, teacher) = (off(drawn), off(&pairs.images));
+            values.insert("off_board".into(), student);
+            values.insert("teacher_off_board".into(), teacher);
+            values.insert("off_board_excess".into(), student - teacher);
         }
     }
     Ok(values)
@@ -188,7 +207,6 @@ pub fn reference_statistics(
     let origin = Origin { network: extractor.stamp().clone(), data, split: split.name().into(), sha256: set.sha256() };
     Ok(Statistics::of(&found, origin))
 }
-
 
 /// Statistics to compare with: a file's, ones that ship with the program, or those of a data set (its train split), which are
 /// computed and kept in the cache.
@@ -264,7 +282,8 @@ fn feature_metrics(
     let prefix = if extractor.is_inception() { "" } else { "feature_" };
     let mut values = BTreeMap::new();
     let mut put = |name: &str, value: f64| values.insert(format!("{prefix}{name}"), value);
-    let bad = |problem: String| kdm_data::Error::invalid("samples", "features", problem, "look at the student's images");
+    let bad =
+        |problem: String| kdm_data::Error::invalid("samples", "features", problem, "look at the student's images");
     if count > 1 {
         let distance = |f: &Features| frechet_distance(&Moments::of(&f.features, dim), &reference.moments).map_err(bad);
         put("fid", distance(&student)?);
@@ -290,7 +309,8 @@ fn feature_metrics(
         put("inception_score", inception_score(&student.logits, student.classes, SPLITS).mean);
     }
     if extractor.classifier().is_some() {
-        let (ours, theirs) = (classes_of(&student.logits, student.classes), classes_of(&teacher.logits, teacher.classes));
+        let (ours, theirs) =
+            (classes_of(&student.logits, student.classes), classes_of(&teacher.logits, teacher.classes));
         values.insert("class_same_as_teacher".into(), agreement(&ours, &theirs));
         if config.label_dim > 0 {
             values.insert("class_agreement".into(), agreement(&ours, &pairs.labels));
@@ -328,4 +348,3 @@ pub fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, stor
     });
     vec![("speed_up".into(), teacher_time / student_time)]
 }
-

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kdm_core::{LossConfig, NetworkConfig, OperatorConfig, StudentConfig};
+use kdm_core::{LossConfig, Method, NetworkConfig, OperatorConfig, StudentConfig};
 use kdm_data::pairs::ImageType;
 use kdm_nn::UNetConfig;
 use kdm_teacher::distribution::{Distribution, DistributionConfig};
@@ -17,10 +17,12 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 9] = [
+pub const PRESETS: [(&str, &str); 11] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
     ("fashion-mnist", include_str!("../../../presets/fashion-mnist.toml")),
+    ("fashion-mnist-compare", include_str!("../../../presets/fashion-mnist-compare.toml")),
+    ("fashion-mnist-ablations", include_str!("../../../presets/fashion-mnist-ablations.toml")),
     ("fashion-mnist-teacher", include_str!("../../../presets/fashion-mnist-teacher.toml")),
     ("cifar10-uncond", include_str!("../../../presets/cifar10-uncond.toml")),
     ("cifar10-cond", include_str!("../../../presets/cifar10-cond.toml")),
@@ -42,6 +44,19 @@ pub struct Experiment {
     pub loss: LossConfig,
     pub train: TrainSection,
     pub evaluate: EvaluateSection,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compare: Vec<Variant>,
+}
+
+/// One student of a comparison: what differs from the experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Its name in tables and folders.
+    pub name: String,
+    /// Values to change, as in a file.
+    #[serde(default)]
+    pub set: Table,
 }
 
 /// Which kind of teacher.
@@ -118,6 +133,8 @@ pub struct PairsSection {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs)]
 pub struct StudentSection {
+    #[serde(default)]
+    pub method: Method,
     pub latent: usize,
     pub network: NetworkConfig,
     pub operator: OperatorConfig,
@@ -212,6 +229,47 @@ impl Experiment {
         let label = path.display().to_string();
         let table = text.parse::<Table>().map_err(|e| Failure::Usage(format!("{label}: {e}")))?;
         Self::from_table(&label, table)
+    }
+
+    /// The experiments of a comparison. Each student gets as many iterations as cost the floating-point operations of this
+    /// experiment's own, unless the variant says `train.iterations` itself.
+    ///
+    /// # Errors
+    /// A usage failure that names the variant and the key.
+    pub fn variants(&self) -> Outcome<Vec<Self>> {
+        let own = self.training_flops();
+        let mut all = Vec::new();
+        for variant in &self.compare {
+            let label = format!("compare `{}`", variant.name);
+            let plain = variant.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if variant.name.is_empty() || !plain || all.iter().any(|e: &Self| e.name == variant.name) {
+                let mend = "name each variant once, with letters, digits, `-`, `_` and `.`";
+                return Err(Failure::Usage(format!("{label}: {mend}")));
+            }
+            if let Some(key) = variant.set.keys().find(|key| !["student", "loss", "train"].contains(&key.as_str())) {
+                let mend = "variants differ in `student`, `loss` and `train`: they share teacher and pairs";
+                return Err(Failure::Usage(format!("{label}: `{key}`: {mend}")));
+            }
+            let Ok(Value::Table(mut table)) = Value::try_from(self) else { unreachable!("plain data") };
+            table.remove("compare");
+            table.insert("name".into(), Value::String(variant.name.clone()));
+            merge(&mut table, variant.set.clone());
+            let mut found = Self::from_table(&label, table)?;
+            let told = variant.set.get("train").is_some_and(|train| train.get("iterations").is_some());
+            if !told {
+                let share = own / found.training_flops();
+                found.train.iterations = ((self.train.iterations as f64 * share).round() as u64).max(1);
+            }
+            all.push(found);
+        }
+        Ok(all)
+    }
+
+    /// Floating-point operations of an iteration.
+    fn training_flops(&self) -> f64 {
+        let (shape, label_dim) = self.sample().expect("checked when loaded");
+        let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());
+        student.flops(true, self.loss.push_weight > 0.0) * self.train.batch as f64
     }
 
     /// The experiment as TOML, every value resolved.
@@ -314,6 +372,16 @@ impl Experiment {
                 if self.loss.adversarial_weight > 0.0 && (shape.len() != 3 || shape[1].min(shape[2]) < least) {
                     let problem = format!("needs images of at least {least} pixels a side, not {shape:?}");
                     problems.push(("loss.adversarial_weight".into(), problem));
+                }
+                if self.student.method == Method::Direct {
+                    if self.loss.push_weight == 0.0 {
+                        problems
+                            .push(("loss.push_weight".into(), "is 0, and it is all a direct student learns by".into()));
+                    }
+                    if self.loss.eigenvalues != kdm_core::EigenvalueTarget::None {
+                        let problem = "is of the operator's eigenvalues, and the direct student has no operator";
+                        problems.push(("loss.eigenvalues".into(), problem.into()));
+                    }
                 }
                 let student = self.student_config(shape, label_dim, p.process.noise_std());
                 problems.extend(student.problems().into_iter().map(|(f, p)| (format!("student.{f}"), p)));
@@ -425,6 +493,7 @@ impl Experiment {
     /// The student, for pairs of this shape.
     pub fn student_config(&self, shape: Vec<usize>, label_dim: usize, noise_std: f64) -> StudentConfig {
         StudentConfig {
+            method: self.student.method,
             shape,
             label_dim,
             noise_std,

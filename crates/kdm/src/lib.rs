@@ -5,6 +5,7 @@
 
 pub mod assets;
 pub mod commands;
+pub mod comparison;
 pub mod error;
 pub mod evaluation;
 pub mod experiment;

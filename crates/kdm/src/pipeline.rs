@@ -482,12 +482,24 @@ impl LoadedStudent {
     }
 }
 
-/// The whole way, from teacher to report, in `folder`.
+/// What all students of an experiment share.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The teacher.
+    pub teacher: Teacher,
+    /// How its pairs were drawn.
+    pub drawing: Drawing,
+    /// The folder of the pairs to train on.
+    pub pairs: PathBuf,
+    /// The pairs to measure by.
+    pub test: PairStore,
+}
+
+/// Makes the teacher and draws both stores of pairs in `folder`, or goes on with what is there.
 ///
 /// # Errors
 /// When a stage fails; what earlier stages made is kept.
-pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f64>> {
-    let started = Instant::now();
+pub fn prepare(experiment: &Experiment, folder: &Path) -> Outcome<Prepared> {
     let teacher_folder = folder.join("teacher");
     atomic::create_folder(&teacher_folder)?;
     let teacher = make_teacher(experiment, &teacher_folder)?;
@@ -511,7 +523,31 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
         Worker::ALONE,
         "test pairs",
     )?;
+    let test = PairStore::open_verified(&test)?;
+    Ok(Prepared { teacher, drawing, pairs, test })
+}
 
+/// The features that an experiment's samples are measured by; none when it names none.
+///
+/// # Errors
+/// When they can't be read, or don't fit.
+pub fn feature_setting(experiment: &Experiment) -> Outcome<Option<FeatureSetting>> {
+    let (Some(features), Some(reference)) = (&experiment.evaluate.features, &experiment.evaluate.reference) else {
+        return Ok(None);
+    };
+    let extractor = open_features(Path::new(features))?;
+    let (shape, _) = experiment.sample().expect("checked when loaded");
+    let reference = open_reference(&extractor, reference, &shape)?;
+    Ok(Some(FeatureSetting { extractor, reference }))
+}
+
+/// The whole way, from teacher to report, in `folder`.
+///
+/// # Errors
+/// When a stage fails; what earlier stages made is kept.
+pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f64>> {
+    let started = Instant::now();
+    let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder)?;
     let student_folder = folder.join("distill");
     atomic::create_folder(&student_folder)?;
     let distilled = distill(experiment, &pairs, &student_folder)?;
@@ -519,26 +555,18 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     atomic::copy(&distilled, &path)?;
 
     let student = LoadedStudent::open(&path)?;
-    let store = PairStore::open_verified(&test)?;
     let data = experiment.distribution();
     let board = matches!(data, Some(Distribution::Checkerboard(_)));
     let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features];
     let lpips = load_lpips(&student.file.loss, None, &Device::flex())?;
     let networks = LossNetworks { lpips, discriminator: None };
-    let features = match (&experiment.evaluate.features, &experiment.evaluate.reference) {
-        (Some(features), Some(reference)) => {
-            let extractor = open_features(Path::new(features))?;
-            let reference = open_reference(&extractor, reference, &student.file.student.shape)?;
-            Some(FeatureSetting { extractor, reference })
-        }
-        _ => None,
-    };
+    let features = feature_setting(experiment)?;
     let directions = experiment.evaluate.directions;
-    let mut values = evaluate(&student, &store, &all, board, directions, &networks, features.as_ref())?;
-    values.extend(speed(&teacher, &drawing, &student, &store));
+    let mut values = evaluate(&student, &test, &all, board, directions, &networks, features.as_ref())?;
+    values.extend(speed(&teacher, &drawing, &student, &test));
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
 
-    let pairs = store.range(0..store.len());
+    let pairs = test.range(0..test.len());
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
     let sitting = Sitting {
         noise: &pairs.noise,
@@ -564,7 +592,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let teacher_curves = [("train/loss", "training loss"), ("validation/loss", "validation loss")];
     let caption = "Mean squared error of the velocity. It can't reach zero: at a noisy point the way to the sample is not \
                    certain. Validation is on fresh samples, with averaged weights.";
-    figures.extend(curve_figure(&teacher_folder, "Teacher training", caption, &teacher_curves)?);
+    figures.extend(curve_figure(&folder.join("teacher"), "Teacher training", caption, &teacher_curves)?);
     write_figures(folder, &figures)?;
     let report = Report {
         title: format!("kdm: {}", experiment.name),
@@ -576,9 +604,9 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
                 TeacherKind::FlowMlp => "flow-matching",
                 TeacherKind::Network | TeacherKind::File => "diffusion",
             },
-            p.count,
-            p.solver.evaluations(p.steps),
-            p.test
+            experiment.pairs.count,
+            drawing.evaluations(teacher.label_dim()),
+            test.len()
         ),
         figures,
         tables,

@@ -150,8 +150,8 @@ pub struct Portrait {
     pub figures: Vec<Figure>,
     /// The structure of its samples, for points in the plane.
     pub structure: Option<Structure>,
-    /// The operator's eigenvalues.
-    pub spectrum: Spectrum,
+    /// The operator's eigenvalues; none for a direct student.
+    pub spectrum: Option<Spectrum>,
 }
 
 /// What a portrait is drawn from.
@@ -176,8 +176,8 @@ pub struct Sitting<'a> {
 /// # Errors
 /// When the operator has values that are not finite.
 pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> {
-    let spectrum = Spectrum::of(&student.student.operator)
-        .map_err(|problem| kdm_data::Error::invalid(&student.path, "operator", problem, "distill the student again"))?;
+    let bad = |problem| kdm_data::Error::invalid(&student.path, "operator", problem, "distill the student again");
+    let spectrum = student.student.koopman().map(|s| Spectrum::of(&s.operator)).transpose().map_err(bad)?;
     let mut figures = Vec::new();
     let mut found = None;
     if student.file.student.dim() == 2 {
@@ -227,7 +227,7 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
         let caption = "One-step images of the student, each from the same noise as the teacher's in its place.";
         add("Student", &student.sampler.sample(&noise, &labels), caption);
     }
-    figures.push(spectrum_figure(&spectrum));
+    figures.extend(spectrum.as_ref().map(spectrum_figure));
     Ok(Portrait { figures, structure: found, spectrum })
 }
 
@@ -281,10 +281,9 @@ pub fn columns(table: &Table) -> String {
 
 /// Numbers of the clusters and the spectrum as a table.
 pub fn structure_table(portrait: &Portrait) -> Table {
-    let spectrum = &portrait.spectrum;
-    let mut table = Table {
-        title: "Structure".into(),
-        rows: vec![
+    let mut table = Table { title: "Structure".into(), rows: Vec::new() };
+    if let Some(spectrum) = &portrait.spectrum {
+        table.rows.extend([
             [
                 "spectral_radius".into(),
                 format!("{:.4}", spectrum.spectral_radius),
@@ -295,8 +294,8 @@ pub fn structure_table(portrait: &Portrait) -> Table {
                 format!("{} of {}", spectrum.leading, spectrum.latent),
                 "eigenvalues of at least a hundredth of it".into(),
             ],
-        ],
-    };
+        ]);
+    }
     if let Some(structure) = &portrait.structure {
         let ClusterConfig { eps, min_neighbours, z_score } = structure.config;
         table.rows.extend([

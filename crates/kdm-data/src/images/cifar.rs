@@ -7,8 +7,7 @@ use super::{ImageSet, Split};
 use crate::{Error, Result};
 
 const IMAGE: usize = 3 * 32 * 32;
-const CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Whether a folder holds training batches.
 pub(super) fn is_there(folder: &Path) -> bool {

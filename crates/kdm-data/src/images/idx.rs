@@ -29,8 +29,9 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         Split::Test => "t10k",
     };
     let read = |name: String, dimensions: usize| -> Result<(Vec<usize>, Vec<u8>)> {
-        let path = find(folder, &name)
-            .ok_or_else(|| Error::invalid(folder, name.clone(), "is missing", "copy the file there, plain or as .gz"))?;
+        let path = find(folder, &name).ok_or_else(|| {
+            Error::invalid(folder, name.clone(), "is missing", "copy the file there, plain or as .gz")
+        })?;
         let file = BufReader::new(File::open(&path).map_err(Error::io("read", &path))?);
         let mut bytes = Vec::new();
         let packed = path.extension().is_some_and(|e| e == "gz");

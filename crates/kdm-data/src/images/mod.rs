@@ -75,7 +75,8 @@ impl ImageSet {
                                 IDX files in place of `fashion-mnist`";
                     return Err(Error::invalid(folder, "Fashion-MNIST", "is not installed", mend));
                 }
-                let names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"];
+                let names =
+                    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"];
                 let class_names = names.into_iter().chain(["Ankle boot"]).map(String::from).collect();
                 Ok(Self { class_names, ..idx::open(folder, split)? })
             }
@@ -237,7 +238,8 @@ mod tests {
 
     #[test]
     fn padding_keeps_the_image_in_the_middle() {
-        let set = ImageSet { channels: 1, height: 2, width: 2, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8], ..Default::default() };
+        let set =
+            ImageSet { channels: 1, height: 2, width: 2, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8], ..Default::default() };
         let padded = set.clone().padded(4).unwrap();
         assert_eq!((padded.shape(), padded.len()), ([1, 4, 4], 2));
         assert_eq!(padded.bytes[16..], [0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 0, 0, 0]);

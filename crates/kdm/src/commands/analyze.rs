@@ -85,7 +85,12 @@ impl Args {
             data: data.as_ref(),
         };
         let portrait = portrait(&student, sitting)?;
-        let spectrum = &portrait.spectrum;
+        let Some(spectrum) = &portrait.spectrum else {
+            let mend = "give a student of the method `koopman`";
+            return Err(
+                kdm_data::Error::invalid(&self.model, "method", "a direct student has no operator", mend).into()
+            );
+        };
         let mut object = json!({});
         if let Some(structure) = &portrait.structure {
             object["clusters"] = json!(structure.cluster_sizes);

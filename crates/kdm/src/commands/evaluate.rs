@@ -78,7 +78,8 @@ impl Args {
             }
             _ => {
                 return Err(Failure::Usage(
-                    "--metrics features: name the network with --features and what to compare with by --reference".into(),
+                    "--metrics features: name the network with --features and what to compare with by --reference"
+                        .into(),
                 ));
             }
         };
@@ -94,7 +95,8 @@ impl Args {
         if self.json {
             let mut object = json!(values);
             if let Some(setting) = &features {
-                object["features"] = json!({"network": setting.extractor.stamp(), "reference": setting.reference.origin});
+                object["features"] =
+                    json!({"network": setting.extractor.stamp(), "reference": setting.reference.origin});
             }
             object["pairs"] = json!(store.len());
             return print(&pipeline::pretty(&object));

@@ -82,9 +82,12 @@ impl Args {
             SpaceName::Noise => Space::Noise,
             SpaceName::Latent => Space::Latent,
         };
-        let rows: Vec<f32> = (1..seeds.len())
-            .flat_map(|i| between(&student.student, config, space, end(i - 1), end(i), self.steps))
-            .collect();
+        let Some(koopman) = student.student.koopman() else {
+            let mend = "give a student of the method `koopman`";
+            return Err(kdm_data::Error::invalid(&self.model, "method", "a direct student has no latent", mend).into());
+        };
+        let rows: Vec<f32> =
+            (1..seeds.len()).flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps)).collect();
         let samples = Array::new([&[rows.len() / dim], config.shape.as_slice()].concat(), rows);
         if self.out.extension().is_some_and(|e| e == "png") {
             return write_grid(&self.out, &samples, self.steps);

@@ -2,6 +2,7 @@
 
 mod analyze;
 mod bench;
+mod compare;
 mod convert;
 mod data;
 mod distill;
@@ -51,6 +52,8 @@ enum Command {
     Import(import::Args),
     /// Write a model with the names of its original implementation, as a state dict for PyTorch
     Export(export::Args),
+    /// Train students of different kinds on the same pairs for the same compute, and print the table
+    Compare(compare::Args),
     /// Write a model file with its weights in half precision
     Convert(convert::Args),
     /// Look at data sets, and write them in other forms
@@ -113,6 +116,7 @@ impl Cli {
             Command::Run(args) => args.run(),
             Command::Import(args) => args.run(),
             Command::Export(args) => args.run(),
+            Command::Compare(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Data(command) => command.run(),
             Command::Features(command) => command.run(),

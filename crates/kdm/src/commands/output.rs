@@ -100,7 +100,8 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], nam
 
 /// Writes images, or points in the plane, as a picture; images side by side, `columns` in a row.
 pub fn write_grid(out: &Path, samples: &Array, columns: usize) -> Outcome<()> {
-    let png = if is_image(samples) { grid::png(&samples.data, &samples.shape[1..], columns) } else { picture(samples)? };
+    let png =
+        if is_image(samples) { grid::png(&samples.data, &samples.shape[1..], columns) } else { picture(samples)? };
     atomic::write(out, &png)?;
     eprintln!("{} samples in {}", samples.rows(), out.display());
     Ok(())
