@@ -47,7 +47,7 @@ pub struct Extractor {
 #[derive(Clone, Debug)]
 enum Network {
     Inception(Box<Inception>),
-    Classifier(ClassifierFile, Classifier),
+    Classifier(Box<(ClassifierFile, Classifier)>),
 }
 
 /// Features and logits of images, row by row.
@@ -84,7 +84,7 @@ impl Extractor {
         }
         let network = load_state(config.network.init(&mut InitSeed::new(0), &device), &state).map_err(|e| bad(e.0))?;
         let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
-        Ok(Self { network: Network::Classifier(config, network), stamp })
+        Ok(Self { network: Network::Classifier(Box::new((config, network))), stamp })
     }
 
     /// Which network this is.
@@ -101,7 +101,7 @@ impl Extractor {
     pub fn classifier(&self) -> Option<&ClassifierFile> {
         match &self.network {
             Network::Inception(_) => None,
-            Network::Classifier(file, _) => Some(file),
+            Network::Classifier(both) => Some(&both.0),
         }
     }
 
@@ -109,7 +109,7 @@ impl Extractor {
     pub fn features(&self) -> usize {
         match &self.network {
             Network::Inception(_) => inception::FEATURES,
-            Network::Classifier(file, _) => file.network.features(),
+            Network::Classifier(both) => both.0.network.features(),
         }
     }
 
@@ -120,9 +120,9 @@ impl Extractor {
     pub fn fits(&self, shape: &[usize]) -> std::result::Result<(), String> {
         let ok = match &self.network {
             Network::Inception(_) => matches!(shape, [1 | 3, _, _]),
-            Network::Classifier(file, _) => {
-                let side = file.network.resolution;
-                *shape == [file.network.in_channels, side, side]
+            Network::Classifier(both) => {
+                let network = &both.0.network;
+                *shape == [network.in_channels, network.resolution, network.resolution]
             }
         };
         if ok { Ok(()) } else { Err(format!("the features `{}` are not of images {shape:?}", self.stamp.name)) }
@@ -144,8 +144,8 @@ impl Extractor {
                     let found = network.forward(if c == 1 { x.repeat_dim(1, 3) } else { x });
                     (found.features, found.logits)
                 }
-                Network::Classifier(_, network) => {
-                    let found = network.forward(x);
+                Network::Classifier(both) => {
+                    let found = both.1.forward(x);
                     (found.features, found.logits)
                 }
             };

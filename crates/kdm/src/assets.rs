@@ -38,11 +38,16 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     Asset {
         role: Role::Teacher,
         name: "fashion-mnist",
         bytes: include_bytes!("../../../assets/fashion-mnist-teacher.safetensors"),
+    },
+    Asset {
+        role: Role::Student,
+        name: "fashion-mnist",
+        bytes: include_bytes!("../../../assets/fashion-mnist-student.safetensors"),
     },
     Asset {
         role: Role::Features,

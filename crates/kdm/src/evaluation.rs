@@ -127,7 +127,7 @@ pub fn measure(
         }
     }
     if let Some(setting) = features.filter(|_| groups.contains(&MetricGroup::Features)) {
-        values.extend(feature_metrics(setting, config, drawn, &pairs)?);
+        values.extend(feature_metrics(setting, config, drawn, pairs)?);
     }
     if groups.contains(&MetricGroup::Distribution) {
         values.insert(
