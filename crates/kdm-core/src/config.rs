@@ -252,12 +252,20 @@ pub enum Reconstruction {
     /// The sum of the squared error and LPIPS.
     #[serde(rename = "l2+lpips")]
     L2Lpips,
+    /// The sum of the squared error and the distance in a classifier's layers; see [`kdm_nn::Perceptual`].
+    #[serde(rename = "l2+features")]
+    L2Features,
 }
 
 impl Reconstruction {
     /// Whether it needs VGG16's weights.
-    pub fn is_perceptual(self) -> bool {
+    pub fn has_lpips(self) -> bool {
         matches!(self, Self::Lpips | Self::L2Lpips)
+    }
+
+    /// Whether it needs a classifier.
+    pub fn has_features(self) -> bool {
+        self == Self::L2Features
     }
 }
 
@@ -279,6 +287,9 @@ pub struct LossConfig {
     /// The file of LPIPS weights (see `kdm import`), where d is or has LPIPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lpips_weights: Option<String>,
+    /// The classifier (of `kdm features train`, or one that ships), where d has features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
     /// Where the operator's eigenvalues are drawn to.
     pub eigenvalues: EigenvalueTarget,
     /// Standard deviation of the noise added to latents in training.
@@ -295,6 +306,7 @@ impl Default for LossConfig {
             push_weight: 1.0,
             adversarial_weight: 0.0,
             lpips_weights: None,
+            features: None,
             eigenvalues: EigenvalueTarget::None,
             latent_noise: 0.4,
         }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::pairs::{PairBatch, PairStore};
 use kdm_kernels::random::{self, Permutation};
 use kdm_metrics::paired;
-use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pass};
+use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Pass, Perceptual};
 use kdm_train::{Losses, Stepper, Task};
 
 use crate::losses::{Batch, LatentNoise, Objective, Terms};
@@ -46,17 +46,17 @@ pub struct DistillTask {
 
 impl DistillTask {
     /// Trains the student of `file` on all pairs of `store` but the last `held_out` (fewer than there are), `batch` at
-    /// a time, on `device` (autodiff included). `lpips` goes with the perceptual losses.
+    /// a time, on `device` (autodiff included). `perceptual` goes with the perceptual losses.
     pub fn new(
         store: PairStore,
         held_out: usize,
         batch: usize,
         seed: u64,
         file: StudentFile,
-        lpips: Option<Lpips>,
+        perceptual: Option<Perceptual>,
         device: Device,
     ) -> Self {
-        let objective = file.objective(lpips);
+        let objective = file.objective(perceptual);
         Self { store, held_out, batch, seed, file, objective, device }
     }
 

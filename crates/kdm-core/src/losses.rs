@@ -7,7 +7,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kdm_nn::discriminator::cross_entropy;
-use kdm_nn::{Discriminator, Lpips, Pass};
+use kdm_nn::{Discriminator, Pass, Perceptual};
 
 use crate::eigen::operator_loss;
 use crate::operator::Complex;
@@ -22,15 +22,15 @@ pub const ADVERSARIAL: f64 = 0.01;
 #[derive(Clone, Debug)]
 pub struct Distance {
     kind: Reconstruction,
-    lpips: Option<Lpips>,
+    perceptual: Option<Perceptual>,
     shape: Vec<usize>,
 }
 
 impl Distance {
-    /// The distance `kind` between samples of `shape`. The perceptual kinds need images of one or three channels (sides of
-    /// at least 16), and LPIPS.
-    pub fn new(kind: Reconstruction, lpips: Option<Lpips>, shape: &[usize]) -> Self {
-        Self { kind, lpips, shape: shape.to_vec() }
+    /// The distance `kind` between samples of `shape`. The perceptual kinds need their network, and images that it sees: LPIPS
+    /// those of one or three channels and sides of at least 16.
+    pub fn new(kind: Reconstruction, perceptual: Option<Perceptual>, shape: &[usize]) -> Self {
+        Self { kind, perceptual, shape: shape.to_vec() }
     }
 
     /// d, averaged: `[N, dim]` each -> one number.
@@ -40,19 +40,17 @@ impl Distance {
             Reconstruction::L2 => squares().mean(),
             Reconstruction::Huber => ((squares() + HUBER_C * HUBER_C).sqrt() - HUBER_C).mean(),
             Reconstruction::Lpips => self.perceptual(a, b),
-            Reconstruction::L2Lpips => squares().mean() + self.perceptual(a, b),
+            Reconstruction::L2Lpips | Reconstruction::L2Features => squares().mean() + self.perceptual(a, b),
         }
     }
 
     fn perceptual(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
-        let [channels, height, width] = self.shape[..] else { unreachable!("LPIPS is of images") };
+        let [channels, height, width] = self.shape[..] else { unreachable!("perceptual distances are of images") };
         let image = |x: Tensor<2>| {
             let n = x.dims()[0];
-            let x = x.reshape([n, channels, height, width]);
-            // Grey is red, green and blue alike.
-            if channels == 1 { x.repeat_dim(1, 3) } else { x }
+            x.reshape([n, channels, height, width])
         };
-        self.lpips.as_ref().expect("given with the perceptual kinds").forward(image(a), image(b)).mean()
+        self.perceptual.as_ref().expect("given with the perceptual kinds").forward(image(a), image(b)).mean()
     }
 }
 
@@ -130,7 +128,7 @@ impl Objective {
     /// The objective outside autodiff.
     pub fn valid(&self) -> Self {
         let mut objective = self.clone();
-        objective.distance.lpips = objective.distance.lpips.map(|lpips| lpips.valid());
+        objective.distance.perceptual = objective.distance.perceptual.map(|network| network.valid());
         objective
     }
 

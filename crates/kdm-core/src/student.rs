@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kdm_data::{TensorFile, model};
 use kdm_nn::state::{load_state, state_dict};
-use kdm_nn::{InitSeed, Linear, LinearConfig, Lpips, Mlp, MlpConfig, Pass, SongUNet};
+use kdm_nn::{InitSeed, Linear, LinearConfig, Mlp, MlpConfig, Pass, Perceptual, SongUNet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -257,9 +257,9 @@ impl StudentFile {
         self.loss.eigenvalues.targets(self.student.operator_dim(), self.target_seed)
     }
 
-    /// The loss, ready to compute; `lpips` goes with the perceptual kinds.
-    pub fn objective(&self, lpips: Option<Lpips>) -> Objective {
-        let distance = Distance::new(self.loss.reconstruction, lpips, &self.student.shape);
+    /// The loss, ready to compute; `perceptual` goes with the perceptual kinds.
+    pub fn objective(&self, perceptual: Option<Perceptual>) -> Objective {
+        let distance = Distance::new(self.loss.reconstruction, perceptual, &self.student.shape);
         Objective { config: self.loss.clone(), targets: self.targets(), distance }
     }
 

@@ -374,6 +374,7 @@ fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig, Vec<String
         push_weight: if points { 0.0 } else { weight("w_push", 1.0) },
         adversarial_weight: if points { 0.0 } else { weight("advers_w", 1.0) },
         lpips_weights: None,
+        features: None,
         eigenvalues,
         latent_noise: weight("noisy_latent", 0.0),
     };

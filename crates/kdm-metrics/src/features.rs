@@ -3,9 +3,9 @@
 //! A figure is only comparable with one of the same network: every result carries the network's stamp. Distances of
 //! Inception's features are the field's FID; those of a classifier trained here are another quantity.
 
-use std::path::Path;
-
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use kdm_data::model::State;
 use kdm_data::{Error, Result, TensorFile, model};
 use kdm_nn::blocks::{Rows, in_image_blocks};
 use kdm_nn::state::load_state;
@@ -69,21 +69,14 @@ impl Extractor {
     /// # Errors
     /// When the file is damaged or is no feature network's.
     pub fn load(file: &TensorFile) -> Result<Self> {
-        let mend = "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
-        let bad = |problem: String| Error::invalid(file.path(), "tensors", problem, mend);
         let device = Device::flex();
         if file.metadata()["kind"] == inception::NAME {
             let (config, state): (Value, _) = model::parse(file, inception::NAME)?;
-            let network = load_state(Inception::init(&mut InitSeed::new(0), &device), &state).map_err(|e| bad(e.0))?;
+            let network = fitted(file, Inception::init(&mut InitSeed::new(0), &device), &state)?;
             let stamp = Stamp { name: inception::NAME.into(), sha256: model::fingerprint(&config, &state) };
             return Ok(Self { network: Network::Inception(Box::new(network)), stamp });
         }
-        let (config, state): (ClassifierFile, _) = model::parse(file, CLASSIFIER)?;
-        if let Some((field, problem)) = config.network.problems().into_iter().next() {
-            return Err(Error::invalid(file.path(), format!("config.network.{field}"), problem, mend));
-        }
-        let network = load_state(config.network.init(&mut InitSeed::new(0), &device), &state).map_err(|e| bad(e.0))?;
-        let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
+        let (config, network, stamp) = load_classifier(file, &device)?;
         Ok(Self { network: Network::Classifier(Box::new((config, network))), stamp })
     }
 
@@ -170,12 +163,25 @@ pub(crate) fn image_tensor(values: Vec<f32>, [c, h, w]: [usize; 3], device: &Dev
     Tensor::from_data(TensorData::new(values, [n, c, h, w]), device)
 }
 
-/// Opens a feature network's file; see [`Extractor::load`].
+/// Reads a classifier's model file of `kdm features train`.
 ///
 /// # Errors
-/// When it can't be read.
-pub fn open(path: &Path) -> Result<Extractor> {
-    Extractor::load(&TensorFile::open(path)?)
+/// When the file is damaged or no classifier's.
+pub fn load_classifier(file: &TensorFile, device: &Device) -> Result<(ClassifierFile, Classifier, Stamp)> {
+    let (config, state): (ClassifierFile, _) = model::parse(file, CLASSIFIER)?;
+    if let Some((field, problem)) = config.network.problems().into_iter().next() {
+        return Err(Error::invalid(file.path(), format!("config.network.{field}"), problem, MEND));
+    }
+    let network = fitted(file, config.network.init(&mut InitSeed::new(0), device), &state)?;
+    let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
+    Ok((config, network, stamp))
+}
+
+/// What to do about a file that is no feature network's.
+const MEND: &str = "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
+
+fn fitted<M: Module>(file: &TensorFile, network: M, state: &State) -> Result<M> {
+    load_state(network, state).map_err(|e| Error::invalid(file.path(), "tensors", e.0, MEND))
 }
 
 #[cfg(test)]

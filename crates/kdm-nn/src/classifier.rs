@@ -95,12 +95,19 @@ impl ClassifierConfig {
 }
 
 impl Classifier {
-    /// Images `[N, C, R, R]` in [-1, 1].
-    pub fn forward(&self, x: Tensor<4>) -> Classified {
-        let mut h = x;
+    /// The activations of all layers, first to last: images `[N, C, R, R]` in [-1, 1] -> `[N, C', R', R']` each.
+    pub fn activations(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
+        let (mut h, mut activations) = (x, Vec::new());
         for layer in &self.layers {
             h = layer.norm.forward_silu(layer.conv.forward(h));
+            activations.push(h.clone());
         }
+        activations
+    }
+
+    /// Images `[N, C, R, R]` in [-1, 1].
+    pub fn forward(&self, x: Tensor<4>) -> Classified {
+        let h = self.activations(x).pop().expect("a classifier has layers");
         let [n, c, height, width] = h.dims();
         let features = h.reshape([n, c, height * width]).mean_dim(2).squeeze_dim::<2>(2);
         Classified { logits: self.head.forward(features.clone()), features }

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Conv2d, Conv2dConfig, Named};
+use crate::perceptual::direction_distance;
 use crate::{Init, InitSeed};
 
 /// How images are halved between stages.
@@ -26,9 +27,6 @@ const STAGES: [(usize, usize); 5] = [(64, 2), (128, 2), (256, 3), (512, 3), (512
 /// ImageNet's mean and deviation, for images in [-1, 1].
 const MEAN: [f32; 3] = [-0.030, -0.088, -0.188];
 const STD: [f32; 3] = [0.458, 0.448, 0.450];
-
-/// Keeps a zero feature vector's direction finite.
-const EPSILON: f64 = 1e-10;
 
 /// The least side of an image: it is halved four times.
 pub const LEAST_SIDE: usize = 16;
@@ -95,17 +93,8 @@ impl Lpips {
 
     /// The distance of each pair of images, both `[N, 3, H, W]` in [-1, 1]: `[N]`, 0 for equal images.
     pub fn forward(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
-        let n = a.dims()[0];
-        let unit = |x: Tensor<4>| {
-            let length = x.clone().square().sum_dim(1).sqrt();
-            x / (length + EPSILON)
-        };
         let stages = self.features(a).into_iter().zip(self.features(b)).zip(self.flat.iter());
-        let distances = stages.map(|((a, b), head)| {
-            let [_, c, h, w] = a.dims();
-            let squares = (unit(a) - unit(b)).square() * head.weight.val();
-            squares.reshape([n, c * h * w]).sum_dim(1).squeeze_dim::<1>(1) / (h * w) as f64
-        });
+        let distances = stages.map(|((a, b), head)| direction_distance(a, b, Some(head.weight.val())));
         distances.reduce(|sum, d| sum + d).expect("five stages")
     }
 }

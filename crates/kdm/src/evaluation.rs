@@ -17,7 +17,7 @@ use kdm_metrics::{
     Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images, paired,
 };
 use kdm_metrics::{share_outside, sliced_wasserstein2};
-use kdm_nn::{Discriminator, Lpips};
+use kdm_nn::{Discriminator, Perceptual};
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use crate::assets::{self, Role};
@@ -33,7 +33,7 @@ const SUBSET_SEED: u64 = 15;
 #[derive(Clone, Debug, Default)]
 pub struct LossNetworks {
     /// With the perceptual distances.
-    pub lpips: Option<Lpips>,
+    pub perceptual: Option<Perceptual>,
     /// For the adversarial term, which is left out without it.
     pub discriminator: Option<Discriminator>,
 }
@@ -80,7 +80,7 @@ pub fn evaluate(
     let config = &student.file.student;
     let mut values = BTreeMap::new();
     if groups.contains(&MetricGroup::Losses) {
-        let objective = student.file.objective(networks.lpips.clone());
+        let objective = student.file.objective(networks.perceptual.clone());
         let terms = distill::evaluate_losses(
             &student.student,
             networks.discriminator.as_ref(),

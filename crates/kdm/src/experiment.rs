@@ -353,17 +353,21 @@ impl Experiment {
         if let Some((field, problem)) = p.process.problem() {
             problems.push((format!("pairs.process.{field}"), problem));
         }
-        if self.loss.reconstruction.is_perceptual() && self.loss.lpips_weights.is_none() {
+        if self.loss.reconstruction.has_lpips() && self.loss.lpips_weights.is_none() {
             let problem =
                 "is missing, and the loss has LPIPS: name the file that `kdm import vgg16.pth --heads vgg.pth` wrote";
             problems.push(("loss.lpips_weights".into(), problem.into()));
+        }
+        if self.loss.reconstruction.has_features() && self.loss.features.is_none() {
+            let problem = "is missing, and the loss has a classifier's features: name a file of `kdm features train`";
+            problems.push(("loss.features".into(), problem.into()));
         }
         problems.extend(self.loss.problems().into_iter().map(|(f, p)| (format!("loss.{f}"), p)));
         match self.sample() {
             Err(problem) => problems.push(problem),
             Ok((shape, label_dim)) => {
                 let least = kdm_nn::vgg::LEAST_SIDE;
-                if self.loss.reconstruction.is_perceptual() && !has_sides(&shape, least) {
+                if self.loss.reconstruction.has_lpips() && !has_sides(&shape, least) {
                     let problem =
                         format!("needs images of at least {least} pixels a side and 1 or 3 channels, not {shape:?}");
                     problems.push(("loss.reconstruction".into(), problem));

@@ -16,8 +16,9 @@ use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Wor
 use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
 use kdm_kernels::random;
+use kdm_metrics::features::load_classifier;
 use kdm_nn::state::load_state;
-use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Pooling};
+use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
 use kdm_teacher::{Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
 use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
@@ -228,22 +229,48 @@ fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome
     Ok(())
 }
 
-/// LPIPS as the loss takes it (average pooling), from the file that a configuration or a command names.
+/// The network of a perceptual loss on samples of `shape`, frozen; none where the loss has none. LPIPS (with average
+/// pooling, as in the paper) is of the file that a command or else the configuration names.
 ///
 /// # Errors
-/// When it is needed and not named, or can't be read.
-pub fn load_lpips(loss: &LossConfig, file: Option<&Path>, device: &Device) -> Outcome<Option<Lpips>> {
-    if !loss.reconstruction.is_perceptual() {
+/// When it is needed and not named, can't be read, or sees no such images.
+pub fn load_perceptual(
+    loss: &LossConfig,
+    lpips: Option<&Path>,
+    shape: &[usize],
+    device: &Device,
+) -> Outcome<Option<Perceptual>> {
+    let network = if loss.reconstruction.has_lpips() {
+        let Some(path) = lpips.or(loss.lpips_weights.as_deref().map(Path::new)) else {
+            return Err(Failure::Usage(
+                "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm import vgg16.pth --heads vgg.pth`"
+                    .into(),
+            ));
+        };
+        Perceptual::Lpips(load_lpips(path, Pooling::Average, device)?)
+    } else if let Some(source) = loss.features.as_deref().filter(|_| loss.reconstruction.has_features()) {
+        let file = assets::open(Role::Features, Path::new(source))?;
+        let (described, network, _) = load_classifier(&file, device)?;
+        let sees = &described.network;
+        if *shape != [sees.in_channels, sees.resolution, sees.resolution] {
+            let problem =
+                format!("the classifier sees images {0}x{1}x{1}, not {shape:?}", sees.in_channels, sees.resolution);
+            let mend = "train one for these images: `kdm features train`";
+            return Err(kdm_data::Error::invalid(file.path(), "config.network", problem, mend).into());
+        }
+        Perceptual::Classifier(network)
+    } else {
         return Ok(None);
-    }
-    let Some(path) = file.or(loss.lpips_weights.as_deref().map(Path::new)) else {
-        return Err(Failure::Usage(
-            "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm import vgg16.pth --heads vgg.pth`"
-                .into(),
-        ));
     };
-    let network = Lpips::init(Pooling::Average, &mut InitSeed::new(0), device);
-    Ok(Some(kdm_nn::frozen(load_weights(path, features::LPIPS, network)?)))
+    Ok(Some(kdm_nn::frozen(network)))
+}
+
+/// LPIPS from its model file.
+///
+/// # Errors
+/// When the file is damaged or not of LPIPS.
+pub fn load_lpips(path: &Path, pooling: Pooling, device: &Device) -> Outcome<Lpips> {
+    load_weights(path, features::LPIPS, Lpips::init(pooling, &mut InitSeed::new(0), device))
 }
 
 /// A network that stands alone in a model file of this kind.
@@ -385,8 +412,8 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     };
     let device = Device::flex().autodiff();
     let seed = random::derive_seed(experiment.seed, TRAINING_STREAM);
-    let lpips = load_lpips(&file.loss, None, &device)?;
-    let task = DistillTask::new(store, held_out, experiment.train.batch, seed, file.clone(), lpips, device);
+    let perceptual = load_perceptual(&file.loss, None, &student.shape, &device)?;
+    let task = DistillTask::new(store, held_out, experiment.train.batch, seed, file.clone(), perceptual, device);
     let fresh = task.init(random::derive_seed(experiment.seed, STUDENT_STREAM));
     let best_path = folder.join("best.safetensors");
     let mut progress = Progress::new("distill", "iterations");
@@ -558,8 +585,8 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let data = experiment.distribution();
     let board = matches!(data, Some(Distribution::Checkerboard(_)));
     let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features];
-    let lpips = load_lpips(&student.file.loss, None, &Device::flex())?;
-    let networks = LossNetworks { lpips, discriminator: None };
+    let perceptual = load_perceptual(&student.file.loss, None, &student.file.student.shape, &Device::flex())?;
+    let networks = LossNetworks { perceptual, ..LossNetworks::default() };
     let features = feature_setting(experiment)?;
     let directions = experiment.evaluate.directions;
     let mut values = evaluate(&student, &test, &all, board, directions, &networks, features.as_ref())?;

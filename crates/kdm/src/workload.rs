@@ -8,10 +8,11 @@ use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::{StudentConfig, distill};
 use kdm_data::pairs::PairBatch;
 use kdm_kernels::random;
-use kdm_nn::{DiscriminatorConfig, InitSeed, Lpips, Pass, Pooling};
+use kdm_nn::{DiscriminatorConfig, InitSeed, Lpips, Pass, Perceptual, Pooling};
 use kdm_train::{Optimizer, Stepper};
 
-use crate::Experiment;
+use crate::pipeline::load_perceptual;
+use crate::{Experiment, Outcome};
 
 fn pairs(config: &StudentConfig, batch: usize) -> PairBatch {
     let n = batch * config.dim();
@@ -35,7 +36,10 @@ pub fn sampling(config: &StudentConfig, batch: usize) -> impl FnMut() {
 }
 
 /// A training step on `batch` pairs: latent noise, loss, gradients, Adam and the moving average.
-pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usize) -> impl FnMut() {
+///
+/// # Errors
+/// When the classifier that the loss names can't be read.
+pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usize) -> Outcome<impl FnMut()> {
     let device = Device::flex().autodiff();
     let seed = &mut InitSeed::new(1);
     let discriminator = (experiment.loss.adversarial_weight > 0.0)
@@ -45,16 +49,19 @@ pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usi
     let mut optimizers = optimizers.map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
     let mut trainee = Some(trainee);
     let pairs = pairs(config, batch);
-    let perceptual = experiment.loss.reconstruction.is_perceptual();
-    let lpips = perceptual.then(|| kdm_nn::frozen(Lpips::init(Pooling::Average, seed, &device)));
+    let perceptual = if experiment.loss.reconstruction.has_lpips() {
+        Some(kdm_nn::frozen(Perceptual::Lpips(Lpips::init(Pooling::Average, seed, &device))))
+    } else {
+        load_perceptual(&experiment.loss, None, &config.shape, &device)?
+    };
     let objective = Objective {
         config: experiment.loss.clone(),
         targets: experiment.loss.eigenvalues.targets(config.operator_dim(), 3),
-        distance: Distance::new(experiment.loss.reconstruction, lpips, &config.shape),
+        distance: Distance::new(experiment.loss.reconstruction, perceptual, &config.shape),
     };
     let config = config.clone();
     let mut draws = 4;
-    move || {
+    Ok(move || {
         let model = trainee.take().expect("put back below");
         let mut latent = || {
             draws += 1;
@@ -68,5 +75,5 @@ pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usi
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);
         trainee = Some(distill::step(&objective, model, batch, noise, &Pass::training(draws), &mut stepper).0);
-    }
+    })
 }

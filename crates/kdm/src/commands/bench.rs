@@ -57,7 +57,7 @@ impl Command {
         let (shape, label_dim) = experiment.sample().expect("checked when loaded");
         let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
         let mut times = if training {
-            timed(&args, workload::training_step(&experiment, &config, batch))
+            timed(&args, workload::training_step(&experiment, &config, batch)?)
         } else {
             timed(&args, workload::sampling(&config, batch))
         };

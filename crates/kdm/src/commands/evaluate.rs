@@ -61,7 +61,8 @@ impl Args {
         let mut networks = LossNetworks::default();
         if self.metrics.contains(&MetricGroup::Losses) {
             let device = Device::flex();
-            networks.lpips = pipeline::load_lpips(&student.file.loss, self.lpips.as_deref(), &device)?;
+            let shape = &student.file.student.shape;
+            networks.perceptual = pipeline::load_perceptual(&student.file.loss, self.lpips.as_deref(), shape, &device)?;
             let channels = student.file.student.shape[0];
             let open = |path: &PathBuf| pipeline::load_discriminator(path, channels);
             networks.discriminator = self.discriminator.as_ref().map(open).transpose()?;
