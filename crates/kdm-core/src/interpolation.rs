@@ -2,13 +2,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::Pass;
-use serde::{Deserialize, Serialize};
 
 use crate::{Koopman, StudentConfig};
 
 /// Where the way between two samples lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// Along the great circle between the two noises, so that every point is as likely a noise as its ends.
     Noise,
@@ -47,7 +45,7 @@ fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
 /// straight line.
 pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, b: End, steps: usize) -> Vec<f32> {
     let device = Device::flex();
-    let times = || (0..steps).map(|i| i as f64 / (steps - 1) as f64);
+    let times: Vec<f64> = (0..steps).map(|i| i as f64 / (steps - 1) as f64).collect();
     let rows = |values: Vec<f32>, width: usize| -> Tensor<2> {
         let n = values.len() / width;
         Tensor::from_data(TensorData::new(values, [n, width]), &device)
@@ -56,11 +54,10 @@ pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, 
         let all = || times.iter().flat_map(|t| linear(a.label, b.label, *t)).collect();
         (config.label_dim > 0).then(|| rows(all(), config.label_dim))
     };
-    let all: Vec<f64> = times().collect();
-    let labels = labels_at(&all);
+    let labels = labels_at(&times);
     let drawn = match space {
         Space::Noise => {
-            let noise = all.iter().flat_map(|t| spherical(a.noise, b.noise, *t)).collect();
+            let noise = times.iter().flat_map(|t| spherical(a.noise, b.noise, *t)).collect();
             student.generate(rows(noise, config.dim()), labels, &Pass::evaluation())
         }
         Space::Latent => {
@@ -69,7 +66,7 @@ pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, 
             let noise = rows([a.noise, b.noise].concat(), config.dim());
             let z = student.push(student.encode_noise(noise, ends.clone(), &pass), ends);
             let n = z.dims()[1];
-            let weights = rows(times().flat_map(|t| [(1.0 - t) as f32, t as f32]).collect(), 2);
+            let weights = rows(times.iter().flat_map(|t| [(1.0 - t) as f32, *t as f32]).collect(), 2);
             let z = weights.matmul(z).reshape([steps, n]);
             student.decode(z, labels, &pass)
         }

@@ -99,6 +99,14 @@ pub struct Projection {
     pub decoder: Linear,
 }
 
+/// What a network of a student is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Encoder,
+    Decoder,
+    Direct,
+}
+
 impl StudentConfig {
     /// A student with fresh weights. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: u64, device: &Device) -> Student {
@@ -107,52 +115,45 @@ impl StudentConfig {
             NetworkConfig::Mlp { .. } => self.noise_std,
             NetworkConfig::Unet { .. } => 1.0,
         };
-        if self.method == Method::Direct {
-            let network = match &self.network {
-                NetworkConfig::Mlp { hidden, layers } => {
-                    let config = MlpConfig {
-                        input_dim: self.dim(),
-                        output_dim: self.dim(),
-                        hidden: *hidden,
-                        layers: 2 * layers,
-                        label_dim: self.label_dim,
-                        activate_output: false,
-                    };
-                    Network::Mlp(config.init(seed, device))
-                }
-                NetworkConfig::Unet { .. } => {
-                    Network::Unet(self.unets().expect("checked by `problems`").direct.init(seed, device))
-                }
-            };
-            return Student::Direct(Direct { network, noise_scale });
-        }
-        let network = |encoder: bool, seed: &mut InitSeed| match &self.network {
+        let network = |part: Part, seed: &mut InitSeed| match &self.network {
             NetworkConfig::Mlp { hidden, layers } => {
-                let (input_dim, output_dim) =
-                    if encoder { (self.dim(), self.latent) } else { (self.latent, self.dim()) };
+                let (dim, latent) = (self.dim(), self.latent);
+                let (input_dim, output_dim, layers) = match part {
+                    Part::Encoder => (dim, latent, *layers),
+                    Part::Decoder => (latent, dim, *layers),
+                    Part::Direct => (dim, dim, 2 * layers),
+                };
                 let config = MlpConfig {
                     input_dim,
                     output_dim,
                     hidden: *hidden,
-                    layers: *layers,
+                    layers,
                     label_dim: self.label_dim,
-                    activate_output: encoder,
+                    activate_output: part == Part::Encoder,
                 };
                 Network::Mlp(config.init(seed, device))
             }
             NetworkConfig::Unet { .. } => {
-                let UNets { encoder: e, decoder: d, .. } = self.unets().expect("checked by `problems`");
-                Network::Unet(if encoder { e } else { d }.init(seed, device))
+                let UNets { encoder, decoder, direct } = self.unets().expect("checked by `problems`");
+                let config = match part {
+                    Part::Encoder => encoder,
+                    Part::Decoder => decoder,
+                    Part::Direct => direct,
+                };
+                Network::Unet(config.init(seed, device))
             }
         };
+        if self.method == Method::Direct {
+            return Student::Direct(Direct { network: network(Part::Direct, seed), noise_scale });
+        }
         let n = self.operator_dim();
         let linear = |inputs, outputs, seed: &mut InitSeed| LinearConfig { inputs, outputs }.init(seed, device);
         Student::Koopman(Koopman {
-            clean_encoder: network(true, seed),
-            noise_encoder: network(true, seed),
+            clean_encoder: network(Part::Encoder, seed),
+            noise_encoder: network(Part::Encoder, seed),
             operator: Operator::init(self.operator.kind, n, seed, device),
             control: self.operator.control.then(|| linear(self.label_dim, n, seed)),
-            decoder: network(false, seed),
+            decoder: network(Part::Decoder, seed),
             projection: self.operator.projection.map(|n| Projection {
                 clean: linear(self.latent, n, seed),
                 noise: linear(self.latent, n, seed),

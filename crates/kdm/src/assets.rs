@@ -38,7 +38,7 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 4] = [
+static ASSETS: [Asset; 5] = [
     Asset {
         role: Role::Teacher,
         name: "fashion-mnist",
@@ -54,6 +54,12 @@ const ASSETS: [Asset; 4] = [
         name: "fashion-mnist",
         bytes: include_bytes!("../../../assets/fashion-mnist-features.safetensors"),
     },
+    // What losses see: another training than what measures.
+    Asset {
+        role: Role::Features,
+        name: "fashion-mnist-loss",
+        bytes: include_bytes!("../../../assets/fashion-mnist-loss-features.safetensors"),
+    },
     Asset {
         role: Role::Statistics,
         name: "fashion-mnist",
@@ -62,8 +68,7 @@ const ASSETS: [Asset; 4] = [
 ];
 
 fn find(role: Role, name: &str) -> Option<&'static Asset> {
-    static ALL: [Asset; ASSETS.len()] = ASSETS;
-    ALL.iter().find(|asset| asset.role == role && asset.name == name)
+    ASSETS.iter().find(|asset| asset.role == role && asset.name == name)
 }
 
 /// Whether a file of this name and role ships with the program.

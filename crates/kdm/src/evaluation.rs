@@ -21,7 +21,7 @@ use kdm_nn::{Discriminator, Perceptual};
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use crate::assets::{self, Role};
-use crate::pipeline::{Drawing, LoadedStudent, open_images};
+use crate::pipeline::{Drawing, LoadedStudent, fit_images};
 use crate::progress::Progress;
 use crate::{Failure, Outcome};
 
@@ -180,12 +180,13 @@ pub fn inspect(extractor: &Extractor, images: &[f32], shape: &[usize], what: &st
     all.expect("at least one image")
 }
 
-/// Statistics of a data set's features, of the first `count` images or of all.
+/// Statistics of features of a data set, which was opened from `source`: of the first `count` images or of all.
 ///
 /// # Errors
-/// When there is no such data set, its images don't fit the network, or there are fewer than two.
+/// When its images don't fit the network, or there are fewer than two.
 pub fn reference_statistics(
     extractor: &Extractor,
+    set: ImageSet,
     source: &str,
     split: Split,
     count: Option<usize>,
@@ -193,9 +194,9 @@ pub fn reference_statistics(
     let set = match extractor.classifier() {
         Some(file) => {
             let network = &file.network;
-            open_images(source, split, &[network.in_channels, network.resolution, network.resolution])?
+            fit_images(set, source, &[network.in_channels, network.resolution, network.resolution])?
         }
-        None => ImageSet::open(source, split)?,
+        None => set,
     };
     let count = count.unwrap_or(set.len());
     if count < 2 || count > set.len() {
@@ -217,12 +218,17 @@ pub fn open_reference(extractor: &Extractor, source: &str, shape: &[usize]) -> O
     extractor.fits(shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
     let path = Path::new(source);
     let is_file = path.extension().is_some_and(|e| e == "npz" || e == "safetensors");
+    let built_in = || -> Outcome<Option<Statistics>> {
+        if !assets::is_built_in(Role::Statistics, source) {
+            return Ok(None);
+        }
+        let statistics = Statistics::load(&assets::open(Role::Statistics, path)?)?;
+        Ok((&statistics.origin.network == extractor.stamp()).then_some(statistics))
+    };
     let statistics = if is_file {
         Statistics::open(path)?
-    } else if assets::is_built_in(Role::Statistics, source)
-        && extractor.stamp() == &Statistics::load(&assets::open(Role::Statistics, path)?)?.origin.network
-    {
-        Statistics::load(&assets::open(Role::Statistics, path)?)?
+    } else if let Some(statistics) = built_in()? {
+        statistics
     } else {
         cached_statistics(extractor, source)?
     };
@@ -238,7 +244,6 @@ pub fn open_reference(extractor: &Extractor, source: &str, shape: &[usize]) -> O
 fn cached_statistics(extractor: &Extractor, source: &str) -> Outcome<Statistics> {
     let set = ImageSet::open(source, Split::Train)?;
     let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
-    drop(set);
     let folder = cache_folder();
     let path = folder.join(format!("{}-{}.safetensors", extractor.stamp().name, &key[..16]));
     if let Ok(file) = TensorFile::open(&path)
@@ -246,7 +251,7 @@ fn cached_statistics(extractor: &Extractor, source: &str) -> Outcome<Statistics>
     {
         return Ok(statistics);
     }
-    let statistics = reference_statistics(extractor, source, Split::Train, None)?;
+    let statistics = reference_statistics(extractor, set, source, Split::Train, None)?;
     kdm_data::atomic::create_folder(&folder)?;
     statistics.write(&path)?;
     tracing::info!("statistics of {source} are kept in {}", path.display());

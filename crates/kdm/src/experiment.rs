@@ -17,10 +17,11 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 11] = [
+pub const PRESETS: [(&str, &str); 12] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
     ("fashion-mnist", include_str!("../../../presets/fashion-mnist.toml")),
+    ("fashion-mnist-full", include_str!("../../../presets/fashion-mnist-full.toml")),
     ("fashion-mnist-compare", include_str!("../../../presets/fashion-mnist-compare.toml")),
     ("fashion-mnist-ablations", include_str!("../../../presets/fashion-mnist-ablations.toml")),
     ("fashion-mnist-teacher", include_str!("../../../presets/fashion-mnist-teacher.toml")),

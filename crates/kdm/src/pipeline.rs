@@ -184,12 +184,11 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
     Ok(Teacher::load(&path)?)
 }
 
-/// Images of a data set, of `shape` `[C, H, W]`; smaller ones are put on black ground.
+/// The images of `source` as images of `shape` `[C, H, W]`; smaller ones are put on black ground.
 ///
 /// # Errors
-/// When there is no such data set, or its images don't fit.
-pub fn open_images(source: &str, split: Split, shape: &[usize]) -> Outcome<ImageSet> {
-    let images = ImageSet::open(source, split)?;
+/// When they don't fit.
+pub fn fit_images(images: ImageSet, source: &str, shape: &[usize]) -> Outcome<ImageSet> {
     let [channels, height, width] = images.shape();
     let bad = |problem: String| {
         let mend = "take a data set of that size, or set the network's resolution and channels to the data's";
@@ -209,7 +208,7 @@ fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome
     let config = experiment.network_teacher().expect("checked when loaded");
     let source = experiment.teacher.dataset.clone().unwrap_or_default();
     let (channels, side) = (config.network.channels().0, config.network.resolution());
-    let images = open_images(&source, Split::Train, &[channels, side, side])?;
+    let images = fit_images(ImageSet::open(&source, Split::Train)?, &source, &[channels, side, side])?;
     if config.network.label_dim() > images.classes() {
         let problem = format!("has {} classes, and the network {}", images.classes(), config.network.label_dim());
         let mend = "set teacher.network.label_dim to the data's";

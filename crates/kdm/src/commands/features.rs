@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use clap::Subcommand;
-use kdm_data::ImageSet;
+use kdm_data::{ImageSet, Split};
 use kdm_kernels::random;
 use kdm_metrics::classifier_training::ClassifierTask;
 use kdm_metrics::features::ClassifierFile;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::data::SplitName;
 use super::output::print;
 use crate::evaluation::{open_features, reference_statistics};
-use crate::pipeline::{FEATURES, open_images, pretty, report_step};
+use crate::pipeline::{FEATURES, fit_images, pretty, report_step};
 use crate::progress::Progress;
 use crate::{Failure, Outcome};
 
@@ -108,13 +108,15 @@ impl TrainArgs {
         if let Some((flag, value)) = positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
         }
-        let channels = ImageSet::open(&self.data, SplitName::Train.split())?.shape()[0];
+        let images = ImageSet::open(&self.data, Split::Train)?;
+        let channels = images.shape()[0];
         let shape = [channels, self.resolution, self.resolution];
-        let images = labelled(open_images(&self.data, SplitName::Train.split(), &shape)?, &self.data)?;
-        let test = match &self.test_data {
-            Some(source) => labelled(open_images(source, SplitName::Train.split(), &shape)?, source)?,
-            None => labelled(open_images(&self.data, SplitName::Test.split(), &shape)?, &self.data)?,
+        let images = labelled(fit_images(images, &self.data, &shape)?, &self.data)?;
+        let (source, split) = match &self.test_data {
+            Some(source) => (source, Split::Train),
+            None => (&self.data, Split::Test),
         };
+        let test = labelled(fit_images(ImageSet::open(source, split)?, source, &shape)?, source)?;
         let classes = images.classes().max(test.classes());
         let network =
             ClassifierConfig { resolution: self.resolution, in_channels: channels, classes, width: self.width };
@@ -158,8 +160,9 @@ impl TrainArgs {
 
 impl StatsArgs {
     fn run(self) -> Outcome<()> {
-        let extractor = open_features(&self.features)?;
-        let statistics = reference_statistics(&extractor, &self.data, self.split.split(), self.count)?;
+        let (extractor, split) = (open_features(&self.features)?, self.split.split());
+        let statistics =
+            reference_statistics(&extractor, ImageSet::open(&self.data, split)?, &self.data, split, self.count)?;
         statistics.write(&self.out)?;
         let count = statistics.moments.count;
         eprintln!("{} features of {count} images in {}", extractor.stamp().name, self.out.display());

@@ -7,7 +7,7 @@ use kdm_core::interpolation::{End, Space, between};
 use kdm_core::sampler::one_hot;
 use kdm_data::Array;
 
-use super::output::{write_grid, write_samples};
+use super::output::write_samples;
 use super::sample::parse_seeds;
 use crate::pipeline::LoadedStudent;
 use crate::{Failure, Outcome};
@@ -89,9 +89,6 @@ impl Args {
         let rows: Vec<f32> =
             (1..seeds.len()).flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps)).collect();
         let samples = Array::new([&[rows.len() / dim], config.shape.as_slice()].concat(), rows);
-        if self.out.extension().is_some_and(|e| e == "png") {
-            return write_grid(&self.out, &samples, self.steps);
-        }
-        write_samples(&self.out, &samples, &[], &[])
+        write_samples(&self.out, &samples, &[], &[], Some(self.steps))
     }
 }

@@ -63,8 +63,14 @@ pub fn read_labels(
 
 /// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and what else is known), `.png` (a scatter of
 /// points in the plane, a grid of images), or a folder: points as a `.npy` and a picture, images as a `.npy` and one `.png`
-/// each, named by `names` (their seeds) or by their place.
-pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], names: &[u64]) -> Outcome<()> {
+/// each, named by `names` (their seeds) or by their place. A grid has `columns` columns, or about as many as rows.
+pub fn write_samples(
+    out: &Path,
+    samples: &Array,
+    others: &[(&str, &Array)],
+    names: &[u64],
+    columns: Option<usize>,
+) -> Outcome<()> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, samples)?,
@@ -73,12 +79,12 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], nam
                 [("samples", samples)].into_iter().chain(others.iter().copied()).collect();
             array::write_npz(out, &arrays)?;
         }
-        Some("png") => atomic::write(out, &picture(samples)?)?,
+        Some("png") => atomic::write(out, &picture(samples, columns)?)?,
         None => {
             atomic::create_folder(out)?;
             array::write_npy(&out.join("samples.npy"), samples)?;
             if samples.row_len() == 2 {
-                atomic::write(&out.join("samples.png"), &picture(samples)?)?;
+                atomic::write(&out.join("samples.png"), &picture(samples, columns)?)?;
             } else if is_image(samples) {
                 for i in 0..samples.rows() {
                     let name = names.get(i).copied().unwrap_or(i as u64);
@@ -98,23 +104,14 @@ pub fn write_samples(out: &Path, samples: &Array, others: &[(&str, &Array)], nam
     Ok(())
 }
 
-/// Writes images, or points in the plane, as a picture; images side by side, `columns` in a row.
-pub fn write_grid(out: &Path, samples: &Array, columns: usize) -> Outcome<()> {
-    let png =
-        if is_image(samples) { grid::png(&samples.data, &samples.shape[1..], columns) } else { picture(samples)? };
-    atomic::write(out, &png)?;
-    eprintln!("{} samples in {}", samples.rows(), out.display());
-    Ok(())
-}
-
 /// Whether rows are images that can be seen.
 fn is_image(samples: &Array) -> bool {
     matches!(samples.shape[..], [_, 1 | 3, _, _])
 }
 
-fn picture(samples: &Array) -> Outcome<Vec<u8>> {
+fn picture(samples: &Array, columns: Option<usize>) -> Outcome<Vec<u8>> {
     if is_image(samples) {
-        let columns = (samples.rows() as f64).sqrt().ceil() as usize;
+        let columns = columns.unwrap_or_else(|| (samples.rows() as f64).sqrt().ceil() as usize);
         return Ok(grid::png(&samples.data, &samples.shape[1..], columns));
     }
     if samples.row_len() != 2 {

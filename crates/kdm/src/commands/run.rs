@@ -7,11 +7,11 @@ use crate::pipeline::{self, next_run_folder, open_run};
 use crate::portrait::{columns, metric_table};
 use crate::{Experiment, Outcome};
 
-/// Flags of `kdm run`.
+/// Which experiment, and where.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Which {
     /// A preset's name (see `kdm presets`) or a TOML file
-    preset: String,
+    pub preset: String,
     /// The run's folder [default: runs/NNNNN-NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -21,6 +21,28 @@ pub struct Args {
     /// Go on with the run in --out
     #[arg(long, requires = "out")]
     resume: bool,
+}
+
+impl Which {
+    /// The experiment.
+    pub fn load(&self) -> Outcome<Experiment> {
+        Experiment::load(&self.preset, &self.settings)
+    }
+
+    /// Its folder, a new one unless it goes on.
+    pub fn open(self, experiment: &Experiment) -> Outcome<PathBuf> {
+        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        open_run(&folder, experiment, self.resume)?;
+        eprintln!("run folder: {}", folder.display());
+        Ok(folder)
+    }
+}
+
+/// Flags of `kdm run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
     /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -32,13 +54,11 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
-        let experiment = Experiment::load(&self.preset, &self.settings)?;
+        let experiment = self.which.load()?;
         if self.dry_run {
             return super::distill::dry_run(&experiment);
         }
-        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
-        open_run(&folder, &experiment, self.resume)?;
-        eprintln!("run folder: {}", folder.display());
+        let folder = self.which.open(&experiment)?;
         let values = pipeline::run(&experiment, &folder)?;
         if self.json {
             return print(&pipeline::pretty(&serde_json::json!(values)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kdm_core::sampler::one_hot;
 use kdm_data::Array;
 
-use super::output::{read_labels, read_rows, write_grid, write_samples};
+use super::output::{read_labels, read_rows, write_samples};
 use crate::pipeline::LoadedStudent;
 use crate::{Failure, Outcome};
 
@@ -115,7 +115,7 @@ impl Args {
         if config.label_dim > 0 {
             others.push(("labels", &labels));
         }
-        write_samples(&self.out, &samples, &others, &seeds)
+        write_samples(&self.out, &samples, &others, &seeds, None)
     }
 }
 
@@ -134,11 +134,8 @@ impl Args {
         let labels = one_hot(&classes, k);
         let shape = [&[classes.len()], config.shape.as_slice()].concat();
         let samples = Array::new(shape.clone(), student.sampler.sample(&repeated, &labels));
-        if self.out.extension().is_some_and(|e| e == "png") {
-            return write_grid(&self.out, &samples, k);
-        }
         let (noise, labels) = (Array::new(shape, repeated), Array::new([classes.len(), k], labels));
-        write_samples(&self.out, &samples, &[("noise", &noise), ("labels", &labels)], &[])
+        write_samples(&self.out, &samples, &[("noise", &noise), ("labels", &labels)], &[], Some(k))
     }
 }
 

@@ -229,7 +229,7 @@ impl Command {
                     }
                 };
                 let samples = Array::new(sample_shape(&teacher, noise.rows()), x.iter().map(|x| *x as f32).collect());
-                write_samples(&args.out, &samples, &[("noise", &noise)], &[])
+                write_samples(&args.out, &samples, &[("noise", &noise)], &[], None)
             }
             Self::Denoise(args) => {
                 if !(args.sigma > 0.0 && args.sigma.is_finite()) {
@@ -241,7 +241,7 @@ impl Command {
                 let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
                 let d = teacher.denoise(&x, Level { alpha: 1.0, sigma: args.sigma }, &labels.unwrap_or_default());
                 let clean = Array::new(sample_shape(&teacher, input.rows()), d.iter().map(|x| *x as f32).collect());
-                write_samples(&args.out, &clean, &[], &[])
+                write_samples(&args.out, &clean, &[], &[], None)
             }
         }
     }
