@@ -946,7 +946,11 @@ fn images_go_the_whole_way() {
         assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
     }
     let report = fs::read_to_string(folder.path("run/report.html")).unwrap();
-    assert!(report.contains("One-step images of the student"));
+    for figure in
+        ["One-step images of the student", "one class a column", "between their noises", "between their latents"]
+    {
+        assert!(report.contains(figure), "{figure}");
+    }
     let student = folder.at("run/student.safetensors");
     let teacher = folder.at("run/teacher/teacher.safetensors");
 
@@ -1257,4 +1261,99 @@ set.loss.eigenvalues = "none"
     fails(&["compare", "fashion-mnist"], 2, &["compares nothing", "[[compare]]"]);
     let bad = "compare=[{name=\"a\",set={pairs={count=3}}}]";
     fails(&["compare", "fashion-mnist", "--set", bad], 2, &["`a`", "pairs", "share teacher and pairs"]);
+}
+
+/// LPIPS and Inception from files, with random weights: what each measures has its own name, and statistics of a data set are
+/// computed once.
+#[test]
+fn lpips_and_inception_measure_from_files() {
+    use kdm::nn::{Inception, InitSeed, Lpips, Pooling, state::state_dict};
+    let folder = Folder::new();
+    let (device, seed) = (burn::tensor::Device::flex(), &mut InitSeed::new(0));
+    let write = |name: &str, kind: &str, state: &kdm::nn::StateDict| {
+        kdm::data::model::write(&folder.path(name), kind, &Value::Null, state).unwrap();
+        folder.at(name)
+    };
+    let lpips = write("vgg.safetensors", "lpips", &state_dict(&Lpips::init(Pooling::Max, seed, &device)));
+    let inception = write("inception.safetensors", "inception", &state_dict(&Inception::init(seed, &device)));
+    let (zip, pairs) = (folder.path("bars.zip"), folder.at("pairs"));
+    image_zip(&zip, 8, 32, 10);
+    let teacher = ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
+    done(&[&teacher[..], &["--count", "8"]].concat());
+    let evaluate = |more: &[&str]| {
+        let common =
+            ["evaluate", "--model", "fashion-mnist", "--pairs", &pairs, "--metrics", "paired,features", "--json"];
+        let mut command = kdm(&[&common[..], more].concat());
+        let output = command.env("KDM_CACHE", folder.path("cache")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let zip = zip.to_string_lossy().into_owned();
+    let both = ["--lpips", &lpips, "--features", &inception, "--reference", &zip];
+    let values = evaluate(&both);
+    for key in ["lpips", "fid", "fid_teacher", "kid", "precision", "psnr"] {
+        assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
+    }
+    // Random heads may weigh below 0.
+    assert!(values["lpips"].as_f64().unwrap() != 0.0 && values["feature_fid"].is_null(), "{values}");
+    assert_eq!(values["features"]["network"]["name"], "inception");
+    assert_eq!(fs::read_dir(folder.path("cache")).unwrap().count(), 1);
+    assert_eq!(evaluate(&both)["fid"], values["fid"]);
+    assert!(evaluate(&["--features", "fashion-mnist", "--reference", "fashion-mnist"])["lpips"].is_null());
+}
+
+/// A loss in the layers of a classifier, with a discriminator: the preset trains, its loss is measured again, and a classifier
+/// of other images is refused.
+#[test]
+fn a_classifier_makes_a_perceptual_loss() {
+    let folder = Folder::new();
+    let (pairs, out) = (folder.at("pairs"), folder.at("run"));
+    let teacher = ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
+    done(&[&teacher[..], &["--count", "12"]].concat());
+    let few = ["train.iterations=3", "train.batch=4", "train.held_out=4", "train.validate_every=3"];
+    let few: Vec<&str> = few.iter().flat_map(|s| ["--set", s]).collect();
+    done(&[&["distill", "--preset", "fashion-mnist", "--pairs", &pairs, "--out", &out], &few[..]].concat());
+    let student = folder.at("run/student.safetensors");
+    let measure = |model: &str| {
+        let values = json(&["evaluate", "--model", model, "--pairs", &pairs, "--metrics", "losses,paired", "--json"]);
+        let of = |key: &str| values[key].as_f64().unwrap();
+        // Terms of weight 1 add up; the distance is the squared error and what the classifier adds.
+        let sum = of("latent") + of("rec") + of("push");
+        assert!((of("total") - sum).abs() < 1e-5 * sum, "{values}");
+        assert!(of("push") > of("coordinate_rmse").powi(2) + 0.01, "{values}");
+    };
+    measure(&student);
+    let file = image_experiment(&folder);
+    let out = folder.at("bad");
+    let run = ["run", &file, "--out", &out, "--set", "loss.reconstruction=\"l2+features\""];
+    let other = [&run[..], &["--set", "loss.features=\"fashion-mnist-loss\""]].concat();
+    fails(&other, 1, &["fashion-mnist-loss", "1x32x32", "features train"]);
+    fails(&run, 2, &["loss.features", "missing"]);
+}
+
+/// Samples that are in the data set are told to be copies, others not.
+#[test]
+fn copies_are_found_among_neighbours() {
+    let folder = Folder::new();
+    let draw = |seeds: &str, place: &str| {
+        let out = folder.at(place);
+        done(&["sample", "--model", "fashion-mnist", "--seeds", seeds, "--out", &out]);
+        fs::remove_file(folder.path(place).join("samples.npy")).unwrap();
+    };
+    let copies = |set: &str, out: &str| {
+        let (set, out) = (folder.at(set), folder.at(out));
+        let look = ["analyze", "--model", "fashion-mnist", "--samples", "20", "--features", "fashion-mnist", "--json"];
+        json(&[&look[..], &["--neighbours", &set, "--out", &out]].concat())["neighbours"]["copies"].as_f64().unwrap()
+    };
+    fs::create_dir_all(folder.path("same")).unwrap();
+    fs::create_dir_all(folder.path("other")).unwrap();
+    draw("0-39", "same/train");
+    draw("100-139", "same/test");
+    draw("200-239", "other/train");
+    draw("300-339", "other/test");
+    assert_eq!(copies("same", "a"), 1.0);
+    assert!(copies("other", "b") < 0.3);
+    assert!(folder.path("a/figures/nearest-training-images.png").exists());
+    let missing = ["analyze", "--model", "fashion-mnist", "--neighbours", "fashion-mnist", "--out", "x"];
+    fails(&missing, 2, &["--features"]);
 }

@@ -5,8 +5,8 @@ use image::{ImageEncoder, RgbImage, codecs::png::PngEncoder};
 /// Pixels between images.
 const GAP: usize = 2;
 
-/// A PNG of images of `shape` `[channels, height, width]` (1 or 3 channels), row by row of `values` in [-1, 1], in
-/// `columns` columns on white. Values beyond that range are cut off.
+/// A PNG of images of `shape` `[channels, height, width]` (1 channel for a grey picture, or 3), row by row of `values` in
+/// [-1, 1], in `columns` columns on white. Values beyond that range are cut off.
 pub fn png(values: &[f32], shape: &[usize], columns: usize) -> Vec<u8> {
     let [channels, height, width] = [shape[0], shape[1], shape[2]];
     let size = channels * height * width;
@@ -28,9 +28,14 @@ pub fn png(values: &[f32], shape: &[usize], columns: usize) -> Vec<u8> {
         }
     }
     let mut out = Vec::new();
-    PngEncoder::new(&mut out)
-        .write_image(picture.as_raw(), picture.width(), picture.height(), image::ExtendedColorType::Rgb8)
-        .expect("writing to memory");
+    let grey: Vec<u8>;
+    let (bytes, kind) = if channels == 1 {
+        grey = picture.pixels().map(|pixel| pixel.0[0]).collect();
+        (&grey, image::ExtendedColorType::L8)
+    } else {
+        (picture.as_raw(), image::ExtendedColorType::Rgb8)
+    };
+    PngEncoder::new(&mut out).write_image(bytes, picture.width(), picture.height(), kind).expect("writing to memory");
     out
 }
 
@@ -42,7 +47,9 @@ mod tests {
     fn pixels_lie_where_they_should() {
         // Three grey images of 1x2 pixels, two columns.
         let png = png(&[-1.0, 1.0, 0.0, 9.0, 1.0, -9.0], &[1, 1, 2], 2);
-        let picture = image::load_from_memory(&png).unwrap().into_rgb8();
+        let picture = image::load_from_memory(&png).unwrap();
+        assert_eq!(picture.color(), image::ColorType::L8);
+        let picture = picture.into_rgb8();
         assert_eq!(picture.dimensions(), (6, 4));
         let at = |x, y| picture.get_pixel(x, y).0[0];
         assert_eq!((at(0, 0), at(1, 0), at(4, 0), at(5, 0)), (0, 255, 128, 255));

@@ -19,8 +19,35 @@ pub struct Figure {
 pub struct Table {
     /// Heading.
     pub title: String,
-    /// Name, value, and how to read it.
-    pub rows: Vec<[String; 3]>,
+    /// Headings of the columns; empty for rows of a name, a value, and how to read it.
+    pub columns: Vec<String>,
+    /// The cells, row by row.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table of names, values, and how to read each.
+    pub fn of(title: &str, rows: Vec<[String; 3]>) -> Self {
+        Self { title: title.into(), columns: Vec::new(), rows: rows.into_iter().map(Vec::from).collect() }
+    }
+
+    /// In Markdown.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let rule = vec!["---".to_string(); self.columns.len()];
+        let lines = [self.columns.as_slice(), &rule].into_iter().chain(self.rows.iter().map(Vec::as_slice));
+        lines.map(line).collect()
+    }
+
+    fn html(&self) -> String {
+        let row = |tag: &str, cells: &[String]| -> String {
+            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            format!("<tr>{cells}</tr>\n")
+        };
+        let head = if self.columns.is_empty() { String::new() } else { row("th", &self.columns) };
+        let rows: String = self.rows.iter().map(|cells| row("td", cells)).collect();
+        format!("<h2>{}</h2>\n<div class=\"wide\"><table>\n{head}{rows}</table></div>\n", escape(&self.title))
+    }
 }
 
 /// A page: pictures first, then numbers.
@@ -46,6 +73,7 @@ h1{margin-bottom:.2rem}h2{margin-top:2.2rem}
 figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:.8rem}
 figure img{width:100%;height:auto;display:block}
 figcaption{color:#444;font-size:.92rem}
+div.wide{overflow-x:auto}
 table{border-collapse:collapse;background:#fff;width:100%}
 td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #e4e4e4;vertical-align:top}
 td:nth-child(2){font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -74,16 +102,7 @@ impl Report {
         }
         page.push_str("</div>\n");
         for table in &self.tables {
-            page.push_str(&format!("<h2>{}</h2>\n<table>\n", escape(&table.title)));
-            for [name, value, reading] in &table.rows {
-                page.push_str(&format!(
-                    "<tr><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                    escape(name),
-                    escape(value),
-                    escape(reading)
-                ));
-            }
-            page.push_str("</table>\n");
+            page.push_str(&table.html());
         }
         page.push_str(&format!("<h2>Configuration</h2>\n<pre>{}</pre>\n</body></html>\n", escape(&self.config)));
         page
@@ -104,7 +123,7 @@ mod tests {
             title: "a < b".into(),
             summary: "\"quoted\" & more".into(),
             figures: vec![Figure { title: "f".into(), png: vec![1, 2, 3], caption: "c".into() }],
-            tables: vec![Table { title: "t".into(), rows: vec![["n".into(), "1 <2".into(), "r".into()]] }],
+            tables: vec![Table::of("t", vec![["n".into(), "1 <2".into(), "r".into()]])],
             config: "x = \"1\"".into(),
         };
         let html = report.html();

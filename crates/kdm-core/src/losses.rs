@@ -211,7 +211,7 @@ mod tests {
     use burn::tensor::{Device, Gradients, TensorData};
     use kdm_kernels::random::normal_vec;
     use kdm_nn::state::{self, load_state, state_dict};
-    use kdm_nn::{DiscriminatorConfig, InitSeed, Pooling};
+    use kdm_nn::{ClassifierConfig, DiscriminatorConfig, InitSeed, Lpips, Pooling};
     use std::collections::BTreeMap;
 
     fn rows(seed: u64, n: usize, width: usize, device: &Device) -> Tensor<2> {
@@ -384,17 +384,27 @@ mod tests {
         load_state(module, &state).unwrap()
     }
 
-    /// An image student with all its terms: dropout drawn from a seed, a discriminator, squared error + LPIPS. Derivatives
-    /// along each parameter's own gradient, against central differences.
     #[test]
-    fn gradients_of_an_image_student_equal_finite_differences() {
+    fn gradients_with_lpips_equal_finite_differences() {
+        let lpips = Lpips::init(Pooling::Average, &mut InitSeed::new(3), &Device::flex().autodiff());
+        image_gradients(Reconstruction::L2Lpips, Perceptual::Lpips(lpips));
+    }
+
+    #[test]
+    fn gradients_with_a_classifier_equal_finite_differences() {
+        let config = ClassifierConfig { resolution: 32, in_channels: 3, classes: 2, width: 4 };
+        let classifier = config.init(&mut InitSeed::new(3), &Device::flex().autodiff());
+        image_gradients(Reconstruction::L2Features, Perceptual::Classifier(classifier));
+    }
+
+    /// An image student with all its terms: dropout drawn from a seed, a discriminator, squared error and a perceptual
+    /// distance. Derivatives along each parameter's own gradient, against central differences.
+    fn image_gradients(reconstruction: Reconstruction, perceptual: Perceptual) {
         let device = Device::flex().autodiff();
         let student = shaken(image_student().init(7, &device));
-        let lpips = Lpips::init(Pooling::Average, &mut InitSeed::new(3), &device).no_grad();
         let discriminator = DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
-        let config =
-            LossConfig { reconstruction: Reconstruction::L2Lpips, adversarial_weight: 30.0, ..LossConfig::default() };
-        let distance = Distance::new(config.reconstruction, Some(lpips), &[3, 32, 32]);
+        let config = LossConfig { reconstruction, adversarial_weight: 30.0, ..LossConfig::default() };
+        let distance = Distance::new(reconstruction, Some(perceptual.no_grad()), &[3, 32, 32]);
         let objective = Objective { config, targets: None, distance };
         let total = |student: &Student| {
             let e = LatentNoise { clean: rows(8, 3, 6, &device), noise: rows(9, 3, 6, &device) };

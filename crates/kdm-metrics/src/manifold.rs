@@ -57,12 +57,17 @@ pub fn manifold(real: &[f32], samples: &[f32], dim: usize, neighbours: usize) ->
     }
 }
 
-/// For each row of `x` the nearest row of `y` and its distance.
-pub fn nearest(x: &[f32], y: &[f32], dim: usize) -> Vec<(usize, f64)> {
+/// For each row of `x` the `count` nearest rows of `y` (or all, if there are fewer) and their distances, nearest first.
+pub fn nearest(x: &[f32], y: &[f32], dim: usize, count: usize) -> Vec<Vec<(usize, f64)>> {
     let mut found = Vec::with_capacity(x.len() / dim);
     squared_distances(x, y, dim, |_, distances| {
-        let (at, d) = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).expect("y has rows");
-        found.push((at, d.sqrt()));
+        let mut all: Vec<(usize, f64)> = distances.iter().copied().enumerate().collect();
+        if count < all.len() {
+            all.select_nth_unstable_by(count, |a, b| a.1.total_cmp(&b.1));
+            all.truncate(count);
+        }
+        all.sort_by(|a, b| a.1.total_cmp(&b.1));
+        found.push(all.into_iter().map(|(at, d)| (at, d.sqrt())).collect());
     });
     found
 }
@@ -82,7 +87,18 @@ mod tests {
         // 0.5 and 0.6 are in both small balls; 9.4 is in 10's ball? |10 - 0.6| = 9.4 > 9: no.
         assert_eq!(found.density, 4.0 / 3.0);
         assert_eq!(found.coverage, 2.0 / 3.0);
-        assert_eq!(nearest(&[0.4, 9.0], &[0.0, 1.0, 10.0], 1).iter().map(|n| n.0).collect::<Vec<_>>(), [0, 2]);
+    }
+
+    #[test]
+    fn nearest_rows_come_first() {
+        let at = |count| -> Vec<Vec<usize>> {
+            let found = nearest(&[0.4, 9.0], &[1.0, 0.0, 10.0], 1, count);
+            found.iter().map(|row| row.iter().map(|n| n.0).collect()).collect()
+        };
+        assert_eq!(at(1), [[1], [2]]);
+        assert_eq!(at(2), [[1, 0], [2, 0]]);
+        assert_eq!(at(9), [[1, 0, 2], [2, 0, 1]]);
+        assert!((nearest(&[0.0, 0.0], &[3.0, 4.0], 2, 1)[0][0].1 - 5.0).abs() < 1e-12);
     }
 
     #[test]

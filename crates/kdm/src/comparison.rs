@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use kdm_analysis::{Figure, Report, grid};
-use kdm_core::StudentConfig;
+use kdm_analysis::{Figure, Report, Table, grid};
 use kdm_core::sampler::one_hot;
 use kdm_data::atomic;
-use kdm_data::pairs::PairBatch;
 use kdm_teacher::{Guided, Solver, solve};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::evaluation::{FeatureSetting, MetricGroup, measure};
-use crate::pipeline::{LoadedStudent, Prepared, distill, feature_setting, prepare, pretty};
+use crate::evaluation::{Beside, LossNetworks, Measuring, MetricGroup, measure};
+use crate::pipeline::{Drawing, LoadedStudent, Prepared, distill, feature_setting, prepare, pretty};
 use crate::{Experiment, Outcome};
 
 /// The results, in a comparison's folder.
@@ -53,12 +51,19 @@ const COLUMNS: usize = 20;
 pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
     let variants = experiment.variants()?;
     let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder)?;
-    let features = feature_setting(experiment)?;
     let manifest = test.manifest().clone();
     let noisy = test.range(0..test.len());
     let labels = one_hot(&noisy.labels, manifest.label_dim);
     let sized = experiment.student_config(manifest.shape.clone(), manifest.label_dim, manifest.noise_std);
-    let metrics = |drawn: &[f32]| metrics(drawn, &noisy, &sized, features.as_ref());
+    let measuring = Measuring {
+        groups: vec![MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features],
+        board: false,
+        directions: experiment.evaluate.directions,
+        networks: LossNetworks::default(),
+        lpips: None,
+        features: feature_setting(experiment)?,
+    };
+    let beside = Beside::new(&measuring, &sized, &noisy);
     let mut rows = Vec::new();
     let mut figures = Vec::new();
     let mut show = |name: &str, drawn: &[f32]| {
@@ -83,9 +88,8 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
         let drawn: Vec<f32> = if stored { noisy.images.clone() } else { drawn.into_iter().map(|x| x as f32).collect() };
         let name = format!("teacher {} {steps}", json!(solver).as_str().unwrap_or_default());
         show(&name, &drawn);
-        let passes = solver.evaluations(steps) * drawing.evaluations(manifest.label_dim)
-            / drawing.solver.evaluations(drawing.steps);
-        let values = metrics(&drawn)?;
+        let passes = Drawing { solver, steps, ..drawing.clone() }.evaluations(manifest.label_dim);
+        let values = measure(&drawn, &beside, &measuring)?;
         rows.push(Row { name, passes, parameters: None, flops: None, iterations: None, milliseconds, values });
     }
     for variant in &variants {
@@ -105,7 +109,7 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
             flops: Some(config.flops(false, true)),
             iterations: Some(variant.train.iterations),
             milliseconds,
-            values: metrics(&drawn)?,
+            values: measure(&drawn, &beside, &measuring)?,
         });
     }
     atomic::write(&folder.join(COMPARISON), pretty(&json!(rows)).as_bytes())?;
@@ -120,22 +124,11 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
             test.len()
         ),
         figures,
-        tables: Vec::new(),
-        config: format!("{}\n{}", table(&rows), experiment.to_toml()),
+        tables: vec![table(&rows)],
+        config: experiment.to_toml(),
     };
     atomic::write(&folder.join("report.html"), report.html().as_bytes())?;
     Ok(rows)
-}
-
-/// The metrics of samples, whoever drew them.
-fn metrics(
-    drawn: &[f32],
-    pairs: &PairBatch,
-    config: &StudentConfig,
-    features: Option<&FeatureSetting>,
-) -> Outcome<BTreeMap<String, f64>> {
-    let groups = [MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features];
-    measure(drawn, pairs, config, &groups, false, 64, features)
 }
 
 /// Metrics shown in the table, where they were measured, and their headings.
@@ -153,29 +146,27 @@ const SHOWN_METRICS: [(&str, &str); 11] = [
     ("class_same_as_teacher", "same class"),
 ];
 
-/// The rows as a table in Markdown.
-pub fn table(rows: &[Row]) -> String {
+/// The rows as a table.
+pub fn table(rows: &[Row]) -> Table {
     let metrics: Vec<(&str, &str)> =
         SHOWN_METRICS.into_iter().filter(|(key, _)| rows.iter().any(|row| row.values.contains_key(*key))).collect();
-    let mut text = String::from("| | passes | parameters | iterations | ms a sample |");
-    metrics.iter().for_each(|(_, heading)| text.push_str(&format!(" {heading} |")));
-    text.push_str("\n| --- |");
-    (0..metrics.len() + 4).for_each(|_| text.push_str(" --- |"));
-    for row in rows {
-        let count = |n: Option<String>| n.unwrap_or_default();
-        text.push_str(&format!(
-            "\n| {} | {} | {} | {} | {:.2} |",
-            row.name,
-            row.passes,
-            count(row.parameters.map(|n| format!("{:.2} M", n as f64 / 1e6))),
-            count(row.iterations.map(|n| n.to_string())),
-            row.milliseconds
-        ));
-        for (key, _) in &metrics {
-            text.push_str(&format!(" {} |", count(row.values.get(*key).map(|x| format!("{x:.3}")))));
-        }
+    let headings = ["", "passes", "parameters", "iterations", "ms a sample"].into_iter();
+    let cells = |row: &Row| {
+        let given = [
+            row.name.clone(),
+            row.passes.to_string(),
+            row.parameters.map(|n| format!("{:.2} M", n as f64 / 1e6)).unwrap_or_default(),
+            row.iterations.map(|n| n.to_string()).unwrap_or_default(),
+            format!("{:.2}", row.milliseconds),
+        ];
+        let metric = |(key, _): &(&str, &str)| row.values.get(*key).map(|x| format!("{x:.3}")).unwrap_or_default();
+        given.into_iter().chain(metrics.iter().map(metric)).collect()
+    };
+    Table {
+        title: "Comparison".into(),
+        columns: headings.chain(metrics.iter().map(|(_, heading)| *heading)).map(String::from).collect(),
+        rows: rows.iter().map(cells).collect(),
     }
-    text + "\n"
 }
 
 #[cfg(test)]
@@ -193,7 +184,7 @@ mod tests {
             milliseconds: 2.0,
             values: BTreeMap::from([("feature_fid".to_string(), fid)]),
         };
-        let text = table(&[row("a", 1.0), row("b", 2.5)]);
+        let text = table(&[row("a", 1.0), row("b", 2.5)]).markdown();
         assert!(text.contains("| feature FID |") && !text.contains("| FID |"), "{text}");
         assert!(text.contains("| b | 1 | 1.50 M |  | 2.00 | 2.500 |"), "{text}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use kdm_core::sampler::one_hot;
 use kdm_core::{StudentConfig, distill};
 use kdm_data::pairs::{PairBatch, PairStore};
@@ -17,7 +17,8 @@ use kdm_metrics::{
     Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images, paired,
 };
 use kdm_metrics::{share_outside, sliced_wasserstein2};
-use kdm_nn::{Discriminator, Perceptual};
+use kdm_nn::blocks::{Rows, in_image_blocks};
+use kdm_nn::{Discriminator, Lpips, Perceptual};
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use crate::assets::{self, Role};
@@ -43,7 +44,8 @@ pub struct LossNetworks {
 pub enum MetricGroup {
     /// The loss's terms, latent noise and dropout off: latent, rec, push, total.
     Losses,
-    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse; of images psnr and ssim.
+    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse; of images psnr, ssim, and
+    /// lpips where its weights are given.
     Paired,
     /// Between the two sets of samples: sliced_wasserstein2, energy_distance; with a known board
     /// off_board, teacher_off_board, off_board_excess (in percent).
@@ -63,20 +65,47 @@ pub struct FeatureSetting {
     pub reference: Statistics,
 }
 
-/// Evaluates a student on all pairs of a store. `board`: whether the data are the checkerboard's.
+/// What is measured, and by what.
+#[derive(Clone, Debug)]
+pub struct Measuring {
+    /// Which metrics.
+    pub groups: Vec<MetricGroup>,
+    /// Whether the data are the checkerboard's.
+    pub board: bool,
+    /// Random projections of the sliced Wasserstein distance.
+    pub directions: usize,
+    /// For the losses.
+    pub networks: LossNetworks,
+    /// LPIPS as its authors compute it, for the paired metrics; left out without its weights.
+    pub lpips: Option<Lpips>,
+    /// For metrics of features, which are left out without a network.
+    pub features: Option<FeatureSetting>,
+}
+
+/// The teacher's samples that others are measured beside.
+#[derive(Clone, Debug)]
+pub struct Beside<'a> {
+    config: &'a StudentConfig,
+    pairs: &'a PairBatch,
+    features: Option<Features>,
+}
+
+impl<'a> Beside<'a> {
+    /// `pairs` of samples as `config` says.
+    pub fn new(measuring: &Measuring, config: &'a StudentConfig, pairs: &'a PairBatch) -> Self {
+        let setting = measuring.features.as_ref().filter(|_| measuring.groups.contains(&MetricGroup::Features));
+        let features = setting.map(|s| inspect(&s.extractor, &pairs.images, &config.shape, "teacher's features"));
+        Self { config, pairs, features }
+    }
+}
+
+/// Evaluates a student on all pairs of a store.
 ///
 /// # Errors
 /// When the pairs are of another kind than the student.
-pub fn evaluate(
-    student: &LoadedStudent,
-    store: &PairStore,
-    groups: &[MetricGroup],
-    board: bool,
-    directions: usize,
-    networks: &LossNetworks,
-    features: Option<&FeatureSetting>,
-) -> Outcome<BTreeMap<String, f64>> {
+pub fn evaluate(student: &LoadedStudent, store: &PairStore, measuring: &Measuring) -> Outcome<BTreeMap<String, f64>> {
     student.check_pairs(store)?;
+    let Measuring { groups, networks, .. } = measuring;
     let config = &student.file.student;
     let mut values = BTreeMap::new();
     if groups.contains(&MetricGroup::Losses) {
@@ -95,24 +124,18 @@ pub fn evaluate(
     if groups.iter().any(|g| *g != MetricGroup::Losses) {
         let pairs = store.range(0..store.len());
         let drawn = student.sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
-        values.extend(measure(&drawn, &pairs, config, groups, board, directions, features)?);
+        values.extend(measure(&drawn, &Beside::new(measuring, config, &pairs), measuring)?);
     }
     Ok(values)
 }
 
-/// The metrics of samples `[N, dim]` drawn from the noise and labels of `pairs`, whoever drew them; all groups but losses.
+/// The metrics of samples `[N, dim]` drawn from the teacher's noise and labels, whoever drew them; all groups but losses.
 ///
 /// # Errors
 /// When features can't be compared.
-pub fn measure(
-    drawn: &[f32],
-    pairs: &PairBatch,
-    config: &StudentConfig,
-    groups: &[MetricGroup],
-    board: bool,
-    directions: usize,
-    features: Option<&FeatureSetting>,
-) -> Outcome<BTreeMap<String, f64>> {
+pub fn measure(drawn: &[f32], beside: &Beside, measuring: &Measuring) -> Outcome<BTreeMap<String, f64>> {
+    let Beside { config, pairs, features } = beside;
+    let Measuring { groups, board, directions, .. } = measuring;
     let (dim, mut values) = (config.dim(), BTreeMap::new());
     if groups.contains(&MetricGroup::Paired) {
         let p = paired(drawn, &pairs.images, dim);
@@ -124,21 +147,27 @@ pub fn measure(
             if height.min(width) >= images::WINDOW {
                 values.insert("ssim".into(), images::ssim(drawn, &pairs.images, [channels, height, width]));
             }
+            if let Some(lpips) = &measuring.lpips {
+                values.insert(
+                    "lpips".into(),
+                    perceptual_distance(lpips, drawn, &pairs.images, [channels, height, width]),
+                );
+            }
         }
     }
-    if let Some(setting) = features.filter(|_| groups.contains(&MetricGroup::Features)) {
-        values.extend(feature_metrics(setting, config, drawn, pairs)?);
+    if let (Some(setting), Some(teacher)) = (&measuring.features, features) {
+        values.extend(feature_metrics(setting, config, drawn, teacher, &pairs.labels)?);
     }
     if groups.contains(&MetricGroup::Distribution) {
         values.insert(
             "sliced_wasserstein2".into(),
-            sliced_wasserstein2(drawn, &pairs.images, dim, directions, PROJECTION_SEED),
+            sliced_wasserstein2(drawn, &pairs.images, dim, *directions, PROJECTION_SEED),
         );
         // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
         let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
         let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
         values.insert("energy_distance".into(), energy_distance(&some(drawn), &some(&pairs.images), dim));
-        if board && dim == 2 {
+        if *board && dim == 2 {
             let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
             let (student, teacher) = (off(drawn), off(&pairs.images));
             values.insert("off_board".into(), student);
@@ -267,16 +296,30 @@ fn cache_folder() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("kdm"))
 }
 
+/// LPIPS between images of `shape` and theirs, averaged: both clipped to [-1, 1], as pictures are.
+fn perceptual_distance(lpips: &Lpips, a: &[f32], b: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
+    let dim = channels * height * width;
+    let perceptual = Perceptual::Lpips(lpips.clone());
+    let distances = in_image_blocks([a, b].map(|values| Rows { values, width: dim }), &Device::flex(), |rows| {
+        let [a, b] = rows.map(|x: Tensor<2>| {
+            let n = x.dims()[0];
+            x.clamp(-1.0, 1.0).reshape([n, channels, height, width])
+        });
+        perceptual.forward(a, b).unsqueeze_dim(1)
+    });
+    distances.iter().map(|d| f64::from(*d)).sum::<f64>() / distances.len() as f64
+}
+
 /// Metrics of features of the student's images and the teacher's.
 fn feature_metrics(
     setting: &FeatureSetting,
     config: &StudentConfig,
     drawn: &[f32],
-    pairs: &PairBatch,
+    teacher: &Features,
+    labels: &[u32],
 ) -> Outcome<BTreeMap<String, f64>> {
     let FeatureSetting { extractor, reference } = setting;
     let student = inspect(extractor, drawn, &config.shape, "student's features");
-    let teacher = inspect(extractor, &pairs.images, &config.shape, "teacher's features");
     let (dim, count) = (student.dim, drawn.len() / config.dim());
     if count < 10 * dim {
         tracing::warn!(
@@ -292,7 +335,7 @@ fn feature_metrics(
     if count > 1 {
         let distance = |f: &Features| frechet_distance(&Moments::of(&f.features, dim), &reference.moments).map_err(bad);
         put("fid", distance(&student)?);
-        put("fid_teacher", distance(&teacher)?);
+        put("fid_teacher", distance(teacher)?);
     }
     if count >= 100 {
         let found = frechet::extrapolated(&student.features, dim, &reference.moments, SUBSET_SEED).map_err(bad)?;
@@ -318,8 +361,8 @@ fn feature_metrics(
             (classes_of(&student.logits, student.classes), classes_of(&teacher.logits, teacher.classes));
         values.insert("class_same_as_teacher".into(), agreement(&ours, &theirs));
         if config.label_dim > 0 {
-            values.insert("class_agreement".into(), agreement(&ours, &pairs.labels));
-            values.insert("class_agreement_teacher".into(), agreement(&theirs, &pairs.labels));
+            values.insert("class_agreement".into(), agreement(&ours, labels));
+            values.insert("class_agreement_teacher".into(), agreement(&theirs, labels));
         }
     }
     Ok(values)

@@ -555,7 +555,7 @@ impl Experiment {
 }
 
 /// Whether LPIPS can see images of this shape.
-fn has_sides(shape: &[usize], least: usize) -> bool {
+pub fn has_sides(shape: &[usize], least: usize) -> bool {
     matches!(shape, [1 | 3, height, width] if *height.min(width) >= least)
 }
 

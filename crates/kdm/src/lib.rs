@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod error;
 pub mod evaluation;
 pub mod experiment;
+pub mod neighbours;
 pub mod pipeline;
 pub mod portrait;
 pub mod progress;

@@ -24,7 +24,9 @@ use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
 use crate::assets::{self, Role};
-use crate::evaluation::{FeatureSetting, LossNetworks, MetricGroup, evaluate, open_features, open_reference, speed};
+use crate::evaluation::{
+    FeatureSetting, LossNetworks, Measuring, MetricGroup, evaluate, open_features, open_reference, speed,
+};
 use crate::experiment::TeacherKind;
 use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
 use crate::progress::Progress;
@@ -583,12 +585,17 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let student = LoadedStudent::open(&path)?;
     let data = experiment.distribution();
     let board = matches!(data, Some(Distribution::Checkerboard(_)));
-    let all = [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features];
     let perceptual = load_perceptual(&student.file.loss, None, &student.file.student.shape, &Device::flex())?;
     let networks = LossNetworks { perceptual, ..LossNetworks::default() };
-    let features = feature_setting(experiment)?;
-    let directions = experiment.evaluate.directions;
-    let mut values = evaluate(&student, &test, &all, board, directions, &networks, features.as_ref())?;
+    let measuring = Measuring {
+        groups: vec![MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features],
+        board,
+        directions: experiment.evaluate.directions,
+        networks,
+        lpips: None,
+        features: feature_setting(experiment)?,
+    };
+    let mut values = evaluate(&student, &test, &measuring)?;
     values.extend(speed(&teacher, &drawing, &student, &test));
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
 
@@ -603,7 +610,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
         data: data.as_ref(),
     };
     let portrait = portrait(&student, sitting)?;
-    let tables = vec![metric_table(&values), structure_table(&portrait)];
+    let tables = vec![metric_table("Evaluation", &values), structure_table(&portrait)];
     let mut figures = portrait.figures;
     let curves = [
         ("train/loss", "training loss"),

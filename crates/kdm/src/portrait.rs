@@ -6,6 +6,8 @@ use std::path::Path;
 use kdm_analysis::clusters::{ClusterConfig, cluster};
 use kdm_analysis::figures::{self, Curve, Group};
 use kdm_analysis::{Figure, Spectrum, Table, grid};
+use kdm_core::interpolation::{End, Space, between};
+use kdm_core::sampler::one_hot;
 use kdm_data::atomic;
 use kdm_teacher::distribution::Distribution;
 use kdm_train::{METRICS, read_metrics};
@@ -14,7 +16,7 @@ use crate::Outcome;
 use crate::pipeline::LoadedStudent;
 
 /// Metrics in the order they are shown, and how each is read.
-const READINGS: [(&str, &str); 40] = [
+const READINGS: [(&str, &str); 44] = [
     ("rmse", "root mean squared distance to the teacher's sample from the same noise"),
     ("median_error", "half of the samples are closer than this to the teacher's"),
     ("coordinate_rmse", "the same root mean square for a single coordinate"),
@@ -26,6 +28,7 @@ const READINGS: [(&str, &str); 40] = [
     ("speed_up", "times faster a sample than the teacher, on this machine in this run"),
     ("psnr", "peak signal-to-noise ratio to the teacher's image from the same noise, in dB"),
     ("ssim", "structural similarity to it; 1 for equal images"),
+    ("lpips", "perceptual distance to it by VGG16 (LPIPS); 0 for equal images"),
     ("fid", "Fréchet distance of Inception's features to the data's"),
     ("fid_teacher", "the same for the teacher's images, as many"),
     ("fid_infinity", "fid extrapolated to infinitely many samples"),
@@ -49,6 +52,9 @@ const READINGS: [(&str, &str); 40] = [
     ("class_agreement", "share of images whose class, as the classifier sees it, is the one asked for"),
     ("class_agreement_teacher", "the same for the teacher's images"),
     ("class_same_as_teacher", "share of images of the class of the teacher's image from the same noise"),
+    ("neighbour_distance", "median distance of a sample to the nearest training image, in feature space"),
+    ("neighbour_distance_test", "the same of images of the test split"),
+    ("copies", "share of samples nearer to a training image than all but 1% of the test split; 0.01 for new images"),
     ("latent", "mean squared distance of C z_T to z_0"),
     ("rec", "distance d of an image to its reconstruction D(z_0)"),
     ("push", "distance d of the teacher's image to the one-step image"),
@@ -142,6 +148,10 @@ const SHOWN: usize = 8000;
 /// Images drawn in grids, and how many stand side by side.
 const IMAGES_SHOWN: usize = 64;
 const GRID_COLUMNS: usize = 16;
+/// Noises drawn in each class; ways between two samples, and images of each.
+const CLASS_ROWS: usize = 6;
+const WAYS: usize = 6;
+const WAY_STEPS: usize = 10;
 
 /// A student in pictures and numbers.
 #[derive(Clone, Debug)]
@@ -214,18 +224,43 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
         let some = |x: &[f32], width: usize| x[..x.len().min(IMAGES_SHOWN * width)].to_vec();
         let noise = some(sitting.noise, dim);
         let labels = some(sitting.labels, student.file.student.label_dim);
-        let mut add = |title: &str, images: &[f32], caption: &str| {
+        let mut add = |title: &str, columns: usize, images: &[f32], caption: &str| {
             figures.push(Figure {
                 title: title.into(),
-                png: grid::png(images, shape, GRID_COLUMNS),
+                png: grid::png(images, shape, columns),
                 caption: caption.into(),
             });
         };
         if let Some(teacher) = sitting.teacher {
-            add("Teacher", &some(teacher, dim), "Images of the teacher, many network passes each.");
+            add("Teacher", GRID_COLUMNS, &some(teacher, dim), "Images of the teacher, many network passes each.");
         }
         let caption = "One-step images of the student, each from the same noise as the teacher's in its place.";
-        add("Student", &student.sampler.sample(&noise, &labels), caption);
+        add("Student", GRID_COLUMNS, &student.sampler.sample(&noise, &labels), caption);
+        let classes = student.file.student.label_dim;
+        if classes > 0 {
+            let noise: Vec<f32> = noise.chunks(dim).take(CLASS_ROWS).flat_map(|row| row.repeat(classes)).collect();
+            let all: Vec<u32> = (0..noise.len() / dim).map(|i| (i % classes) as u32).collect();
+            let caption = "One noise a row, one class a column: what the class decides, and what the noise does.";
+            add("Classes", classes, &student.sampler.sample(&noise, &one_hot(&all, classes)), caption);
+        }
+        if let Some(koopman) = student.student.koopman() {
+            let config = &student.file.student;
+            let end = |i: usize| End {
+                noise: &noise[i * dim..(i + 1) * dim],
+                label: &labels[i * classes..(i + 1) * classes],
+            };
+            let ways = (noise.len() / dim / 2).min(WAYS);
+            let mut way = |title: &str, space, caption: &str| {
+                let rows =
+                    (0..ways).flat_map(|i| between(koopman, config, space, end(2 * i), end(2 * i + 1), WAY_STEPS));
+                add(title, WAY_STEPS, &rows.collect::<Vec<f32>>(), caption);
+            };
+            let caption =
+                "From one sample to another along the great circle between their noises, drawn in one pass each.";
+            way("Between noises", Space::Noise, caption);
+            let caption = "The same samples joined by a straight line between their latents, where the decoder begins.";
+            way("Between latents", Space::Latent, caption);
+        }
     }
     figures.extend(spectrum.as_ref().map(spectrum_figure));
     Ok(Portrait { figures, structure: found, spectrum })
@@ -265,25 +300,29 @@ pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &s
     }))
 }
 
-/// Numbers of an evaluation as a table.
-pub fn metric_table(values: &BTreeMap<String, f64>) -> Table {
+/// Metrics as a table.
+pub fn metric_table(title: &str, values: &BTreeMap<String, f64>) -> Table {
     let row = |(name, note): &(&str, &str)| {
         let value = values.get(*name)?;
         Some([(*name).to_string(), shown(*value), (*note).to_string()])
     };
-    Table { title: "Evaluation".into(), rows: READINGS.iter().filter_map(row).collect() }
+    Table::of(title, READINGS.iter().filter_map(row).collect())
 }
 
 /// A table's rows as text in columns.
 pub fn columns(table: &Table) -> String {
-    table.rows.iter().map(|[name, value, note]| format!("{name:24} {value:>10}  {note}\n")).collect()
+    let line = |cells: &Vec<String>| match &cells[..] {
+        [name, value, note] => format!("{name:24} {value:>10}  {note}\n"),
+        cells => cells.join("  ") + "\n",
+    };
+    table.rows.iter().map(line).collect()
 }
 
 /// Numbers of the clusters and the spectrum as a table.
 pub fn structure_table(portrait: &Portrait) -> Table {
-    let mut table = Table { title: "Structure".into(), rows: Vec::new() };
+    let mut rows: Vec<[String; 3]> = Vec::new();
     if let Some(spectrum) = &portrait.spectrum {
-        table.rows.extend([
+        rows.extend([
             [
                 "spectral_radius".into(),
                 format!("{:.4}", spectrum.spectral_radius),
@@ -298,7 +337,7 @@ pub fn structure_table(portrait: &Portrait) -> Table {
     }
     if let Some(structure) = &portrait.structure {
         let ClusterConfig { eps, min_neighbours, z_score } = structure.config;
-        table.rows.extend([
+        rows.extend([
             [
                 "clusters".into(),
                 structure.cluster_sizes.len().to_string(),
@@ -313,5 +352,5 @@ pub fn structure_table(portrait: &Portrait) -> Table {
             ],
         ]);
     }
-    table
+    Table::of("Structure", rows)
 }

@@ -11,9 +11,14 @@ use kdm_teacher::distribution::DistributionConfig;
 use serde_json::json;
 
 use super::output::print;
+use crate::evaluation::open_features;
+use crate::neighbours::neighbours;
 use crate::pipeline::{self, LoadedStudent};
-use crate::portrait::{Sitting, portrait, structure_table, write_figures};
+use crate::portrait::{Sitting, metric_table, portrait, structure_table, write_figures};
 use crate::{Failure, Outcome};
+
+/// Samples whose nearest images are looked for.
+const NEIGHBOUR_SAMPLES: usize = 1000;
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +44,12 @@ pub struct Args {
     /// Outliers: standard deviations above the mean distance to neighbours
     #[arg(long, default_value_t = 3.0)]
     z_score: f64,
+    /// Show the images of this data set that are nearest to samples, and measure whether samples are copies (with --features)
+    #[arg(long, value_name = "SET", requires = "features")]
+    neighbours: Option<String>,
+    /// The feature network of --neighbours: a file of `kdm features train` or of `kdm import` (Inception), or fashion-mnist
+    #[arg(long, value_name = "F")]
+    features: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -84,7 +95,7 @@ impl Args {
             clustered: self.samples,
             data: data.as_ref(),
         };
-        let portrait = portrait(&student, sitting)?;
+        let mut portrait = portrait(&student, sitting)?;
         let Some(spectrum) = &portrait.spectrum else {
             let mend = "give a student of the method `koopman`";
             return Err(
@@ -92,6 +103,18 @@ impl Args {
             );
         };
         let mut object = json!({});
+        let mut tables = vec![structure_table(&portrait)];
+        if let (Some(source), Some(features)) = (&self.neighbours, &self.features) {
+            let extractor = open_features(features)?;
+            extractor.fits(&config.shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
+            let measured = (NEIGHBOUR_SAMPLES.min(noise.len() / config.dim())) * config.dim();
+            let samples =
+                student.sampler.sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
+            let found = neighbours(&extractor, source, &samples, &config.shape)?;
+            object["neighbours"] = json!(found.values);
+            portrait.figures.push(found.figure);
+            tables.push(metric_table("Nearest training images", &found.values));
+        }
         if let Some(structure) = &portrait.structure {
             object["clusters"] = json!(structure.cluster_sizes);
             object["outliers"] = json!(structure.outliers);
@@ -111,8 +134,8 @@ impl Args {
                 config.operator.kind,
                 spectrum.latent
             ),
-            tables: vec![structure_table(&portrait)],
-            figures: portrait.figures.clone(),
+            tables,
+            figures: portrait.figures,
             config: pipeline::pretty(&json!(student.file)),
         };
         let report = self.out.join("report.html");

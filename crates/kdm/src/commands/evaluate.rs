@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use kdm_data::pairs::PairStore;
+use kdm_nn::Pooling;
 use serde_json::json;
 
 use super::output::print;
-use crate::evaluation::{self, FeatureSetting, LossNetworks, MetricGroup};
+use crate::evaluation::{self, FeatureSetting, LossNetworks, Measuring, MetricGroup};
+use crate::experiment::has_sides;
 use crate::pipeline::{self, LoadedStudent};
 use crate::portrait::{columns, metric_table};
 use crate::{Failure, Outcome};
@@ -30,7 +32,8 @@ pub struct Args {
     /// Random projections of the sliced Wasserstein distance
     #[arg(long, default_value_t = 256, value_name = "N")]
     directions: usize,
-    /// LPIPS weights for a perceptual loss, from `kdm import vgg16.pth --heads vgg.pth` [default: what the student was trained with]
+    /// LPIPS weights, from `kdm import vgg16.pth --heads vgg.pth`: for the paired metric, and for a loss that has it (default
+    /// there: what the student was trained with)
     #[arg(long, value_name = "FILE")]
     lpips: Option<PathBuf>,
     /// A discriminator, for the adversarial term, which is left out without one
@@ -59,22 +62,32 @@ impl Args {
         let data = self.data.or_else(|| store.manifest().teacher.as_ref().map(|t| t.data.clone()));
         let board = data.as_deref() == Some("checkerboard");
         let mut networks = LossNetworks::default();
+        let (device, shape) = (Device::flex(), &student.file.student.shape);
         if self.metrics.contains(&MetricGroup::Losses) {
-            let device = Device::flex();
-            let shape = &student.file.student.shape;
             networks.perceptual = pipeline::load_perceptual(&student.file.loss, self.lpips.as_deref(), shape, &device)?;
-            let channels = student.file.student.shape[0];
-            let open = |path: &PathBuf| pipeline::load_discriminator(path, channels);
+            let open = |path: &PathBuf| pipeline::load_discriminator(path, shape[0]);
             networks.discriminator = self.discriminator.as_ref().map(open).transpose()?;
-            if networks.discriminator.is_some() && student.file.student.shape.len() != 3 {
+            if networks.discriminator.is_some() && shape.len() != 3 {
                 return Err(Failure::Usage("--discriminator: it judges images, and this student draws points".into()));
             }
         }
+        let lpips = match &self.lpips {
+            Some(path) if self.metrics.contains(&MetricGroup::Paired) => {
+                if !has_sides(shape, kdm_nn::vgg::LEAST_SIDE) {
+                    return Err(Failure::Usage(format!(
+                        "--lpips: it sees images of at least {} pixels a side and 1 or 3 channels, not {shape:?}",
+                        kdm_nn::vgg::LEAST_SIDE
+                    )));
+                }
+                Some(pipeline::load_lpips(path, Pooling::Max, &device)?)
+            }
+            _ => None,
+        };
         let features = match (&self.features, &self.reference) {
             _ if !self.metrics.contains(&MetricGroup::Features) => None,
             (Some(features), Some(reference)) => {
                 let extractor = evaluation::open_features(features)?;
-                let reference = evaluation::open_reference(&extractor, reference, &student.file.student.shape)?;
+                let reference = evaluation::open_reference(&extractor, reference, shape)?;
                 Some(FeatureSetting { extractor, reference })
             }
             _ => {
@@ -84,24 +97,18 @@ impl Args {
                 ));
             }
         };
-        let values = evaluation::evaluate(
-            &student,
-            &store,
-            &self.metrics,
-            board,
-            self.directions,
-            &networks,
-            features.as_ref(),
-        )?;
+        let measuring =
+            Measuring { groups: self.metrics, board, directions: self.directions, networks, lpips, features };
+        let values = evaluation::evaluate(&student, &store, &measuring)?;
         if self.json {
             let mut object = json!(values);
-            if let Some(setting) = &features {
+            if let Some(setting) = &measuring.features {
                 object["features"] =
                     json!({"network": setting.extractor.stamp(), "reference": setting.reference.origin});
             }
             object["pairs"] = json!(store.len());
             return print(&pipeline::pretty(&object));
         }
-        print(&columns(&metric_table(&values)))
+        print(&columns(&metric_table("Evaluation", &values)))
     }
 }

@@ -63,7 +63,7 @@ impl Args {
         if self.json {
             return print(&pipeline::pretty(&serde_json::json!(values)));
         }
-        let rows = columns(&metric_table(&values));
+        let rows = columns(&metric_table("Evaluation", &values));
         print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
     }
 }
