@@ -51,6 +51,20 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
+/// The horizontal axis of a curve figure.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    /// What it counts.
+    pub name: &'static str,
+    /// Whether it is logarithmic; its values are above 0 then.
+    pub logarithmic: bool,
+}
+
+impl Axis {
+    /// Iterations of a training.
+    pub const ITERATIONS: Self = Self { name: "iteration", logarithmic: false };
+}
+
 fn font() -> &'static str {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -185,10 +199,11 @@ fn number(value: &f64) -> String {
     rounded.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// Curves over iterations with a logarithmic axis of values. Gives none when there is nothing to draw.
-pub fn curves(title: &str, curves: &[Curve]) -> Option<Vec<u8>> {
+/// Curves with a logarithmic axis of values. Gives none when there is nothing to draw.
+pub fn curves(title: &str, axis: Axis, curves: &[Curve]) -> Option<Vec<u8>> {
+    let place = |x: f64| if axis.logarithmic { x.log2() } else { x };
     let positive = |c: &Curve| -> Vec<(f64, f64)> {
-        c.points.iter().copied().filter(|(_, y)| *y > 0.0 && y.is_finite()).collect()
+        c.points.iter().filter(|(_, y)| *y > 0.0 && y.is_finite()).map(|(x, y)| (place(*x), *y)).collect()
     };
     let drawn: Vec<(&str, Vec<(f64, f64)>)> =
         curves.iter().map(|c| (c.name.as_str(), positive(c))).filter(|(_, p)| !p.is_empty()).collect();
@@ -212,8 +227,8 @@ pub fn curves(title: &str, curves: &[Curve]) -> Option<Vec<u8>> {
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .x_desc("iteration")
-            .x_label_formatter(&|v| format!("{v:.0}"))
+            .x_desc(axis.name)
+            .x_label_formatter(&|v| if axis.logarithmic { number(&v.exp2()) } else { format!("{v:.0}") })
             .y_label_formatter(&|v| format!("{v:.1e}"))
             .label_style((font(), 18))
             .draw()?;
@@ -253,7 +268,7 @@ mod tests {
     #[test]
     fn curves_need_something_to_draw() {
         let curve = |points: Vec<(f64, f64)>| Curve { name: "loss".into(), points };
-        assert!(curves("t", &[curve(vec![(1.0, 0.0), (2.0, f64::NAN)])]).is_none());
-        assert!(curves("t", &[curve(vec![(1.0, 0.1), (2.0, 0.01)])]).is_some());
+        assert!(curves("t", Axis::ITERATIONS, &[curve(vec![(1.0, 0.0), (2.0, f64::NAN)])]).is_none());
+        assert!(curves("t", Axis::ITERATIONS, &[curve(vec![(1.0, 0.1), (2.0, 0.01)])]).is_some());
     }
 }

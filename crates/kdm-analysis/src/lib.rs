@@ -5,9 +5,12 @@
 pub mod clusters;
 pub mod figures;
 pub mod grid;
+pub mod modes;
 pub mod report;
+pub mod semantics;
 pub mod spectrum;
 
 pub use clusters::{Clusters, cluster};
+pub use modes::{Mode, Modes};
 pub use report::{Figure, Report, Table};
 pub use spectrum::Spectrum;

@@ -29,5 +29,5 @@ pub use mixture::{Component, Mixture};
 pub use network::NetworkTeacherConfig;
 pub use preconditioning::Preconditioning;
 pub use process::Process;
-pub use solver::{Churn, Solver, solve, solve_stochastic};
+pub use solver::{Churn, Solver, Waypoint, solve, solve_stochastic, trajectory};
 pub use teacher::{Teacher, TeacherConfig};

@@ -50,6 +50,35 @@ pub fn solve(
     }
 }
 
+/// A sample on its way.
+#[derive(Clone, Debug)]
+pub struct Waypoint {
+    /// The time.
+    pub time: f64,
+    /// Rows of x at that time.
+    pub x: Vec<f64>,
+    /// Rows of the denoised D(x).
+    pub denoised: Vec<f64>,
+}
+
+/// What Heun's solver passes through: the state at each time but the last. Arguments as for [`solve`].
+pub fn trajectory(
+    denoiser: &dyn Denoiser,
+    process: &Process,
+    steps: usize,
+    mut x: Vec<f64>,
+    labels: &[f32],
+) -> Vec<Waypoint> {
+    let times = rounded_times(denoiser, process, steps);
+    let denoise = |x: &[f64], t: f64| denoiser.denoise(x, process.level(t), labels);
+    let mut way = Vec::new();
+    for w in times.windows(2) {
+        way.push(Waypoint { time: w[0], denoised: denoise(&x, w[0]), x: x.clone() });
+        x = heun_step(x, w[0], w[1], &denoise);
+    }
+    way
+}
+
 /// The process's times, at levels that the teacher knows.
 fn rounded_times(denoiser: &dyn Denoiser, process: &Process, steps: usize) -> Vec<f64> {
     let times = process.times(steps);
@@ -208,6 +237,22 @@ mod tests {
             let (coarse, fine) = (error(Process::Flow, solver, 256), error(Process::Flow, solver, 1024));
             let slope = (coarse / fine).ln() / 4f64.ln();
             assert!((slope - order).abs() < 0.2, "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}");
+        }
+    }
+
+    /// The way begins at the noise, follows the exact flow, and its last denoised sample is the solver's.
+    #[test]
+    fn trajectories_lead_to_the_sample() {
+        let g = Gaussian::new(vec![0.3, -0.2], vec![vec![0.5, 0.2], vec![0.2, 0.3]]).unwrap();
+        let process = Process::Diffusion { sigma_min: 1e-3, sigma_max: 10.0, rho: 7.0 };
+        let start = vec![9.0, -11.0, 2.0, 7.0];
+        let way = trajectory(&g, &process, 200, start.clone(), &[]);
+        assert_eq!((way.len(), &way[0].x, way[0].time), (200, &start, 10.0));
+        assert_eq!(way[199].denoised, solve(&g, &process, Solver::Heun, 200, start.clone(), &[]));
+        let end = g.flow(&start, process.level(10.0));
+        for point in &way {
+            let off = g.flow(&point.x, process.level(point.time));
+            assert!(off.iter().zip(&end).all(|(a, b)| (a - b).abs() < 1e-3), "{off:?} {end:?} at {}", point.time);
         }
     }
 

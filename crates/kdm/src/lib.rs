@@ -8,6 +8,7 @@ pub mod commands;
 pub mod comparison;
 pub mod error;
 pub mod evaluation;
+pub mod examination;
 pub mod experiment;
 pub mod neighbours;
 pub mod pipeline;

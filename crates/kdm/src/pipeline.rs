@@ -12,7 +12,9 @@ use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
 use kdm_core::{DistillTask, LossConfig, Student};
-use kdm_data::pairs::{self, Manifest, NoiseSource, PairStore, STORE_VERSION, Worker, label_of_seed, noise_of_seed};
+use kdm_data::pairs::{
+    self, Manifest, NoiseSource, PairStore, STORE_VERSION, TeacherStamp, Worker, label_of_seed, noise_of_seed,
+};
 use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
 use kdm_kernels::random;
@@ -476,12 +478,28 @@ impl LoadedStudent {
         (noise, one_hot(&classes, config.label_dim))
     }
 
-    /// The hashes of the student's teacher and of the pairs', when both are known and differ.
-    fn other_teacher(&self, manifest: &Manifest) -> Option<(String, String)> {
+    /// The hashes of the student's teacher and of another, when both are known and differ.
+    fn other_teacher(&self, theirs: Option<&TeacherStamp>) -> Option<(String, String)> {
         let ours = self.file.origin["pairs"]["teacher"]["sha256"].as_str()?;
-        let theirs = &manifest.teacher.as_ref()?.sha256;
+        let theirs = &theirs?.sha256;
         let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
         (ours != theirs).then(|| (short(ours), short(theirs)))
+    }
+
+    /// Whether this teacher is the student's own.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn check_teacher(&self, teacher: &Teacher) -> Outcome<()> {
+        match self.other_teacher(Some(&teacher.stamp())) {
+            Some((ours, theirs)) => {
+                let problem =
+                    format!("the student was distilled from the teacher {ours}, and this is another, {theirs}");
+                let mend = "give the teacher it was distilled from";
+                Err(kdm_data::Error::invalid(&self.path, "teacher", problem, mend).into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether pairs of this store are of the student's kind.
@@ -495,7 +513,7 @@ impl LoadedStudent {
             format!("the student draws {:?} and the pairs are {:?}", config.shape, manifest.shape)
         } else if config.label_dim != manifest.label_dim {
             format!("the student knows {} classes and the pairs {}", config.label_dim, manifest.label_dim)
-        } else if let Some((ours, theirs)) = self.other_teacher(manifest) {
+        } else if let Some((ours, theirs)) = self.other_teacher(manifest.teacher.as_ref()) {
             format!("the student was distilled from the teacher {ours}, and the pairs are of another teacher, {theirs}")
         } else if !same_std {
             format!(

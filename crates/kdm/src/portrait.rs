@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kdm_analysis::clusters::{ClusterConfig, cluster};
-use kdm_analysis::figures::{self, Curve, Group};
+use kdm_analysis::figures::{self, Axis, Curve, Group};
 use kdm_analysis::{Figure, Spectrum, Table, grid};
 use kdm_core::interpolation::{End, Space, between};
 use kdm_core::sampler::one_hot;
@@ -64,7 +64,7 @@ const READINGS: [(&str, &str); 44] = [
 ];
 
 /// A number with four significant digits.
-fn shown(value: f64) -> String {
+pub fn shown(value: f64) -> String {
     if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
         let digits = (3.0 - value.abs().max(1e-3).log10().floor()).clamp(0.0, 6.0) as usize;
         format!("{value:.digits$}")
@@ -293,7 +293,7 @@ pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &s
         points: lines.iter().filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?))).collect(),
     };
     let curves: Vec<Curve> = keys.iter().map(curve).collect();
-    Ok(figures::curves(title, &curves).map(|png| Figure {
+    Ok(figures::curves(title, Axis::ITERATIONS, &curves).map(|png| Figure {
         title: title.to_string(),
         png,
         caption: caption.to_string(),

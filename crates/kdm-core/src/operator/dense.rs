@@ -1,7 +1,7 @@
 //! The dense operator: z^ = A z + b, one linear layer.
 
-use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use kdm_nn::{InitSeed, Linear, LinearConfig};
 
 use super::Affine;
@@ -19,6 +19,15 @@ impl Dense {
         Self { linear: LinearConfig { inputs: n, outputs: n }.init(seed, device) }
     }
 
+    /// The operator of these numbers.
+    pub fn of(affine: &Affine, device: &Device) -> Self {
+        let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+        let weight = TensorData::new(narrow(&affine.matrix), [affine.n, affine.n]);
+        let bias = TensorData::new(narrow(&affine.bias), [affine.n]);
+        let parameter = Param::from_tensor(Tensor::from_data(weight, device));
+        Self { linear: Linear { weight: parameter, bias: Some(Param::from_tensor(Tensor::from_data(bias, device))) } }
+    }
+
     /// A z + b for every row of `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         self.linear.forward(z)
@@ -33,7 +42,6 @@ impl Dense {
 
     #[cfg(test)]
     pub(super) fn identity(n: usize, device: &Device) -> Self {
-        use burn::module::Param;
         let (weight, bias) = (Tensor::eye(n, device), Tensor::zeros([n], device));
         Self { linear: Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) } }
     }

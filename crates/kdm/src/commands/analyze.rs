@@ -11,7 +11,9 @@ use kdm_teacher::distribution::DistributionConfig;
 use serde_json::json;
 
 use super::output::print;
-use crate::evaluation::open_features;
+use super::teacher::load_teacher;
+use crate::evaluation::{open_features, open_reference};
+use crate::examination::{Subject, examine, process_of};
 use crate::neighbours::neighbours;
 use crate::pipeline::{self, LoadedStudent};
 use crate::portrait::{Sitting, metric_table, portrait, structure_table, write_figures};
@@ -47,9 +49,17 @@ pub struct Args {
     /// Show the images of this data set that are nearest to samples, and measure whether samples are copies (with --features)
     #[arg(long, value_name = "SET", requires = "features")]
     neighbours: Option<String>,
-    /// The feature network of --neighbours: a file of `kdm features train` or of `kdm import` (Inception), or fashion-mnist
+    /// A feature network, to measure distances of images by: a file of `kdm features train` or of `kdm import` (Inception), or
+    /// fashion-mnist
     #[arg(long, value_name = "F")]
     features: Option<PathBuf>,
+    /// What features are compared with when modes are left out: statistics of `kdm features stats`, a .npz with mu and sigma, or
+    /// a data set (with --features)
+    #[arg(long, value_name = "STATS|SET", requires = "features")]
+    reference: Option<String>,
+    /// The student's teacher, to draw its own way from noise to image beside the operator's: a model file, or fashion-mnist
+    #[arg(long, value_name = "T")]
+    teacher: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,13 +81,14 @@ impl Args {
         let student = LoadedStudent::open(&self.model)?;
         let config = student.file.student.clone();
         let clusters = ClusterConfig { eps: self.eps, min_neighbours: self.min_neighbours, z_score: self.z_score };
+        let mut data_name = student.file.origin["pairs"]["teacher"]["data"].as_str().unwrap_or_default().to_string();
         let (noise, labels, teacher, data) = match &self.pairs {
             Some(folder) => {
                 let store = PairStore::open_verified(folder)?;
                 student.check_pairs(&store)?;
                 let pairs = store.range(0..store.len().min(2 * self.samples));
-                let name = store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
-                let data = DistributionConfig::by_name(&name).and_then(|config| config.build().ok());
+                data_name = store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
+                let data = DistributionConfig::by_name(&data_name).and_then(|config| config.build().ok());
                 (pairs.noise, one_hot(&pairs.labels, config.label_dim), Some(pairs.images), data)
             }
             None => {
@@ -104,13 +115,39 @@ impl Args {
         };
         let mut object = json!({});
         let mut tables = vec![structure_table(&portrait)];
-        if let (Some(source), Some(features)) = (&self.neighbours, &self.features) {
-            let extractor = open_features(features)?;
-            extractor.fits(&config.shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
+        let extractor = self.features.as_deref().map(open_features).transpose()?;
+        if let Some(Err(problem)) = extractor.as_ref().map(|e| e.fits(&config.shape)) {
+            return Err(Failure::Usage(format!("--features: {problem}")));
+        }
+        let reference = match (&extractor, &self.reference) {
+            (Some(extractor), Some(source)) => Some(open_reference(extractor, source, &config.shape)?),
+            _ => None,
+        };
+        let original = match &self.teacher {
+            Some(source) => {
+                let (teacher, process) = (load_teacher(source)?, process_of(&student)?);
+                student.check_teacher(&teacher)?;
+                Some((teacher, process))
+            }
+            None => None,
+        };
+        let subject = Subject {
+            student: &student,
+            noise: &noise,
+            labels: &labels,
+            extractor: extractor.as_ref(),
+            reference: reference.as_ref(),
+            data: &data_name,
+        };
+        let found = examine(subject, original.as_ref().map(|(teacher, process)| (teacher, process)))?;
+        found.values.into_iter().for_each(|(key, value)| object[key] = value);
+        portrait.figures.extend(found.figures);
+        tables.extend(found.tables);
+        if let (Some(source), Some(extractor)) = (&self.neighbours, &extractor) {
             let measured = (NEIGHBOUR_SAMPLES.min(noise.len() / config.dim())) * config.dim();
             let samples =
                 student.sampler.sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
-            let found = neighbours(&extractor, source, &samples, &config.shape)?;
+            let found = neighbours(extractor, source, &samples, &config.shape)?;
             object["neighbours"] = json!(found.values);
             portrait.figures.push(found.figure);
             tables.push(metric_table("Nearest training images", &found.values));
