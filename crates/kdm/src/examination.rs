@@ -4,7 +4,7 @@
 use kdm_analysis::figures::{self, Axis, Curve};
 use kdm_analysis::modes::Conditioning;
 use kdm_analysis::semantics::{Correlation, correlation, pair_distances, stretch};
-use kdm_analysis::{Figure, Modes, Table, grid};
+use kdm_analysis::{Figure, Modes, Principal, Table, grid};
 use kdm_core::latent::Parts;
 use kdm_core::operator::{Affine, Dense};
 use kdm_core::{Koopman, Operator, Sampler, Student};
@@ -194,6 +194,9 @@ fn truncation(
     };
     let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|k| *k < ranked.len()).collect();
     counts.insert(0, 0);
+    let bad =
+        |problem| kdm_data::Error::invalid(&subject.student.path, "operator", problem, "distill the student again");
+    let principal = Principal::of(&parts.student.operator.matrix(), latents).map_err(bad)?;
     let (mut rows, mut listed) = (Vec::new(), Vec::new());
     let mut shown: Vec<f32> = Vec::new();
     let pictures = GRID.min(subject.noise.len() / config.dim());
@@ -202,43 +205,60 @@ fn truncation(
         _ => ("feature_fid", "feature FID"),
     };
     for kept in counts.into_iter().chain([ranked.len()]) {
-        let affine = modes.truncated(&ranked[..kept], &centre);
-        let student = with_operator(parts.student, &affine, &device);
-        let images = if kept == ranked.len() {
-            whole.clone()
-        } else {
+        let draw = |affine: &Affine| {
+            if kept == ranked.len() {
+                return whole.clone();
+            }
+            let student = with_operator(parts.student, affine, &device);
             Sampler::new(Student::Koopman(student), config, &device).sample(subject.noise, subject.labels)
         };
+        let off = |images: &[f32]| {
+            let error = images.iter().zip(&whole).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            (error / whole.len() as f64).sqrt()
+        };
         let rank: usize = ranked[..kept].iter().map(|k| modes.modes()[*k].size()).sum();
-        let error = images.iter().zip(&whole).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-        let rmse = (error / whole.len() as f64).sqrt();
-        let fid = fid(&images)?;
+        let images = draw(&modes.truncated(&ranked[..kept], &centre));
+        let best = draw(&principal.truncated(rank));
+        let (rmse, best_rmse, fid, best_fid) = (off(&images), off(&best), fid(&images)?, fid(&best)?);
         shown.extend(&images[..pictures * config.dim()]);
         let mut row =
             vec![kept.to_string(), rank.to_string(), format!("{rmse:.4}"), format!("{:.1}%", 100.0 * rmse / spread)];
         row.extend(fid.map(|fid| format!("{fid:.3}")));
+        row.push(format!("{best_rmse:.4}"));
+        row.extend(best_fid.map(|fid| format!("{fid:.3}")));
         rows.push(row);
-        listed.push(json!({"modes": kept, "rank": rank, "rmse": rmse, name: fid}));
+        let principal = json!({"rmse": best_rmse, name: best_fid});
+        listed.push(json!({"modes": kept, "rank": rank, "rmse": rmse, name: fid, "principal": principal}));
     }
     let mut columns = vec!["modes kept", "rank", "rmse to all modes' samples", "of their deviation"];
+    let of_principal = format!("{heading} by principal directions");
     if subject.reference.is_some() {
         columns.push(heading);
+    }
+    columns.push("rmse by as many principal directions");
+    if subject.reference.is_some() {
+        columns.push(&of_principal);
     }
     let columns = columns.into_iter().map(String::from).collect();
     found.tables.push(Table { title: "Truncation to the modes that carry most".into(), columns, rows });
     let points = |key: &str| -> Vec<(f64, f64)> {
-        listed.iter().filter_map(|row| Some((row["modes"].as_f64()?.max(0.5), row[key].as_f64()?))).collect()
+        listed.iter().filter_map(|row| Some((row["rank"].as_f64()?.max(0.5), row.pointer(key)?.as_f64()?))).collect()
     };
+    let fid_key = format!("/{name}");
+    let best_fid_key = format!("/principal/{name}");
     let curves = [
-        Curve { name: "rmse to all modes' samples".into(), points: points("rmse") },
-        Curve { name: heading.into(), points: points(name) },
+        Curve { name: "rmse, modes".into(), points: points("/rmse") },
+        Curve { name: format!("{heading}, modes"), points: points(&fid_key) },
+        Curve { name: "rmse, principal directions".into(), points: points("/principal/rmse") },
+        Curve { name: format!("{heading}, principal directions"), points: points(&best_fid_key) },
     ];
-    let axis = Axis { name: "modes kept", logarithmic: true };
+    let axis = Axis { name: "rank kept", logarithmic: true };
     found.figures.extend(figures::curves("Truncation", axis, &curves).map(|png| Figure {
         title: "Truncation".into(),
         png,
-        caption: "How samples change when the operator keeps only the modes that carry most on real latents. Where the curve \
-                  is flat, modes can be left out. No mode at all is drawn at 0.5."
+        caption: "How samples change when the operator keeps only the modes that carry most on real latents, and when it keeps \
+                  as many of the directions in which its latents vary most, the best that rank allows. Where a curve is flat, \
+                  the rest can be left out. Rank 0 is drawn at 0.5."
             .into(),
     }));
     if shape.len() == 3 && matches!(shape[0], 1 | 3) {
