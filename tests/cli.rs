@@ -1357,3 +1357,60 @@ fn copies_are_found_among_neighbours() {
     let missing = ["analyze", "--model", "fashion-mnist", "--neighbours", "fashion-mnist", "--out", "x"];
     fails(&missing, 2, &["--features"]);
 }
+
+/// Teachers in closed form: an affine student finds a Gaussian's flow and its eigenvalues, polynomials their products, and the
+/// error on a mixture falls with the dictionary and with the latent.
+#[test]
+fn theory_is_met() {
+    let folder = Folder::new();
+    let out = folder.at("theory");
+    let found = json(&["analyze", "theory", "--out", &out, "--json"]);
+    assert!(found["gaussian"]["flow_error"].as_f64().unwrap() < 1e-3, "{found}");
+    assert!(found["gaussian"]["eigenvalue_error"].as_f64().unwrap() < 1e-2, "{found}");
+    assert!(found["gaussian_products"].as_f64().unwrap() < 1e-8, "{found}");
+    let errors = |key: &str| -> Vec<f64> {
+        found[key].as_array().unwrap().iter().map(|row| row["tested"].as_f64().unwrap()).collect()
+    };
+    // The mixture looks the same from the other side: its flow is odd, and even degrees add nothing but noise.
+    let degrees: Vec<f64> = errors("mixture").into_iter().step_by(2).collect();
+    let sizes = errors("sizes");
+    assert!(degrees.is_sorted_by(|a, b| a > b) && degrees[3] < 0.7 * degrees[0], "{degrees:?}");
+    assert!(sizes.is_sorted_by(|a, b| a > b) && sizes[5] < 0.3 * sizes[0], "{sizes:?}");
+    assert!(fs::read_to_string(folder.path("theory/report.html")).unwrap().contains("Error of a linear operator"));
+    fails(&["analyze"], 2, &["--model"]);
+}
+
+/// What is found in an image student: modes, truncation, the way from noise to image beside the teacher's, semantics.
+#[test]
+fn students_are_examined() {
+    let folder = Folder::new();
+    let file = image_experiment(&folder);
+    let run = folder.at("run");
+    done(&["run", &file, "--out", &run, "--set", "student.operator.kind=\"dense\"", "--set", "loss.eigenvalues=\"none\""]);
+    let (student, out) = (folder.at("run/student.safetensors"), folder.at("look"));
+    let (pairs, teacher) = (folder.at("run/pairs"), folder.at("run/teacher/teacher.safetensors"));
+    let look = ["analyze", "--model", &student, "--pairs", &pairs, "--out", &out, "--json"];
+    let found = json(&[&look[..], &["--teacher", &teacher]].concat());
+    let truncation = found["truncation"].as_array().unwrap();
+    let (first, last) = (&truncation[0], truncation.last().unwrap());
+    assert_eq!((&first["rank"], &last["rank"], &last["rmse"]), (&Value::from(0), &Value::from(16), &Value::from(0.0)));
+    // The best of each rank on latents; images are near to linear in them here.
+    let rmse = |row: &Value, key: &str| row.pointer(key).unwrap().as_f64().unwrap();
+    assert!(truncation.iter().all(|row| rmse(row, "/principal/rmse") <= 1.05 * rmse(row, "/rmse")), "{truncation:?}");
+    let radius = found["spectral_radius"].as_f64().unwrap();
+    let modes = found["modes"].as_array().unwrap();
+    let modulus = |m: &Value| m["eigenvalue"][0].as_f64().unwrap().hypot(m["eigenvalue"][1].as_f64().unwrap());
+    assert!((modes.iter().map(modulus).fold(0.0, f64::max) - radius).abs() < 1e-9);
+    assert!(found["conditioning"]["norm"].as_f64().unwrap() >= radius);
+    let pixels = &found["semantics"]["pixels"]["pushed"];
+    let (low, value, high) = (&pixels["interval"][0], &pixels["value"], &pixels["interval"][1]);
+    assert!(low.as_f64() <= value.as_f64() && value.as_f64() <= high.as_f64(), "{pixels}");
+    for figure in ["from-noise-to-image", "truncation", "samples-by-modes-kept", "spectrum"] {
+        assert!(folder.path(&format!("look/figures/{figure}.png")).exists(), "{figure}");
+    }
+    // A column for each of nine parts of the step; three rows for each of four samples.
+    let strip = image::open(folder.path("look/figures/from-noise-to-image.png")).unwrap();
+    assert_eq!((strip.width(), strip.height()), (9 * 8 + 8 * 2, 12 * 8 + 11 * 2));
+    fails(&[&look[..], &["--teacher", "fashion-mnist"]].concat(), 1, &["another", "teacher it was distilled from"]);
+    fails(&[&look[..], &["--features", "fashion-mnist"]].concat(), 2, &["--features", "not of images"]);
+}

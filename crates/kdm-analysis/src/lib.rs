@@ -3,6 +3,7 @@
 //! This crate knows operators and numbers on the host. It gives pictures and pages as bytes and writes no files.
 
 pub mod clusters;
+pub mod edmd;
 pub mod figures;
 pub mod grid;
 pub mod modes;

@@ -11,6 +11,8 @@ use crate::EigenvalueTarget;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 pub enum NetworkConfig {
+    /// One affine map each, for points: what theory has exact answers for.
+    Affine,
     /// Perceptrons, for points (paper's checkerboard): encoders end in SiLU, the decoder does not.
     Mlp {
         /// Features of the layers between.
@@ -32,6 +34,32 @@ pub enum NetworkConfig {
         /// Probability of dropout in training.
         dropout: f64,
     },
+}
+
+/// The networks of students of points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Perceptron {
+    /// Features of the layers between.
+    pub hidden: usize,
+    /// Affine layers of encoders and decoder.
+    pub layers: usize,
+    /// Affine layers of the direct student.
+    pub direct_layers: usize,
+    /// Whether encoders end in SiLU.
+    pub activated: bool,
+}
+
+impl NetworkConfig {
+    /// The networks for points; none for images'.
+    pub fn perceptron(&self) -> Option<Perceptron> {
+        match *self {
+            Self::Affine => Some(Perceptron { hidden: 1, layers: 1, direct_layers: 1, activated: false }),
+            Self::Mlp { hidden, layers } => {
+                Some(Perceptron { hidden, layers, direct_layers: 2 * layers, activated: true })
+            }
+            Self::Unet { .. } => None,
+        }
+    }
 }
 
 /// The networks of U-Net students.
@@ -165,21 +193,21 @@ impl StudentConfig {
     /// addition count as two). A training step costs three times its forward passes: E_0, E_T, C, and D once, or twice
     /// with the push term; the discriminator and LPIPS come on top.
     pub fn flops(&self, training: bool, push: bool) -> f64 {
-        let (encoder, decoder, direct) = match &self.network {
-            NetworkConfig::Mlp { hidden, layers } => {
+        let (encoder, decoder, direct) = match self.network.perceptron() {
+            Some(Perceptron { hidden, layers, direct_layers, .. }) => {
                 let mlp = |inputs: usize, outputs: usize, layers: usize| {
                     let widths = (0..=layers).map(|i| match i {
                         0 => inputs + 1 + self.label_dim,
                         i if i == layers => outputs,
-                        _ => *hidden,
+                        _ => hidden,
                     });
                     let widths: Vec<usize> = widths.collect();
                     widths.windows(2).map(|w| 2.0 * (w[0] * w[1]) as f64).sum::<f64>()
                 };
-                let (dim, latent, layers) = (self.dim(), self.latent, *layers);
-                (mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, 2 * layers))
+                let (dim, latent) = (self.dim(), self.latent);
+                (mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, direct_layers))
             }
-            NetworkConfig::Unet { .. } => match self.unets() {
+            None => match self.unets() {
                 Ok(UNets { encoder, decoder, direct }) => (encoder.flops(), decoder.flops(), direct.flops()),
                 Err(_) => return f64::NAN,
             },
@@ -212,12 +240,12 @@ impl StudentConfig {
         at_least_one("shape", self.dim());
         at_least_one("latent", self.latent);
         at_least_one("operator.projection", self.operator_dim());
-        match &self.network {
-            NetworkConfig::Mlp { hidden, layers } => {
-                at_least_one("network.hidden", *hidden);
-                at_least_one("network.layers", *layers);
+        match self.network.perceptron() {
+            Some(Perceptron { hidden, layers, .. }) => {
+                at_least_one("network.hidden", hidden);
+                at_least_one("network.layers", layers);
             }
-            NetworkConfig::Unet { .. } => match self.unets() {
+            None => match self.unets() {
                 Ok(UNets { encoder, decoder, .. }) => {
                     let both = encoder.problems().into_iter().chain(decoder.problems());
                     let all: BTreeMap<String, String> = both.collect();

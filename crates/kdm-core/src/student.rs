@@ -10,10 +10,10 @@ use kdm_nn::{InitSeed, Linear, LinearConfig, Mlp, MlpConfig, Pass, Perceptual, S
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::UNets;
+use crate::config::{Perceptron, UNets};
 use crate::losses::{Distance, Objective};
 use crate::operator::Complex;
-use crate::{LossConfig, Method, NetworkConfig, Operator, StudentConfig};
+use crate::{LossConfig, Method, Operator, StudentConfig};
 
 /// The kind that students' model files name.
 pub const KIND: &str = "student";
@@ -111,29 +111,27 @@ impl StudentConfig {
     /// A student with fresh weights. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: u64, device: &Device) -> Student {
         let seed = &mut InitSeed::new(seed);
-        let noise_scale = match self.network {
-            NetworkConfig::Mlp { .. } => self.noise_std,
-            NetworkConfig::Unet { .. } => 1.0,
-        };
-        let network = |part: Part, seed: &mut InitSeed| match &self.network {
-            NetworkConfig::Mlp { hidden, layers } => {
+        let perceptron = self.network.perceptron();
+        let noise_scale = if perceptron.is_some() { self.noise_std } else { 1.0 };
+        let network = |part: Part, seed: &mut InitSeed| match perceptron {
+            Some(Perceptron { hidden, layers, direct_layers, activated }) => {
                 let (dim, latent) = (self.dim(), self.latent);
                 let (input_dim, output_dim, layers) = match part {
-                    Part::Encoder => (dim, latent, *layers),
-                    Part::Decoder => (latent, dim, *layers),
-                    Part::Direct => (dim, dim, 2 * layers),
+                    Part::Encoder => (dim, latent, layers),
+                    Part::Decoder => (latent, dim, layers),
+                    Part::Direct => (dim, dim, direct_layers),
                 };
                 let config = MlpConfig {
                     input_dim,
                     output_dim,
-                    hidden: *hidden,
+                    hidden,
                     layers,
                     label_dim: self.label_dim,
-                    activate_output: part == Part::Encoder,
+                    activate_output: activated && part == Part::Encoder,
                 };
                 Network::Mlp(config.init(seed, device))
             }
-            NetworkConfig::Unet { .. } => {
+            None => {
                 let UNets { encoder, decoder, direct } = self.unets().expect("checked by `problems`");
                 let config = match part {
                     Part::Encoder => encoder,
@@ -301,7 +299,7 @@ impl StudentFile {
 mod tests {
     use super::*;
     use crate::sampler::Sampler;
-    use crate::{OperatorConfig, OperatorKind};
+    use crate::{NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
     /// A student that is saved and loaded draws the same bits; one by one equals batched, to the bit.
@@ -323,6 +321,7 @@ mod tests {
             (OperatorKind::Dense, Some(4), 3, vec![3], 12, mlp()),
             (OperatorKind::Factorized, None, 0, vec![3], 12, mlp()),
             (OperatorKind::Factorized, Some(5), 2, vec![3], 12, mlp()),
+            (OperatorKind::Dense, None, 2, vec![3], 6, NetworkConfig::Affine),
             (OperatorKind::Dense, None, 3, vec![2, 8, 8], 128, unet()),
             (OperatorKind::Factorized, Some(7), 0, vec![1, 8, 8], 64, unet()),
         ] {

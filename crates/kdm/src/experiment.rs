@@ -17,9 +17,11 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 12] = [
+pub const PRESETS: [(&str, &str); 14] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
+    ("gaussian", include_str!("../../../presets/gaussian.toml")),
+    ("mixture", include_str!("../../../presets/mixture.toml")),
     ("fashion-mnist", include_str!("../../../presets/fashion-mnist.toml")),
     ("fashion-mnist-full", include_str!("../../../presets/fashion-mnist-full.toml")),
     ("fashion-mnist-compare", include_str!("../../../presets/fashion-mnist-compare.toml")),

@@ -14,6 +14,7 @@ pub mod neighbours;
 pub mod pipeline;
 pub mod portrait;
 pub mod progress;
+pub mod theory;
 pub mod workload;
 
 pub use error::{Failure, Outcome};

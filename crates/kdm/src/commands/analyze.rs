@@ -1,6 +1,6 @@
 //! `kdm analyze`: spectrum, clusters, outliers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
@@ -16,7 +16,8 @@ use crate::evaluation::{open_features, open_reference};
 use crate::examination::{Subject, examine, process_of};
 use crate::neighbours::neighbours;
 use crate::pipeline::{self, LoadedStudent};
-use crate::portrait::{Sitting, metric_table, portrait, structure_table, write_figures};
+use crate::portrait::{Sitting, columns, metric_table, portrait, structure_table, write_figures};
+use crate::theory::{page, theory};
 use crate::{Failure, Outcome};
 
 /// Samples whose nearest images are looked for.
@@ -24,7 +25,31 @@ const NEIGHBOUR_SAMPLES: usize = 1000;
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    theory: Option<Theory>,
+    #[command(flatten)]
+    student: Option<StudentArgs>,
+}
+
+/// What needs no student.
+#[derive(Debug, clap::Subcommand)]
+pub enum Theory {
+    /// Experiments on teachers in closed form, where the method has exact answers
+    Theory {
+        /// Where the page and the trained student go
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Flags of the analysis of a student.
+#[derive(Debug, clap::Args)]
+pub struct StudentArgs {
     /// The student's file
     #[arg(long, value_name = "M")]
     model: PathBuf,
@@ -68,6 +93,30 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
+        match (self.theory, self.student) {
+            (Some(Theory::Theory { out, json }), _) => run_theory(&out, json),
+            (None, Some(args)) => args.run(),
+            (None, None) => Err(Failure::Usage("give a student with --model, and --out".into())),
+        }
+    }
+}
+
+/// Runs the experiments and writes their page.
+fn run_theory(out: &Path, json: bool) -> Outcome<()> {
+    atomic::create_folder(out)?;
+    let found = theory(out)?;
+    let report = page(&found);
+    write_figures(out, &report.figures)?;
+    atomic::write(&out.join("report.html"), report.html().as_bytes())?;
+    if json {
+        return print(&pipeline::pretty(&json!(found)));
+    }
+    let tables: Vec<String> = report.tables.iter().map(columns).collect();
+    print(&format!("{}report: {}\n", tables.join("\n"), out.join("report.html").display()))
+}
+
+impl StudentArgs {
+    fn run(self) -> Outcome<()> {
         for (flag, ok) in [
             ("--samples", self.samples > 0),
             ("--eps", self.eps > 0.0),
