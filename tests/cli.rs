@@ -1386,7 +1386,16 @@ fn students_are_examined() {
     let folder = Folder::new();
     let file = image_experiment(&folder);
     let run = folder.at("run");
-    done(&["run", &file, "--out", &run, "--set", "student.operator.kind=\"dense\"", "--set", "loss.eigenvalues=\"none\""]);
+    done(&[
+        "run",
+        &file,
+        "--out",
+        &run,
+        "--set",
+        "student.operator.kind=\"dense\"",
+        "--set",
+        "loss.eigenvalues=\"none\"",
+    ]);
     let (student, out) = (folder.at("run/student.safetensors"), folder.at("look"));
     let (pairs, teacher) = (folder.at("run/pairs"), folder.at("run/teacher/teacher.safetensors"));
     let look = ["analyze", "--model", &student, "--pairs", &pairs, "--out", &out, "--json"];
