@@ -8,6 +8,7 @@ pub mod config;
 pub mod distill;
 pub mod eigen;
 pub mod interpolation;
+pub mod inversion;
 pub mod latent;
 pub mod losses;
 pub mod operator;

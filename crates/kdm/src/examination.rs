@@ -158,7 +158,7 @@ pub fn with_operator(student: &Koopman, affine: &Affine, device: &burn::tensor::
 }
 
 /// The mean of rows of `width` numbers.
-fn mean(rows: &[f32], width: usize) -> Vec<f64> {
+pub fn mean(rows: &[f32], width: usize) -> Vec<f64> {
     let mut sum = vec![0.0; width];
     rows.chunks_exact(width).for_each(|row| sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x)));
     let count = (rows.len() / width) as f64;

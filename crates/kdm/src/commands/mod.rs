@@ -6,12 +6,14 @@ mod compare;
 mod convert;
 mod data;
 mod distill;
+mod edit;
 mod evaluate;
 mod export;
 mod features;
 mod import;
 mod info;
 mod interpolate;
+mod invert;
 mod output;
 mod pairs;
 mod run;
@@ -74,6 +76,10 @@ enum Command {
     Features(features::Command),
     /// Draw the way from one sample to another, along the noise or in the latent space
     Interpolate(interpolate::Args),
+    /// Move samples along a mode of the operator, or from class to class, and draw them
+    Edit(edit::Args),
+    /// Find the latents and the noise of given images, and tell how well they come back
+    Invert(invert::Args),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
     /// Look into a student: spectrum, clusters of outputs, outliers
@@ -125,6 +131,8 @@ impl Cli {
             Command::Distill(args) => args.run(),
             Command::Sample(args) => args.run(),
             Command::Interpolate(args) => args.run(),
+            Command::Edit(args) => args.run(),
+            Command::Invert(args) => args.run(),
             Command::Evaluate(args) => args.run(),
             Command::Analyze(args) => args.run(),
             Command::Info(args) => args.run(),
