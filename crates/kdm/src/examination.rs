@@ -88,8 +88,7 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
         tracing::warn!("the operator has {} numbers; modes are found for at most {MOST}", affine.n);
         return Ok(found);
     }
-    let bad =
-        |problem| kdm_data::Error::invalid(&subject.student.path, "operator", problem, "distill the student again");
+    let bad = |problem| subject.student.bad_operator(problem);
     let modes = Modes::of(&affine).map_err(bad)?;
     let conditioning = modes.conditioning(&affine).map_err(bad)?;
     let latents = parts.encode_noise(subject.noise, subject.labels);
@@ -194,9 +193,8 @@ fn truncation(
     };
     let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|k| *k < ranked.len()).collect();
     counts.insert(0, 0);
-    let bad =
-        |problem| kdm_data::Error::invalid(&subject.student.path, "operator", problem, "distill the student again");
-    let principal = Principal::of(&parts.student.operator.matrix(), latents).map_err(bad)?;
+    let principal = Principal::of(&parts.student.operator.matrix(), latents);
+    let principal = principal.map_err(|problem| subject.student.bad_operator(problem))?;
     let (mut rows, mut listed) = (Vec::new(), Vec::new());
     let mut shown: Vec<f32> = Vec::new();
     let pictures = GRID.min(subject.noise.len() / config.dim());

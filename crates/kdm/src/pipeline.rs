@@ -11,7 +11,7 @@ use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
 use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
-use kdm_core::{DistillTask, LossConfig, Student};
+use kdm_core::{DistillTask, Koopman, LossConfig, Student};
 use kdm_data::pairs::{
     self, Manifest, NoiseSource, PairStore, STORE_VERSION, TeacherStamp, Worker, label_of_seed, noise_of_seed,
 };
@@ -466,6 +466,22 @@ impl LoadedStudent {
         let (file, student) = StudentFile::from_file(&assets::open(Role::Student, path)?, &device)?;
         let sampler = Sampler::new(student.clone(), &file.student, &device);
         Ok(Self { path: path.to_path_buf(), file, student, sampler })
+    }
+
+    /// The networks of the method.
+    ///
+    /// # Errors
+    /// When it is a direct student.
+    pub fn koopman(&self) -> Outcome<&Koopman> {
+        self.student.koopman().ok_or_else(|| {
+            let problem = "a direct student has no latent and no operator";
+            kdm_data::Error::invalid(&self.path, "method", problem, "give a student of the method `koopman`").into()
+        })
+    }
+
+    /// What is wrong with its operator, as an error.
+    pub fn bad_operator(&self, problem: String) -> Failure {
+        kdm_data::Error::invalid(&self.path, "operator", problem, "distill the student again").into()
     }
 
     /// Noise x_T and one-hot label rows that these seeds draw, the same as for pairs.

@@ -186,8 +186,12 @@ pub struct Sitting<'a> {
 /// # Errors
 /// When the operator has values that are not finite.
 pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> {
-    let bad = |problem| kdm_data::Error::invalid(&student.path, "operator", problem, "distill the student again");
-    let spectrum = student.student.koopman().map(|s| Spectrum::of(&s.operator)).transpose().map_err(bad)?;
+    let spectrum = student
+        .student
+        .koopman()
+        .map(|s| Spectrum::of(&s.operator))
+        .transpose()
+        .map_err(|e| student.bad_operator(e))?;
     let mut figures = Vec::new();
     let mut found = None;
     if student.file.student.dim() == 2 {

@@ -128,6 +128,7 @@ impl StudentArgs {
             }
         }
         let student = LoadedStudent::open(&self.model)?;
+        student.koopman()?;
         let config = student.file.student.clone();
         let clusters = ClusterConfig { eps: self.eps, min_neighbours: self.min_neighbours, z_score: self.z_score };
         let mut data_name = student.file.origin["pairs"]["teacher"]["data"].as_str().unwrap_or_default().to_string();
@@ -156,12 +157,7 @@ impl StudentArgs {
             data: data.as_ref(),
         };
         let mut portrait = portrait(&student, sitting)?;
-        let Some(spectrum) = &portrait.spectrum else {
-            let mend = "give a student of the method `koopman`";
-            return Err(
-                kdm_data::Error::invalid(&self.model, "method", "a direct student has no operator", mend).into()
-            );
-        };
+        let spectrum = portrait.spectrum.clone().expect("its operator has one");
         let mut object = json!({});
         let mut tables = vec![structure_table(&portrait)];
         let extractor = self.features.as_deref().map(open_features).transpose()?;

@@ -54,10 +54,7 @@ impl Args {
         }
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
-        let Some(koopman) = student.student.koopman() else {
-            let mend = "give a student of the method `koopman`";
-            return Err(kdm_data::Error::invalid(&self.model, "method", "a direct student has no latent", mend).into());
-        };
+        let koopman = student.koopman()?;
         let (parts, n, k) = (Parts { student: koopman, config }, config.operator_dim(), config.label_dim);
         let seeds = parse_seeds("--seeds", &self.seeds)?;
         let (noise, mut labels) = student.draw(&seeds);
@@ -66,9 +63,7 @@ impl Args {
 
         let direction: Vec<f64> = match (self.mode, self.to_class, self.from_class) {
             (Some(rank), ..) => {
-                let bad =
-                    |problem| kdm_data::Error::invalid(&self.model, "operator", problem, "distill the student again");
-                let modes = Modes::of(&koopman.operator.matrix()).map_err(bad)?;
+                let modes = Modes::of(&koopman.operator.matrix()).map_err(|e| student.bad_operator(e))?;
                 let latents = parts.encode_noise(&others, &other_labels);
                 let ranked = modes.ranked(&latents);
                 let Some(place) = rank.checked_sub(1).and_then(|rank| ranked.get(rank)) else {

@@ -82,10 +82,7 @@ impl Args {
             SpaceName::Noise => Space::Noise,
             SpaceName::Latent => Space::Latent,
         };
-        let Some(koopman) = student.student.koopman() else {
-            let mend = "give a student of the method `koopman`";
-            return Err(kdm_data::Error::invalid(&self.model, "method", "a direct student has no latent", mend).into());
-        };
+        let koopman = student.koopman()?;
         let rows: Vec<f32> =
             (1..seeds.len()).flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps)).collect();
         let samples = Array::new([&[rows.len() / dim], config.shape.as_slice()].concat(), rows);

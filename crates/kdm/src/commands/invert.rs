@@ -65,19 +65,16 @@ impl Args {
         }
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
-        let Some(koopman) = student.student.koopman() else {
-            let mend = "give a student of the method `koopman`";
-            return Err(kdm_data::Error::invalid(&self.model, "method", "a direct student has no latent", mend).into());
-        };
+        let koopman = student.koopman()?;
         let (dim, n) = (config.dim(), config.operator_dim());
         let (images, labels, noise) = self.wanted(&student)?;
         let count = images.len() / dim;
         let parts = Parts { student: koopman, config };
 
         let encoded = parts.encode_clean(&images, &labels);
-        let bad = |problem| kdm_data::Error::invalid(&self.model, "operator", problem, "distill the student again");
         let shift = parts.control(&labels);
-        let pulled = pull_back(&koopman.operator.matrix(), &encoded, &shift, self.cutoff).map_err(bad)?;
+        let pulled = pull_back(&koopman.operator.matrix(), &encoded, &shift, self.cutoff)
+            .map_err(|e| student.bad_operator(e))?;
         let device = Device::flex().autodiff();
         let (_, tracked) = StudentFile::from_file(&assets::open(Role::Student, &self.model)?, &device)?;
         let tracked = tracked.koopman().expect("the same file").clone();
