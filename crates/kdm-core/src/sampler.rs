@@ -43,7 +43,7 @@ struct FrozenWay {
     maps: Vec<FrozenLinear>,
     /// The place of the operator among the maps.
     operator: usize,
-    /// B y for every class, and zeros for none; empty without control.
+    /// B y for every class, and for none, where B's bias is left; empty without control.
     control: Vec<Vec<f32>>,
 }
 
@@ -123,13 +123,7 @@ impl FrozenStudent {
         let control = student.control.as_ref().map_or_else(Vec::new, |control| {
             let device = control.weight.device();
             let labels = Tensor::cat(vec![Tensor::eye(label_dim, &device), Tensor::zeros([1, label_dim], &device)], 0);
-            let mut rows = host(control.forward(labels));
-            let n = affine.n;
-            // Without a label there is no control, and no bias of it.
-            if label_dim == 0 {
-                rows.fill(0.0);
-            }
-            rows.chunks_exact(n).map(<[f32]>::to_vec).collect()
+            host(control.forward(labels)).chunks_exact(affine.n).map(<[f32]>::to_vec).collect()
         });
         let (maps, place) = match &student.projection {
             Some(p) => (vec![frozen(&p.noise), operator, frozen(&p.decoder)], 1),

@@ -81,6 +81,7 @@ impl<'a> Subject<'a> {
 /// When the operator has no modes, or features can't be compared.
 pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outcome<Found> {
     let subject = subject.first(SAMPLES);
+    // A direct student has nothing to look into.
     let Some(parts) = subject.parts() else { return Ok(Found::default()) };
     let mut found = semantics(subject, parts);
     let affine = parts.student.operator.matrix();

@@ -29,6 +29,7 @@ use crate::assets::{self, Role};
 use crate::evaluation::{
     FeatureSetting, LossNetworks, Measuring, MetricGroup, evaluate, open_features, open_reference, speed,
 };
+use crate::examination::{Subject, examine};
 use crate::experiment::TeacherKind;
 use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
 use crate::progress::Progress;
@@ -644,8 +645,20 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
         data: data.as_ref(),
     };
     let portrait = portrait(&student, sitting)?;
-    let tables = vec![metric_table("Evaluation", &values), structure_table(&portrait)];
+    let setting = measuring.features.as_ref();
+    let subject = Subject {
+        student: &student,
+        noise: &pairs.noise,
+        labels: &labels,
+        extractor: setting.map(|s| &s.extractor),
+        reference: setting.map(|s| &s.reference),
+        data: &test.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default(),
+    };
+    let found = examine(subject, Some((&teacher, &drawing.process)))?;
+    let mut tables = vec![metric_table("Evaluation", &values), structure_table(&portrait)];
+    tables.extend(found.tables);
     let mut figures = portrait.figures;
+    figures.extend(found.figures);
     let curves = [
         ("train/loss", "training loss"),
         ("train/latent", "latent"),
