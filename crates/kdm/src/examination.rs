@@ -4,6 +4,7 @@
 use kdm_analysis::figures::{self, Axis, Curve};
 use kdm_analysis::modes::Conditioning;
 use kdm_analysis::semantics::{Correlation, correlation, pair_distances, stretch};
+use kdm_analysis::spectrum::MOST;
 use kdm_analysis::{Figure, Modes, Principal, Table, grid};
 use kdm_core::latent::Parts;
 use kdm_core::operator::{Affine, Dense};
@@ -18,8 +19,6 @@ use crate::evaluation::inspect;
 use crate::pipeline::LoadedStudent;
 use crate::{Failure, Outcome};
 
-/// Latents of more numbers are not taken apart into modes: the time grows with their cube.
-pub const MOST: usize = 4096;
 /// Samples that modes are ranked on and truncation is measured by; and pairs that correlations are of, with features or without.
 const SAMPLES: usize = 1000;
 /// Modes in the table.

@@ -276,9 +276,12 @@ pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
         title: "Spectrum".into(),
         png: figures::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
         caption: format!(
-            "Eigenvalues of the Koopman operator with the unit circle. The largest has modulus {:.4}; {} of {} reach a \
+            "Eigenvalues of the Koopman operator with the unit circle{}. The largest has modulus {:.4}; {} of {} reach a \
              hundredth of that. Directions with small eigenvalues are forgotten on the way from noise to image.",
-            spectrum.spectral_radius, spectrum.leading, spectrum.latent
+            if spectrum.complete { "" } else { ", the largest alone" },
+            spectrum.spectral_radius,
+            spectrum.leading,
+            spectrum.eigenvalues.len()
         ),
     }
 }
@@ -334,8 +337,8 @@ pub fn structure_table(portrait: &Portrait) -> Table {
             ],
             [
                 "leading".into(),
-                format!("{} of {}", spectrum.leading, spectrum.latent),
-                "eigenvalues of at least a hundredth of it".into(),
+                format!("{} of {}", spectrum.leading, spectrum.eigenvalues.len()),
+                "eigenvalues of at least a hundredth of it, of those that were found".into(),
             ],
         ]);
     }

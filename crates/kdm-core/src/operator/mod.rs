@@ -82,6 +82,15 @@ impl Operator {
         crate::eigen::eigenvalues(&affine.matrix, affine.n)
     }
 
+    /// The `count` eigenvalues of largest modulus; see [`Self::eigenvalues`].
+    ///
+    /// # Errors
+    /// The same, and when none is found.
+    pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>, String> {
+        let affine = self.matrix();
+        crate::eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
+    }
+
     /// Numbers of a latent.
     pub fn dim(&self) -> usize {
         match self {

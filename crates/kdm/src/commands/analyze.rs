@@ -204,10 +204,11 @@ impl StudentArgs {
         object["latent"] = json!(spectrum.latent);
         object["spectral_radius"] = json!(spectrum.spectral_radius);
         object["leading"] = json!(spectrum.leading);
+        object["complete"] = json!(spectrum.complete);
         object["eigenvalues"] = json!(spectrum.eigenvalues);
         write_figures(&self.out, &portrait.figures)?;
         let pairs: Vec<f32> = spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
-        array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([spectrum.latent, 2], pairs))?;
+        array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([pairs.len() / 2, 2], pairs))?;
         let page = Report {
             title: "kdm: analysis of a student".into(),
             summary: format!(
@@ -229,7 +230,7 @@ impl StudentArgs {
             "spectral_radius  {:.4}\nleading          {} of {}\nreport: {}\n",
             spectrum.spectral_radius,
             spectrum.leading,
-            spectrum.latent,
+            spectrum.eigenvalues.len(),
             report.display()
         ))
     }
