@@ -10,7 +10,6 @@ const EPSILON: f64 = 1e-10;
 
 /// A network and the distance of its activations.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a loss has one of them; their tensors lie elsewhere")]
 pub enum Perceptual {
     /// VGG16 with the learned weights of LPIPS, for photographs.
     Lpips(Lpips),

@@ -52,6 +52,15 @@ pub struct Args {
     json: bool,
 }
 
+/// What is to be inverted, row by row.
+struct Wanted {
+    images: Vec<f32>,
+    /// One-hot; empty when unconditional.
+    labels: Vec<f32>,
+    /// The noise that the images are of, where it is known.
+    noise: Option<Vec<f32>>,
+}
+
 /// The seed of the noise that the search begins at.
 const START_SEED: u64 = 20;
 /// The first step, in units of the noise's and of the latents' deviation.
@@ -67,7 +76,7 @@ impl Args {
         let config = &student.file.student;
         let koopman = student.koopman()?;
         let (dim, n) = (config.dim(), config.operator_dim());
-        let (images, labels, noise) = self.wanted(&student)?;
+        let Wanted { images, labels, noise } = self.wanted(&student)?;
         let count = images.len() / dim;
         let parts = Parts { student: koopman, config };
 
@@ -173,14 +182,15 @@ impl Args {
         print(&format!("{}report: {}\n", columns(&table), report.display()))
     }
 
-    /// Images, one-hot labels, and the noise where it is known.
-    fn wanted(&self, student: &LoadedStudent) -> Outcome<(Vec<f32>, Vec<f32>, Option<Vec<f32>>)> {
+    /// The images that the command names.
+    fn wanted(&self, student: &LoadedStudent) -> Outcome<Wanted> {
         let config = &student.file.student;
         let Some(path) = &self.images else {
             let store = PairStore::open_verified(self.pairs.as_ref().expect("clap asks for one of them"))?;
             student.check_pairs(&store)?;
             let pairs = store.range(0..store.len().min(self.count));
-            return Ok((pairs.images, one_hot(&pairs.labels, config.label_dim), Some(pairs.noise)));
+            let labels = one_hot(&pairs.labels, config.label_dim);
+            return Ok(Wanted { images: pairs.images, labels, noise: Some(pairs.noise) });
         };
         let images = read_rows(path, config.dim(), "images")?;
         let labels = read_labels(self.labels.as_deref(), None, config.label_dim, images.rows())?;
@@ -191,7 +201,8 @@ impl Args {
             labels => labels.unwrap_or_default(),
         };
         let count = images.rows().min(self.count);
-        Ok((images.data[..count * config.dim()].to_vec(), labels[..count * config.label_dim].to_vec(), None))
+        let images = images.data[..count * config.dim()].to_vec();
+        Ok(Wanted { images, labels: labels[..count * config.label_dim].to_vec(), noise: None })
     }
 }
 
