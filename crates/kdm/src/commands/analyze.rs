@@ -1,4 +1,4 @@
-//! `kdm analyze`: spectrum, clusters, outliers.
+//! `kdm analyze`: what can be seen in a student; `kdm analyze theory`: experiments with exact answers.
 
 use std::path::{Path, PathBuf};
 

@@ -82,7 +82,7 @@ enum Command {
     Invert(invert::Args),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
-    /// Look into a student: spectrum, clusters of outputs, outliers
+    /// Look into a student: spectrum, modes, truncation, semantics, clusters, outliers; or run `theory`
     Analyze(analyze::Args),
     /// Tell what a file or folder is
     Info(info::Args),
