@@ -77,7 +77,8 @@ impl<'a> Subject<'a> {
 /// All that is found in a Koopman student.
 ///
 /// # Errors
-/// When the operator has no modes, or features can't be compared.
+/// When the operator has values that are not finite, or features can't be compared. One without a basis of eigenvectors has no
+/// modes to show, which is told.
 pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outcome<Found> {
     let subject = subject.first(SAMPLES);
     // A direct student has nothing to look into.
@@ -88,9 +89,14 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
         tracing::warn!("the operator has {} numbers; modes are found for at most {MOST}", affine.n);
         return Ok(found);
     }
-    let bad = |problem| subject.student.bad_operator(problem);
-    let modes = Modes::of(&affine).map_err(bad)?;
-    let conditioning = modes.conditioning(&affine).map_err(bad)?;
+    let modes = match Modes::of(&affine) {
+        Ok(modes) => modes,
+        Err(problem) => {
+            tracing::warn!("{problem}: no modes are shown");
+            return Ok(found);
+        }
+    };
+    let conditioning = modes.conditioning(&affine).map_err(|problem| subject.student.bad_operator(problem))?;
     let latents = parts.encode_noise(subject.noise, subject.labels);
     let ranked = modes.ranked(&latents);
     mode_table(&mut found, &modes, &ranked, &latents, conditioning);
@@ -118,7 +124,9 @@ fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], latents: &[f32
     };
     found.tables.push(Table {
         title: "Modes that carry most".into(),
-        columns: ["", "eigenvalue", "modulus", "amplitude on real latents", "share of all"].map(String::from).to_vec(),
+        columns: ["", "eigenvalue", "modulus", "amplitude on real latents", "share of their squares' sum"]
+            .map(String::from)
+            .to_vec(),
         rows: ranked.iter().take(LISTED).enumerate().map(row).collect(),
     });
     let listed = |k: &usize| json!({"eigenvalue": modes.modes()[*k].eigenvalue, "amplitude": amplitudes[*k]});
