@@ -2,6 +2,11 @@
 
 use image::{ImageEncoder, RgbImage, codecs::png::PngEncoder};
 
+/// Whether samples of this shape are images that can be shown: `[C, H, W]` of 1 or 3 channels.
+pub fn shows(shape: &[usize]) -> bool {
+    matches!(shape, [1 | 3, _, _])
+}
+
 /// Pixels between images.
 const GAP: usize = 2;
 

@@ -72,6 +72,13 @@ fn length_of(values: impl Iterator<Item = c64>) -> Option<f64> {
     Some(values.map(|x| x.re * x.re + x.im * x.im).sum::<f64>().sqrt()).filter(|length| length.is_finite())
 }
 
+/// The places of values, the largest first; of equal ones the first.
+pub fn largest_first(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order
+}
+
 /// The principal power lambda^t, 0 at 0 (t above 0).
 fn power(lambda: c64, t: f64) -> c64 {
     let modulus = lambda.re.hypot(lambda.im);
@@ -176,10 +183,7 @@ impl Modes {
 
     /// The modes' numbers, the one that carries most on `latents` first.
     pub fn ranked(&self, latents: &[f32]) -> Vec<usize> {
-        let amplitudes = self.amplitudes(latents);
-        let mut order: Vec<usize> = (0..amplitudes.len()).collect();
-        order.sort_by(|a, b| amplitudes[*b].total_cmp(&amplitudes[*a]).then(a.cmp(b)));
-        order
+        largest_first(&self.amplitudes(latents))
     }
 
     /// The operator with only the modes of these numbers, as a map of low rank.

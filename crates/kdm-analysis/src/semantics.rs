@@ -71,11 +71,16 @@ pub fn correlation(x: &[f64], y: &[f64], seed: u64) -> Option<Correlation> {
 
 /// Euclidean distances between rows 0 and 1, 2 and 3, ...: pairs without a common row, so that they are independent.
 pub fn pair_distances(rows: &[f32], width: usize) -> Vec<f64> {
-    let distance = |pair: &[f32]| {
-        let (a, b) = pair.split_at(width);
-        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
-    };
-    rows.chunks_exact(2 * width).map(distance).collect()
+    rows.chunks_exact(2 * width).map(|pair| distance(&pair[..width], &pair[width..])).collect()
+}
+
+/// Euclidean distances of rows of `a` to those of `b` in the same places.
+pub fn distances(a: &[f32], b: &[f32], width: usize) -> Vec<f64> {
+    a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| distance(a, b)).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
 }
 
 /// How much a map stretches distances: ratios of the distances of what it gives to those of what it was given.

@@ -67,7 +67,7 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     let mut figures = Vec::new();
     let mut show = |name: &str, drawn: &[f32]| {
-        if let [1 | 3, ..] = manifest.shape[..] {
+        if grid::shows(&manifest.shape) {
             let some = &drawn[..drawn.len().min(SHOWN * sized.dim())];
             let caption = "Samples from the same noise and labels as in the other pictures, place by place.";
             let png = grid::png(some, &manifest.shape, COLUMNS);

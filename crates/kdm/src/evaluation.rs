@@ -310,6 +310,19 @@ fn perceptual_distance(lpips: &Lpips, a: &[f32], b: &[f32], [channels, height, w
     distances.iter().map(|d| f64::from(*d)).sum::<f64>() / distances.len() as f64
 }
 
+/// The Fréchet distance of features to a data set's.
+///
+/// # Errors
+/// When features are not finite.
+pub fn distance_to(reference: &Statistics, found: &Features) -> Outcome<f64> {
+    let moments = Moments::of(&found.features, found.dim);
+    Ok(frechet_distance(&moments, &reference.moments).map_err(bad_features)?)
+}
+
+fn bad_features(problem: String) -> kdm_data::Error {
+    kdm_data::Error::invalid("samples", "features", problem, "look at the student's images")
+}
+
 /// Metrics of features of the student's images and the teacher's.
 fn feature_metrics(
     setting: &FeatureSetting,
@@ -330,15 +343,13 @@ fn feature_metrics(
     let prefix = if extractor.is_inception() { "" } else { "feature_" };
     let mut values = BTreeMap::new();
     let mut put = |name: &str, value: f64| values.insert(format!("{prefix}{name}"), value);
-    let bad =
-        |problem: String| kdm_data::Error::invalid("samples", "features", problem, "look at the student's images");
     if count > 1 {
-        let distance = |f: &Features| frechet_distance(&Moments::of(&f.features, dim), &reference.moments).map_err(bad);
-        put("fid", distance(&student)?);
-        put("fid_teacher", distance(teacher)?);
+        put("fid", distance_to(reference, &student)?);
+        put("fid_teacher", distance_to(reference, teacher)?);
     }
     if count >= 100 {
-        let found = frechet::extrapolated(&student.features, dim, &reference.moments, SUBSET_SEED).map_err(bad)?;
+        let found = frechet::extrapolated(&student.features, dim, &reference.moments, SUBSET_SEED);
+        let found = found.map_err(bad_features)?;
         put("fid_infinity", found.value);
     }
     let real = &reference.features;

@@ -2,8 +2,8 @@
 //! and image, and what distances between latents mean.
 
 use kdm_analysis::figures::{self, Axis, Curve};
-use kdm_analysis::modes::Conditioning;
-use kdm_analysis::semantics::{Correlation, correlation, pair_distances, stretch};
+use kdm_analysis::modes::{Conditioning, largest_first};
+use kdm_analysis::semantics::{Correlation, correlation, distances, pair_distances, stretch};
 use kdm_analysis::spectrum::MOST;
 use kdm_analysis::{Figure, Modes, Principal, Table, grid};
 use kdm_core::latent::Parts;
@@ -11,11 +11,11 @@ use kdm_core::operator::{Affine, Dense};
 use kdm_core::{Koopman, Operator, Sampler, Student};
 use kdm_data::images::shapes::Factors;
 use kdm_kernels::random;
-use kdm_metrics::{Extractor, Moments, Statistics, frechet_distance};
+use kdm_metrics::{Extractor, Features, Statistics};
 use kdm_teacher::{Process, Teacher, trajectory};
 use serde_json::{Value, json};
 
-use crate::evaluation::inspect;
+use crate::evaluation::{distance_to, inspect};
 use crate::pipeline::LoadedStudent;
 use crate::{Failure, Outcome};
 
@@ -29,8 +29,9 @@ const STRIP_STEPS: usize = 9;
 /// The seed of the bootstrap, and of small steps in the latent space.
 const BOOTSTRAP_SEED: u64 = 16;
 const STEP_SEED: u64 = 17;
-/// Small steps, against the latents' deviation.
+/// Small steps, against the latents' deviation, and samples that take one.
 const SMALL: f64 = 1e-2;
+const STEPPED: usize = 64;
 
 /// Figures, tables, and the numbers in them.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +75,25 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// What the student makes of the noise.
+struct Drawn {
+    /// Samples, row by row.
+    images: Vec<f32>,
+    /// z_T.
+    latents: Vec<f32>,
+    /// Of the samples, where there is something that sees them.
+    features: Option<Features>,
+}
+
+impl Drawn {
+    fn of(subject: Subject, parts: Parts) -> Self {
+        let images = subject.student.sampler.sample(subject.noise, subject.labels);
+        let latents = parts.encode_noise(subject.noise, subject.labels);
+        let features = subject.extractor.map(|e| inspect(e, &images, &parts.config.shape, "features"));
+        Self { images, latents, features }
+    }
+}
+
 /// All that is found in a Koopman student.
 ///
 /// # Errors
@@ -83,7 +103,8 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
     let subject = subject.first(SAMPLES);
     // A direct student has nothing to look into.
     let Some(parts) = subject.parts() else { return Ok(Found::default()) };
-    let mut found = semantics(subject, parts);
+    let drawn = Drawn::of(subject, parts);
+    let mut found = semantics(subject, parts, &drawn);
     let affine = parts.student.operator.matrix();
     if affine.n > MOST {
         tracing::warn!("the operator has {} numbers; modes are found for at most {MOST}", affine.n);
@@ -97,19 +118,20 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
         }
     };
     let conditioning = modes.conditioning(&affine).map_err(|problem| subject.student.bad_operator(problem))?;
-    let latents = parts.encode_noise(subject.noise, subject.labels);
-    let ranked = modes.ranked(&latents);
-    mode_table(&mut found, &modes, &ranked, &latents, conditioning);
-    truncation(&mut found, subject, parts, &modes, &ranked, &latents)?;
-    if parts.config.shape.len() == 3 && matches!(parts.config.shape[0], 1 | 3) {
+    let amplitudes = modes.amplitudes(&drawn.latents);
+    let ranked = largest_first(&amplitudes);
+    mode_table(&mut found, &modes, &ranked, &amplitudes, conditioning);
+    let principal = Principal::of(&affine, &drawn.latents);
+    let principal = principal.map_err(|problem| subject.student.bad_operator(problem))?;
+    truncation(&mut found, subject, parts, &drawn, &modes, &principal, &ranked)?;
+    if grid::shows(&parts.config.shape) {
         found.figures.push(strip(subject, parts, &modes, teacher));
     }
     Ok(found)
 }
 
 /// The modes that carry most, and how the operator's directions disturb each other.
-fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], latents: &[f32], conditioning: Conditioning) {
-    let amplitudes = modes.amplitudes(latents);
+fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], amplitudes: &[f64], conditioning: Conditioning) {
     let total: f64 = amplitudes.iter().map(|a| a * a).sum();
     let row = |(place, k): (usize, &usize)| {
         let (re, im) = modes.modes()[*k].eigenvalue;
@@ -172,37 +194,47 @@ pub fn mean(rows: &[f32], width: usize) -> Vec<f64> {
     sum.into_iter().map(|s| s / count).collect()
 }
 
+/// Root mean square of the distance of rows' numbers to their means.
+fn deviation(rows: &[f32], width: usize) -> f64 {
+    let middle = mean(rows, width);
+    let squares = rows.iter().enumerate().map(|(i, x)| (f64::from(*x) - middle[i % width]).powi(2));
+    (squares.sum::<f64>() / rows.len() as f64).sqrt()
+}
+
+/// Samples of an operator that was cut.
+#[derive(Clone)]
+struct Cut {
+    images: Vec<f32>,
+    /// To the samples of the whole operator.
+    rmse: f64,
+    fid: Option<f64>,
+}
+
 /// What images lose when only the leading modes are kept.
 fn truncation(
     found: &mut Found,
     subject: Subject,
     parts: Parts,
+    drawn: &Drawn,
     modes: &Modes,
+    principal: &Principal,
     ranked: &[usize],
-    latents: &[f32],
 ) -> Outcome<()> {
     let device = burn::tensor::Device::flex();
     let (config, shape) = (parts.config, &parts.config.shape);
-    let centre = mean(latents, config.operator_dim());
-    let whole = subject.student.sampler.sample(subject.noise, subject.labels);
-    let spread = {
-        let middle = mean(&whole, config.dim());
-        let squares = whole.iter().enumerate().map(|(i, x)| (f64::from(*x) - middle[i % config.dim()]).powi(2));
-        (squares.sum::<f64>() / whole.len() as f64).sqrt()
-    };
-    let fid = |images: &[f32]| -> Outcome<Option<f64>> {
-        let (Some(extractor), Some(reference)) = (subject.extractor, subject.reference) else { return Ok(None) };
-        let seen = inspect(extractor, images, shape, "features");
-        let moments = Moments::of(&seen.features, seen.dim);
-        let distance = frechet_distance(&moments, &reference.moments);
-        Ok(Some(distance.map_err(|problem| {
-            kdm_data::Error::invalid("samples", "features", problem, "look at the student's images")
-        })?))
+    let centre = mean(&drawn.latents, config.operator_dim());
+    let spread = deviation(&drawn.images, config.dim());
+    let fid = |features: Option<&Features>| features.zip(subject.reference).map(|(f, r)| distance_to(r, f)).transpose();
+    let whole = Cut { images: drawn.images.clone(), rmse: 0.0, fid: fid(drawn.features.as_ref())? };
+    let cut = |affine: &Affine| -> Outcome<Cut> {
+        let student = with_operator(parts.student, affine, &device);
+        let images = Sampler::new(Student::Koopman(student), config, &device).sample(subject.noise, subject.labels);
+        let error = images.iter().zip(&whole.images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let seen = subject.reference.and(subject.extractor).map(|e| inspect(e, &images, shape, "features"));
+        Ok(Cut { rmse: (error / images.len() as f64).sqrt(), fid: fid(seen.as_ref())?, images })
     };
     let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|k| *k < ranked.len()).collect();
     counts.insert(0, 0);
-    let principal = Principal::of(&parts.student.operator.matrix(), latents);
-    let principal = principal.map_err(|problem| subject.student.bad_operator(problem))?;
     let (mut rows, mut listed) = (Vec::new(), Vec::new());
     let mut shown: Vec<f32> = Vec::new();
     let pictures = GRID.min(subject.noise.len() / config.dim());
@@ -211,21 +243,12 @@ fn truncation(
         _ => ("feature_fid", "feature FID"),
     };
     for kept in counts.into_iter().chain([ranked.len()]) {
-        let draw = |affine: &Affine| {
-            if kept == ranked.len() {
-                return whole.clone();
-            }
-            let student = with_operator(parts.student, affine, &device);
-            Sampler::new(Student::Koopman(student), config, &device).sample(subject.noise, subject.labels)
-        };
-        let off = |images: &[f32]| {
-            let error = images.iter().zip(&whole).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-            (error / whole.len() as f64).sqrt()
-        };
         let rank: usize = ranked[..kept].iter().map(|k| modes.modes()[*k].size()).sum();
-        let images = draw(&modes.truncated(&ranked[..kept], &centre));
-        let best = draw(&principal.truncated(rank));
-        let (rmse, best_rmse, fid, best_fid) = (off(&images), off(&best), fid(&images)?, fid(&best)?);
+        let (Cut { images, rmse, fid }, Cut { rmse: best_rmse, fid: best_fid, .. }) = if kept == ranked.len() {
+            (whole.clone(), whole.clone())
+        } else {
+            (cut(&modes.truncated(&ranked[..kept], &centre))?, cut(&principal.truncated(rank))?)
+        };
         shown.extend(&images[..pictures * config.dim()]);
         let mut row =
             vec![kept.to_string(), rank.to_string(), format!("{rmse:.4}"), format!("{:.1}%", 100.0 * rmse / spread)];
@@ -267,7 +290,7 @@ fn truncation(
                   the rest can be left out. Rank 0 is drawn at 0.5."
             .into(),
     }));
-    if shape.len() == 3 && matches!(shape[0], 1 | 3) {
+    if grid::shows(shape) {
         let caption = format!(
             "The same noise by row of modes kept: none, 1, 2, 4, ... and all {} in the last row.",
             ranked.len()
@@ -335,25 +358,18 @@ fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teache
 }
 
 /// What distances between latents tell, beside distances between noises.
-fn semantics(subject: Subject, parts: Parts) -> Found {
+fn semantics(subject: Subject, parts: Parts, drawn: &Drawn) -> Found {
     let config = parts.config;
     let (dim, n, k) = (config.dim(), config.operator_dim(), config.label_dim);
-    let images = subject.student.sampler.sample(subject.noise, subject.labels);
-    let from = parts.encode_noise(subject.noise, subject.labels);
-    let to = parts.push(&from, subject.labels);
+    let Drawn { images, latents: from, features } = drawn;
+    let to = parts.push(from, subject.labels);
     let spaces = [
         ("noise", "noise x_T", pair_distances(subject.noise, dim)),
-        ("latent", "latent z_T", pair_distances(&from, n)),
+        ("latent", "latent z_T", pair_distances(from, n)),
         ("pushed", "latent C z_T", pair_distances(&to, n)),
     ];
-    let classes: Vec<usize> = if k == 0 {
-        Vec::new()
-    } else {
-        subject.labels.chunks_exact(k).map(|row| row.iter().position(|x| *x > 0.0).unwrap_or(k)).collect()
-    };
-    let mut outputs = vec![("pixels", "pixels", pair_distances(&images, dim))];
-    if let Some(extractor) = subject.extractor {
-        let seen = inspect(extractor, &images, &config.shape, "features");
+    let mut outputs = vec![("pixels", "pixels", pair_distances(images, dim))];
+    if let Some(seen) = features {
         outputs.push(("features", "features", pair_distances(&seen.features, seen.dim)));
     }
     let factors = (subject.data == "shapes" && config.shape == [3, 32, 32]).then(|| {
@@ -365,7 +381,8 @@ fn semantics(subject: Subject, parts: Parts) -> Found {
         let rows: Vec<f32> = numbers.into_iter().flatten().map(|x| x as f32).collect();
         outputs.push(("factors", "factors of the shapes", pair_distances(&rows, width)));
     }
-    let same: Option<Vec<bool>> = (k > 0).then(|| classes.chunks_exact(2).map(|pair| pair[0] == pair[1]).collect());
+    let same: Option<Vec<bool>> =
+        (k > 0).then(|| subject.labels.chunks_exact(2 * k).map(|pair| pair[..k] == pair[k..]).collect());
     if let Some(same) = &same {
         outputs.push((
             "labels",
@@ -404,22 +421,13 @@ fn semantics(subject: Subject, parts: Parts) -> Found {
     found.values.insert("semantics".into(), Value::Object(listed));
 
     // Stretch of the decoder: between samples, and by a small step in a random direction.
-    let deviation = {
-        let centre = mean(&to, n);
-        let squares = to.iter().enumerate().map(|(i, x)| (f64::from(*x) - centre[i % n]).powi(2));
-        (squares.sum::<f64>() / to.len() as f64).sqrt()
-    };
-    let few = subject.first(GRID.max(64));
+    let small = (SMALL * deviation(&to, n)) as f32;
+    let few = subject.first(STEPPED);
     let count = few.noise.len() / dim;
     let steps = random::normal_vec(STEP_SEED, count * n);
-    let moved: Vec<f32> = to[..count * n].iter().zip(steps).map(|(z, e)| z + (SMALL * deviation) as f32 * e).collect();
+    let moved: Vec<f32> = to[..count * n].iter().zip(steps).map(|(z, e)| z + small * e).collect();
     let (before, after) = (parts.decode(&to[..count * n], few.labels), parts.decode(&moved, few.labels));
-    let lengths = |a: &[f32], b: &[f32], width: usize| -> Vec<f64> {
-        let rows: Vec<f32> =
-            a.chunks_exact(width).zip(b.chunks_exact(width)).flat_map(|(a, b)| [a, b].concat()).collect();
-        pair_distances(&rows, width)
-    };
-    let local = stretch(&lengths(&to[..count * n], &moved, n), &lengths(&before, &after, dim));
+    let local = stretch(&distances(&to[..count * n], &moved, n), &distances(&before, &after, dim));
     let between = stretch(&spaces[2].2, &outputs[0].2);
     let push = stretch(&spaces[1].2, &spaces[2].2);
     found.values.insert("stretch".into(), json!({"operator": push, "decoder": between, "decoder_small_steps": local}));

@@ -15,7 +15,7 @@ use crate::pipeline::fit_images;
 const SHOWN: usize = 16;
 const NEIGHBOURS_SHOWN: usize = 4;
 /// Samples, and images of the test split, whose neighbours are measured.
-const MEASURED: usize = 1000;
+pub const MEASURED: usize = 1000;
 /// Share of test images that a distance is called close by.
 const CLOSE: f64 = 0.01;
 

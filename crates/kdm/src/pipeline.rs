@@ -31,7 +31,7 @@ use crate::evaluation::{
 };
 use crate::examination::{Subject, examine};
 use crate::experiment::TeacherKind;
-use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_figures};
+use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_report};
 use crate::progress::Progress;
 use crate::{Experiment, Failure, Outcome};
 
@@ -673,7 +673,6 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let caption = "Mean squared error of the velocity. It can't reach zero: at a noisy point the way to the sample is not \
                    certain. Validation is on fresh samples, with averaged weights.";
     figures.extend(curve_figure(&folder.join("teacher"), "Teacher training", caption, &teacher_curves)?);
-    write_figures(folder, &figures)?;
     let report = Report {
         title: format!("kdm: {}", experiment.name),
         summary: format!(
@@ -692,7 +691,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
         tables,
         config: experiment.to_toml(),
     };
-    atomic::write(&folder.join("report.html"), report.html().as_bytes())?;
+    write_report(folder, &report)?;
     tracing::info!("the whole run took {:.0} s", started.elapsed().as_secs_f64());
     Ok(values)
 }

@@ -1,11 +1,11 @@
 //! A student in pictures and numbers: figures and tables for reports and the terminal.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kdm_analysis::clusters::{ClusterConfig, cluster};
 use kdm_analysis::figures::{self, Axis, Curve, Group};
-use kdm_analysis::{Figure, Spectrum, Table, grid};
+use kdm_analysis::{Figure, Report, Spectrum, Table, grid};
 use kdm_core::interpolation::{End, Space, between};
 use kdm_core::sampler::one_hot;
 use kdm_data::atomic;
@@ -127,11 +127,22 @@ impl Structure {
     }
 }
 
+/// Writes a page into `folder`, and each of its figures into `folder/figures`; gives the page's path.
+///
+/// # Errors
+/// When the folder can't be written.
+pub fn write_report(folder: &Path, report: &Report) -> Outcome<PathBuf> {
+    write_figures(folder, &report.figures)?;
+    let path = folder.join("report.html");
+    atomic::write(&path, report.html().as_bytes())?;
+    Ok(path)
+}
+
 /// Writes each figure into `folder/figures`.
 ///
 /// # Errors
 /// When the folder can't be written.
-pub fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
+fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
     let folder = folder.join("figures");
     atomic::create_folder(&folder)?;
     for figure in figures {
@@ -222,7 +233,7 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
         add("Noise by cluster", &structure.groups(&noise), view(&noise), caption);
         found = Some(structure);
     }
-    if let [1 | 3, _, _] = student.file.student.shape[..] {
+    if grid::shows(&student.file.student.shape) {
         let shape = &student.file.student.shape;
         let dim = student.file.student.dim();
         let some = |x: &[f32], width: usize| x[..x.len().min(IMAGES_SHOWN * width)].to_vec();

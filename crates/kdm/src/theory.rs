@@ -8,6 +8,7 @@ use kdm_analysis::figures::{self, Axis, Curve};
 use kdm_analysis::{Figure, Report, Table};
 use kdm_core::eigen::eigenvalues;
 use kdm_data::atomic;
+use kdm_data::pairs::PairStore;
 use kdm_kernels::random;
 use kdm_metrics::paired;
 use kdm_teacher::distribution::DistributionConfig;
@@ -110,17 +111,21 @@ fn flowed(data: &Distribution, seed: u64) -> (Vec<f64>, Vec<f64>) {
     (noise, images)
 }
 
+/// A student of an experiment, trained in `folder/name` on the pairs in `folder`, and the pairs to measure it by.
+fn trained(experiment: &Experiment, folder: &Path, name: &str) -> Outcome<(LoadedStudent, PairStore)> {
+    let Prepared { pairs, test, .. } = prepare(experiment, folder)?;
+    let place = folder.join(name);
+    atomic::create_folder(&place)?;
+    Ok((LoadedStudent::open(&distill(experiment, &pairs, &place)?)?, test))
+}
+
 /// Runs all of them; the trained student's run is kept in `folder`, and goes on if it is there.
 ///
 /// # Errors
 /// When the folder can't be written.
 pub fn theory(folder: &Path) -> Outcome<Theory> {
     let experiment = Experiment::load(GAUSSIAN, &[])?;
-    let place = folder.join(GAUSSIAN);
-    let Prepared { pairs, test, .. } = prepare(&experiment, &place)?;
-    let student_folder = place.join("distill");
-    atomic::create_folder(&student_folder)?;
-    let student = LoadedStudent::open(&distill(&experiment, &pairs, &student_folder)?)?;
+    let (student, test) = trained(&experiment, &folder.join(GAUSSIAN), "distill")?;
     let Some(Distribution::Gaussian(exact)) = experiment.distribution() else { unreachable!("the preset's data") };
     let dim = student.file.student.dim();
     let flow = |points: Vec<f64>| exact.flow(&points, Process::Flow.level(1.0));
@@ -166,10 +171,7 @@ pub fn theory(folder: &Path) -> Outcome<Theory> {
     let mut sizes = Vec::new();
     for latent in SIZES {
         let experiment = Experiment::load(MIXTURE, &[format!("student.latent={latent}")])?;
-        let Prepared { pairs, test, .. } = prepare(&experiment, &place)?;
-        let student_folder = place.join(format!("latent-{latent}"));
-        atomic::create_folder(&student_folder)?;
-        let student = LoadedStudent::open(&distill(&experiment, &pairs, &student_folder)?)?;
+        let (student, test) = trained(&experiment, &place, &format!("latent-{latent}"))?;
         let test = test.range(0..test.len());
         let drawn = student.sampler.sample(&test.noise, &[]);
         sizes.push(BySize { latent, tested: paired(&drawn, &test.images, dim).coordinate_rmse });

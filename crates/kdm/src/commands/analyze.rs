@@ -14,14 +14,11 @@ use super::output::print;
 use super::teacher::load_teacher;
 use crate::evaluation::{open_features, open_reference};
 use crate::examination::{Subject, examine, process_of};
-use crate::neighbours::neighbours;
+use crate::neighbours::{MEASURED, neighbours};
 use crate::pipeline::{self, LoadedStudent};
-use crate::portrait::{Sitting, columns, metric_table, portrait, structure_table, write_figures};
+use crate::portrait::{Sitting, columns, metric_table, portrait, structure_table, write_report};
 use crate::theory::{page, theory};
 use crate::{Failure, Outcome};
-
-/// Samples whose nearest images are looked for.
-const NEIGHBOUR_SAMPLES: usize = 1000;
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -106,13 +103,12 @@ fn run_theory(out: &Path, json: bool) -> Outcome<()> {
     atomic::create_folder(out)?;
     let found = theory(out)?;
     let report = page(&found);
-    write_figures(out, &report.figures)?;
-    atomic::write(&out.join("report.html"), report.html().as_bytes())?;
+    let path = write_report(out, &report)?;
     if json {
         return print(&pipeline::pretty(&json!(found)));
     }
     let tables: Vec<String> = report.tables.iter().map(columns).collect();
-    print(&format!("{}report: {}\n", tables.join("\n"), out.join("report.html").display()))
+    print(&format!("{}report: {}\n", tables.join("\n"), path.display()))
 }
 
 impl StudentArgs {
@@ -189,7 +185,7 @@ impl StudentArgs {
         portrait.figures.extend(found.figures);
         tables.extend(found.tables);
         if let (Some(source), Some(extractor)) = (&self.neighbours, &extractor) {
-            let measured = (NEIGHBOUR_SAMPLES.min(noise.len() / config.dim())) * config.dim();
+            let measured = MEASURED.min(noise.len() / config.dim()) * config.dim();
             let samples =
                 student.sampler.sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
             let found = neighbours(extractor, source, &samples, &config.shape)?;
@@ -206,7 +202,6 @@ impl StudentArgs {
         object["leading"] = json!(spectrum.leading);
         object["complete"] = json!(spectrum.complete);
         object["eigenvalues"] = json!(spectrum.eigenvalues);
-        write_figures(&self.out, &portrait.figures)?;
         let pairs: Vec<f32> = spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
         array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([pairs.len() / 2, 2], pairs))?;
         let page = Report {
@@ -221,8 +216,7 @@ impl StudentArgs {
             figures: portrait.figures,
             config: pipeline::pretty(&json!(student.file)),
         };
-        let report = self.out.join("report.html");
-        atomic::write(&report, page.html().as_bytes())?;
+        let report = write_report(&self.out, &page)?;
         if self.json {
             return print(&pipeline::pretty(&object));
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kdm_analysis::Modes;
+use kdm_analysis::modes::largest_first;
 use kdm_core::latent::Parts;
 use kdm_core::sampler::one_hot;
 use kdm_data::Array;
@@ -65,12 +66,13 @@ impl Args {
             (Some(rank), ..) => {
                 let modes = Modes::of(&koopman.operator.matrix()).map_err(|e| student.bad_operator(e))?;
                 let latents = parts.encode_noise(&others, &other_labels);
-                let ranked = modes.ranked(&latents);
+                let amplitudes = modes.amplitudes(&latents);
+                let ranked = largest_first(&amplitudes);
                 let Some(place) = rank.checked_sub(1).and_then(|rank| ranked.get(rank)) else {
                     return Err(Failure::Usage(format!("--mode {rank}: the operator has modes 1 to {}", ranked.len())));
                 };
-                let amplitude = modes.amplitudes(&latents)[*place];
-                modes.direction(&modes.modes()[*place], 0.0).into_iter().map(|x| x * amplitude).collect()
+                let direction = modes.direction(&modes.modes()[*place], 0.0);
+                direction.into_iter().map(|x| x * amplitudes[*place]).collect()
             }
             (None, Some(to), Some(from)) => {
                 if to.max(from) as usize >= k {

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::output::{print, read_labels, read_rows};
 use crate::assets::{self, Role};
 use crate::pipeline::{LoadedStudent, pretty};
-use crate::portrait::{columns, write_figures};
+use crate::portrait::{columns, write_report};
 use crate::{Failure, Outcome};
 
 /// Flags of `kdm invert`.
@@ -156,7 +156,7 @@ impl Args {
             ],
         )?;
         let mut figures = Vec::new();
-        if config.shape.len() == 3 && matches!(config.shape[0], 1 | 3) {
+        if grid::shows(&config.shape) {
             let all: Vec<f32> = [&images].into_iter().chain(ways.iter().map(|way| &way.2)).flatten().copied().collect();
             figures.push(kdm_analysis::Figure {
                 title: "Inversion".into(),
@@ -166,8 +166,6 @@ impl Args {
                     .into(),
             });
         }
-        write_figures(&self.out, &figures)?;
-        let report = self.out.join("report.html");
         let page = Report {
             title: "kdm: inversion".into(),
             summary: format!("{count} images brought back to latents and noise of {}.", self.model.display()),
@@ -175,7 +173,7 @@ impl Args {
             figures,
             config: pretty(&json!(student.file)),
         };
-        atomic::write(&report, page.html().as_bytes())?;
+        let report = write_report(&self.out, &page)?;
         if self.json {
             return print(&pretty(&object));
         }
