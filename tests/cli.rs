@@ -627,6 +627,11 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
     assert!((of("total") - of("latent") - of("rec")).abs() < 1e-6 * of("total"));
     let analysis = json(&["analyze", "--model", &model, "--pairs", &pairs, "--out", &folder.at("analysis"), "--json"]);
     assert_eq!(analysis["eigenvalues"].as_array().unwrap().len(), 32);
+    // The validation log follows the spectrum; its last line is of the weights that are analysed or older ones.
+    let lines = fs::read_to_string(folder.path("run/metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(lines.lines().rfind(|l| l.contains("modulus_1\"")).unwrap()).unwrap();
+    let moduli: Vec<f64> = (0..6).map(|i| last[format!("validation/modulus_{}", 1 << i)].as_f64().unwrap()).collect();
+    assert!(moduli.is_sorted_by(|a, b| a >= b) && moduli[5] >= 0.0, "{moduli:?}");
     assert!(folder.path("analysis/report.html").exists() && folder.path("analysis/eigenvalues.npy").exists());
     // Pairs of another kind.
     let other = folder.at("diffusion");

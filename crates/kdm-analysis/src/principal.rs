@@ -4,6 +4,8 @@
 use faer::{Mat, Side};
 use kdm_core::operator::Affine;
 
+use crate::modes::LowRank;
+
 /// Principal directions of C z over real latents z.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -35,6 +37,26 @@ impl Principal {
         let directions = Mat::from_fn(n, n, |i, k| eigen.U()[(i, n - 1 - k)]);
         let variances = (0..n).map(|k| eigen.S()[n - 1 - k].max(0.0)).collect();
         Ok(Self { affine: affine.clone(), mean, directions, variances })
+    }
+
+    /// The linear part of [`Self::truncated`] in factors: orthonormal `down` and `up`, so that the middle stretches as the operator
+    /// does. Its eigenvalues are not the operator's.
+    pub fn low_rank(&self, rank: usize) -> LowRank {
+        let n = self.affine.n;
+        let kept = self.directions.subcols(0, rank);
+        let a = Mat::from_fn(n, n, |i, j| self.affine.matrix[i * n + j]);
+        // (U^T A)^T = Q R, so U^T A = R^T Q^T.
+        let qr = (a.transpose() * kept).qr();
+        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+        LowRank {
+            n,
+            rank,
+            down: (0..rank * n).map(|k| q[(k % n, k / n)]).collect(),
+            middle: (0..rank * rank)
+                .map(|k| if k % rank <= k / rank { r[(k % rank, k / rank)] } else { 0.0 })
+                .collect(),
+            up: (0..n * rank).map(|k| kept[(k / rank, k % rank)]).collect(),
+        }
     }
 
     /// The operator cut to the first `rank` directions; along the others it gives the mean.
@@ -78,6 +100,8 @@ mod tests {
             let found = latents.chunks(n).map(error).sum::<f64>() / 50.0;
             let left: f64 = principal.variances[rank..].iter().sum();
             assert!((found - left).abs() < 1e-9, "{rank}: {found} {left}");
+            let factors = principal.low_rank(rank).matrix();
+            assert!(factors.iter().zip(&cut.matrix).all(|(a, b)| (a - b).abs() < 1e-12), "{rank}");
         }
         assert!(principal.variances.is_sorted_by(|a, b| a >= b));
     }

@@ -177,7 +177,8 @@ impl Task for DistillTask {
         step(&self.objective, model, batch, self.latent_noise(iteration), &pass, stepper)
     }
 
-    /// Paired errors to the teacher on the held-out pairs, and the loss's terms there.
+    /// Paired errors to the teacher on the held-out pairs, the loss's terms there, and of the operator the moduli of the
+    /// eigenvalues 1, 2, 4, ... by size (`modulus_1` is the spectral radius).
     fn validate(&self, averaged: &Trainee) -> Vec<(String, f64)> {
         let range = self.held_out();
         if range.is_empty() {
@@ -191,6 +192,10 @@ impl Task for DistillTask {
         let mut values = vec![("rmse".to_string(), errors.rmse), ("median_error".to_string(), errors.median_error)];
         let objective = self.objective.valid();
         values.extend(evaluate_losses(&averaged.student, None, config, &objective, &self.store, range, &device));
+        // An operator with values that aren't finite has no spectrum, and the losses tell of it.
+        let moduli = averaged.student.koopman().and_then(|student| student.operator.moduli().ok()).unwrap_or_default();
+        let places = (0..).map(|i| 1usize << i).take_while(|place| *place <= moduli.len());
+        values.extend(places.map(|place| (format!("modulus_{place}"), moduli[place - 1])));
         values
     }
 

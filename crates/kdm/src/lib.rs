@@ -6,6 +6,7 @@
 pub mod assets;
 pub mod commands;
 pub mod comparison;
+pub mod compression;
 pub mod error;
 pub mod evaluation;
 pub mod examination;

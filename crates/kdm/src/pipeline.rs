@@ -31,7 +31,7 @@ use crate::evaluation::{
 };
 use crate::examination::{Subject, examine};
 use crate::experiment::TeacherKind;
-use crate::portrait::{Sitting, curve_figure, metric_table, portrait, structure_table, write_report};
+use crate::portrait::{Sitting, curve_figure, metric_table, portrait, spectra_figure, structure_table, write_report};
 use crate::progress::Progress;
 use crate::{Experiment, Failure, Outcome};
 
@@ -669,6 +669,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let caption = "The loss and its terms over the training, on a logarithmic axis. The validation error is on pairs held out, \
                    with averaged weights and without latent noise.";
     figures.extend(curve_figure(&student_folder, "Distillation", caption, &curves)?);
+    figures.extend(spectra_figure(&student_folder)?);
     let teacher_curves = [("train/loss", "training loss"), ("validation/loss", "validation loss")];
     let caption = "Mean squared error of the velocity. It can't reach zero: at a noisy point the way to the sample is not \
                    certain. Validation is on fresh samples, with averaged weights.";

@@ -318,6 +318,20 @@ pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &s
     }))
 }
 
+/// The operator's spectrum over its training, from the training's log; none where the log has none.
+///
+/// # Errors
+/// When the log can't be read.
+pub fn spectra_figure(folder: &Path) -> Outcome<Option<Figure>> {
+    let places: Vec<usize> = (0..=10).map(|i| 1 << i).collect();
+    let named: Vec<(String, String)> =
+        places.iter().map(|k| (format!("validation/modulus_{k}"), format!("{k}"))).collect();
+    let keys: Vec<(&str, &str)> = named.iter().map(|(key, name)| (key.as_str(), name.as_str())).collect();
+    let caption = "Moduli of the averaged operator's eigenvalues over the training: the largest, the 2nd, 4th, 8th, ... by size. \
+                   The further the curves spread, the fewer directions the operator keeps.";
+    curve_figure(folder, "Spectrum through training", caption, &keys)
+}
+
 /// Metrics as a table.
 pub fn metric_table(title: &str, values: &BTreeMap<String, f64>) -> Table {
     let row = |(name, note): &(&str, &str)| {

@@ -31,6 +31,11 @@ pub enum Operator {
     Factorized(Factorized),
 }
 
+/// Operators that [`Operator::moduli`] takes apart whole (n = 1024 takes seconds), and eigenvalues it finds of larger ones.
+pub const WHOLE: usize = 1024;
+/// See [`WHOLE`].
+pub const FEW: usize = 16;
+
 /// A complex number, (real, imaginary).
 pub type Complex = (f64, f64);
 
@@ -89,6 +94,17 @@ impl Operator {
     pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>, String> {
         let affine = self.matrix();
         crate::eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
+    }
+
+    /// Moduli of the eigenvalues, largest first: all of them up to [`WHOLE`] numbers, beyond it the largest [`FEW`] by iteration.
+    ///
+    /// # Errors
+    /// The problem, when the matrix has values that are not finite, or none is found.
+    pub fn moduli(&self) -> Result<Vec<f64>, String> {
+        let found = if self.dim() <= WHOLE { self.eigenvalues()? } else { self.leading_eigenvalues(FEW)? };
+        let mut moduli: Vec<f64> = found.into_iter().map(|l| l.0.hypot(l.1)).collect();
+        moduli.sort_by(|a, b| b.total_cmp(a));
+        Ok(moduli)
     }
 
     /// Numbers of a latent.

@@ -3,6 +3,7 @@
 mod analyze;
 mod bench;
 mod compare;
+mod compress;
 mod convert;
 mod data;
 mod distill;
@@ -56,6 +57,8 @@ enum Command {
     Export(export::Args),
     /// Train students of different kinds on the same pairs for the same compute, and print the table
     Compare(compare::Args),
+    /// Write a student whose operator works on fewer numbers, and tell what that costs and gains
+    Compress(compress::Args),
     /// Write a model file with its weights in half precision
     Convert(convert::Args),
     /// Look at data sets, and write them in other forms
@@ -123,6 +126,7 @@ impl Cli {
             Command::Import(args) => args.run(),
             Command::Export(args) => args.run(),
             Command::Compare(args) => args.run(),
+            Command::Compress(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Data(command) => command.run(),
             Command::Features(command) => command.run(),
