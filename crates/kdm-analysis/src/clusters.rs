@@ -96,6 +96,56 @@ pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
     }
 }
 
+/// Distances that [`chosen`] tries: these shares of rows have their nearest neighbours closer.
+const SHARES: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+/// Share of all rows that makes a cluster count in the choice.
+const LARGE: f64 = 0.02;
+
+/// Clusters with an `eps` that suits the rows, where none is known: of nine distances to the nearest neighbours (quantiles from a
+/// tenth to nine tenths), the one whose large clusters are furthest apart for their density, as the sum over clusters of p (1 - eps
+/// / s), with p a cluster's share of all rows and s the distance of its core to the next core; 0 for fewer than two clusters. Too
+/// small a distance leaves rows out and tears clusters into near pieces, too large a one joins them all (after the density-based
+/// validation of Moulavi et al. 2014). Gives the configuration too.
+pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, ClusterConfig) {
+    let rows: Vec<&[f32]> = points.chunks(dim).collect();
+    let square = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let reach: Vec<f64> = rows
+        .par_iter()
+        .map(|a| {
+            let mut all: Vec<f64> = rows.iter().map(|b| square(a, b)).collect();
+            let k = config.min_neighbours.clamp(1, all.len());
+            all.select_nth_unstable_by(k - 1, f64::total_cmp).1.sqrt()
+        })
+        .collect();
+    let mut sorted = reach.clone();
+    sorted.sort_by(f64::total_cmp);
+    let validity = |found: &Clusters, eps: f64| {
+        let large = found.sizes.iter().filter(|size| **size as f64 >= LARGE * rows.len() as f64).count();
+        if large < 2 {
+            return 0.0;
+        }
+        let core: Vec<(usize, usize)> = (0..rows.len())
+            .filter(|i| reach[*i] <= eps)
+            .filter_map(|i| found.cluster[i].filter(|c| *c < large).map(|c| (i, c)))
+            .collect();
+        let apart = |c: usize| {
+            let (own, others): (Vec<_>, Vec<_>) = core.iter().partition(|(_, of)| *of == c);
+            let next = |i: usize| others.iter().map(|(j, _)| square(rows[i], rows[*j])).fold(f64::INFINITY, f64::min);
+            own.iter().map(|(i, _)| next(*i)).fold(f64::INFINITY, f64::min).sqrt()
+        };
+        let share = |c: usize| found.sizes[c] as f64 / rows.len() as f64;
+        (0..large).into_par_iter().map(|c| share(c) * (1.0 - eps / apart(c)).max(0.0)).sum::<f64>()
+    };
+    let attempt = |share: f64| {
+        let config = ClusterConfig { eps: sorted[((sorted.len() - 1) as f64 * share) as usize], ..config };
+        let found = cluster(points, dim, config);
+        (validity(&found, config.eps), found, config)
+    };
+    let all = SHARES.map(attempt);
+    let (_, found, config) = all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are nine");
+    (found, config)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +163,25 @@ mod tests {
         assert!(found.outlier[500]);
         assert_eq!(found.cluster[0], Some(0));
         assert_eq!(found.cluster[499], Some(1));
+    }
+
+    /// Three blobs of 20 dimensions, whatever their scale: the distance is found.
+    #[test]
+    fn a_distance_is_chosen_at_any_scale() {
+        for scale in [1e-3f32, 1.0, 1e3] {
+            let noise = normal_vec(3, 300 * 20);
+            let points: Vec<f32> = noise
+                .chunks(20)
+                .enumerate()
+                .flat_map(|(i, row)| {
+                    row.iter().enumerate().map(move |(j, x)| scale * (x + if j == i % 3 { 12.0 } else { 0.0 }))
+                })
+                .collect();
+            let (found, _) = chosen(&points, 20, ClusterConfig::default());
+            assert_eq!(found.sizes.len(), 3, "{:?}", found.sizes);
+            assert!(found.sizes.iter().sum::<usize>() > 240, "{:?}", found.sizes);
+            let first = found.cluster.iter().step_by(3).flatten().collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(first.len(), 1);
+        }
     }
 }

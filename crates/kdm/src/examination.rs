@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::evaluation::{distance_to, inspect};
 use crate::pipeline::LoadedStudent;
+use crate::structure::{Space, structure_of_noise};
 use crate::{Failure, Outcome};
 
 /// Samples that modes are ranked on and truncation is measured by; and pairs that correlations are of, with features or without.
@@ -104,7 +105,21 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
     // A direct student has nothing to look into.
     let Some(parts) = subject.parts() else { return Ok(Found::default()) };
     let drawn = Drawn::of(subject, parts);
-    let mut found = semantics(subject, parts, &drawn);
+    let pushed = parts.push(&drawn.latents, subject.labels);
+    let mut found = semantics(subject, parts, &drawn, &pushed);
+    let (n, shape) = (parts.config.operator_dim(), &parts.config.shape);
+    let space = |key, name, rows, width| Space { key, name, rows, width };
+    let spaces = [
+        space("noise", "noise x_T", subject.noise, parts.config.dim()),
+        space("latent", "latent z_T", &drawn.latents[..], n),
+        space("pushed", "latent C z_T", &pushed[..], n),
+    ];
+    let seen = match &drawn.features {
+        Some(features) => Some(space("features", "features", &features.features[..], features.dim)),
+        // Points are what there is to see.
+        None => (shape.len() == 1).then(|| space("outputs", "outputs", &drawn.images[..], parts.config.dim())),
+    };
+    structure_of_noise(&mut found, &spaces, &drawn.images, shape, seen);
     let affine = parts.student.operator.matrix();
     if affine.n > MOST {
         tracing::warn!("the operator has {} numbers; modes are found for at most {MOST}", affine.n);
@@ -358,15 +373,14 @@ fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teache
 }
 
 /// What distances between latents tell, beside distances between noises.
-fn semantics(subject: Subject, parts: Parts, drawn: &Drawn) -> Found {
+fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found {
     let config = parts.config;
     let (dim, n, k) = (config.dim(), config.operator_dim(), config.label_dim);
     let Drawn { images, latents: from, features } = drawn;
-    let to = parts.push(from, subject.labels);
     let spaces = [
         ("noise", "noise x_T", pair_distances(subject.noise, dim)),
         ("latent", "latent z_T", pair_distances(from, n)),
-        ("pushed", "latent C z_T", pair_distances(&to, n)),
+        ("pushed", "latent C z_T", pair_distances(to, n)),
     ];
     let mut outputs = vec![("pixels", "pixels", pair_distances(images, dim))];
     if let Some(seen) = features {
@@ -421,7 +435,7 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn) -> Found {
     found.values.insert("semantics".into(), Value::Object(listed));
 
     // Stretch of the decoder: between samples, and by a small step in a random direction.
-    let small = (SMALL * deviation(&to, n)) as f32;
+    let small = (SMALL * deviation(to, n)) as f32;
     let few = subject.first(STEPPED);
     let count = few.noise.len() / dim;
     let steps = random::normal_vec(STEP_SEED, count * n);

@@ -15,6 +15,7 @@ pub mod neighbours;
 pub mod pipeline;
 pub mod portrait;
 pub mod progress;
+pub mod structure;
 pub mod theory;
 pub mod workload;
 
