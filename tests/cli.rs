@@ -1422,6 +1422,23 @@ fn students_are_examined() {
     for figure in ["from-noise-to-image", "truncation", "samples-by-modes-kept", "spectrum"] {
         assert!(folder.path(&format!("look/figures/{figure}.png")).exists(), "{figure}");
     }
+    for (space, _) in found["neighbour_likeness"].as_object().unwrap() {
+        assert!(["noise", "latent", "pushed"].contains(&space.as_str()), "{space}");
+    }
+    let neighbours = image::open(folder.path("look/figures/neighbours.png")).unwrap();
+    // A sample, and an empty place and five neighbours in each of three spaces; eight rows.
+    assert_eq!((neighbours.width(), neighbours.height()), (19 * 8 + 18 * 2, 8 * 8 + 7 * 2));
+
+    // At full rank nothing changes; at rank 1 it does. What is written is a student like any other.
+    let small = folder.at("small.safetensors");
+    let compress = ["compress", "--model", &student, "--pairs", &pairs, "--out", &small, "--json", "--rank"];
+    let full = json(&[&compress[..], &["16"]].concat());
+    assert!(full["error"].as_f64().unwrap() < 1e-4 && full["linear_speed_up"].as_f64().unwrap() > 0.0, "{full}");
+    let one = json(&[&compress[..], &["1"]].concat());
+    assert!(one["error"].as_f64() > full["error"].as_f64(), "{one} {full}");
+    done(&["sample", "--model", &small, "-n", "4", "--out", &folder.at("small.npy")]);
+    done(&["evaluate", "--model", &small, "--pairs", &pairs, "--metrics", "losses,paired"]);
+    fails(&[&compress[..], &["17"]].concat(), 2, &["--rank 17", "1 to 16"]);
     // A column for each of nine parts of the step; three rows for each of four samples.
     let strip = image::open(folder.path("look/figures/from-noise-to-image.png")).unwrap();
     assert_eq!((strip.width(), strip.height()), (9 * 8 + 8 * 2, 12 * 8 + 11 * 2));

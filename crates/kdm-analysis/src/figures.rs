@@ -122,8 +122,12 @@ pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
                 chart.draw_series(inside.map(|p| Circle::new(*p, 2, style)))?;
             }
             if let Some(name) = &group.name {
-                let mark = move |(x, y)| Cross::new((x + 8, y), 5, colour.stroke_width(2));
-                chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name).legend(mark);
+                let entry = chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name);
+                if group.crosses {
+                    entry.legend(move |(x, y)| Cross::new((x + 8, y), 5, colour.stroke_width(2)));
+                } else {
+                    entry.legend(move |(x, y)| Circle::new((x + 8, y), 5, colour.filled()));
+                }
             }
         }
         if groups.iter().any(|g| g.name.is_some()) {

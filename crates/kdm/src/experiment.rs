@@ -17,7 +17,7 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 14] = [
+pub const PRESETS: [(&str, &str); 15] = [
     ("checkerboard", include_str!("../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../presets/checkerboard-paper.toml")),
     ("gaussian", include_str!("../../../presets/gaussian.toml")),
@@ -27,6 +27,7 @@ pub const PRESETS: [(&str, &str); 14] = [
     ("fashion-mnist-compare", include_str!("../../../presets/fashion-mnist-compare.toml")),
     ("fashion-mnist-ablations", include_str!("../../../presets/fashion-mnist-ablations.toml")),
     ("fashion-mnist-teacher", include_str!("../../../presets/fashion-mnist-teacher.toml")),
+    ("shapes", include_str!("../../../presets/shapes.toml")),
     ("cifar10-uncond", include_str!("../../../presets/cifar10-uncond.toml")),
     ("cifar10-cond", include_str!("../../../presets/cifar10-cond.toml")),
     ("cifar10-factorized", include_str!("../../../presets/cifar10-factorized.toml")),

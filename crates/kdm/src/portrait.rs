@@ -323,11 +323,11 @@ pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &s
 /// # Errors
 /// When the log can't be read.
 pub fn spectra_figure(folder: &Path) -> Outcome<Option<Figure>> {
-    let places: Vec<usize> = (0..=10).map(|i| 1 << i).collect();
+    let places: Vec<usize> = (0..=5).map(|i| 1 << (2 * i)).collect();
     let named: Vec<(String, String)> =
         places.iter().map(|k| (format!("validation/modulus_{k}"), format!("{k}"))).collect();
     let keys: Vec<(&str, &str)> = named.iter().map(|(key, name)| (key.as_str(), name.as_str())).collect();
-    let caption = "Moduli of the averaged operator's eigenvalues over the training: the largest, the 2nd, 4th, 8th, ... by size. \
+    let caption = "Moduli of the averaged operator's eigenvalues over the training: the largest, the 4th, 16th, 64th, ... by size. \
                    The further the curves spread, the fewer directions the operator keeps.";
     curve_figure(folder, "Spectrum through training", caption, &keys)
 }
