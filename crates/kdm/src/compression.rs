@@ -5,8 +5,6 @@
 //! rest: `down` joins the map after the encoders, `up` and c the one before the decoder, and `middle` is the new operator. A
 //! control B y + b keeps coordinates of its own, so that nothing of the classes is lost.
 
-use std::time::Instant;
-
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::ValueEnum;
@@ -19,6 +17,7 @@ use kdm_core::{Koopman, Operator, OperatorConfig, OperatorKind, StudentConfig};
 use kdm_nn::Linear;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::alternating;
 use crate::examination::mean;
 
 /// What is kept.
@@ -165,6 +164,8 @@ pub fn compressed(
 
 /// Rows that the linear way is timed on.
 const TIMED: usize = 256;
+/// Runs that a median is of.
+pub const RUNS: usize = 15;
 
 /// Seconds a row of two students' way from the noise encoder's numbers to the decoder's, with all linear maps on it; medians of
 /// alternating runs.
@@ -177,28 +178,7 @@ pub fn linear_seconds(students: [&Koopman; 2], latent: usize) -> [f64; 2] {
         let z = student.operator.apply(z);
         std::hint::black_box(student.projection.as_ref().map_or_else(|| z.clone(), |p| p.decoder.forward(z.clone())));
     };
-    alternating([&|| way(students[0]), &|| way(students[1])]).map(|seconds| seconds / TIMED as f64)
-}
-
-/// Runs of each that a median is of, after one to warm up.
-const RUNS: usize = 15;
-
-/// Median seconds of two pieces of work, run by turns.
-pub fn alternating(work: [&dyn Fn(); 2]) -> [f64; 2] {
-    let mut times = [Vec::new(), Vec::new()];
-    for run in 0..=RUNS {
-        for (work, times) in work.iter().zip(&mut times) {
-            let started = Instant::now();
-            work();
-            if run > 0 {
-                times.push(started.elapsed().as_secs_f64());
-            }
-        }
-    }
-    times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[RUNS / 2]
-    })
+    alternating([&|| way(students[0]), &|| way(students[1])], RUNS).map(|seconds| seconds / TIMED as f64)
 }
 
 #[cfg(test)]

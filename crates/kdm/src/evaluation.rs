@@ -387,23 +387,34 @@ pub fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, stor
     let dim = student.file.student.dim();
     let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
-    let median = |work: &dyn Fn()| {
-        let mut times: Vec<f64> = (0..5)
-            .map(|_| {
-                let started = Instant::now();
-                work();
-                started.elapsed().as_secs_f64()
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        times[2]
-    };
     let x: Vec<f64> = pairs.noise.iter().map(|x| f64::from(*x)).collect();
-    let teacher_time = median(&|| {
+    let by_teacher = || {
         std::hint::black_box(solve(teacher, &drawing.process, drawing.solver, drawing.steps, x.clone(), &labels));
-    });
-    let student_time = median(&|| {
+    };
+    let by_student = || {
         std::hint::black_box(student.sampler.sample(&pairs.noise, &labels));
-    });
+    };
+    let [teacher_time, student_time] = alternating([&by_teacher, &by_student], SPEED_RUNS);
     vec![("speed_up".into(), teacher_time / student_time)]
+}
+
+/// Runs that the speed-up's medians are of.
+const SPEED_RUNS: usize = 5;
+
+/// Median seconds of two pieces of work over `runs` runs by turns, after one each to warm up.
+pub fn alternating(work: [&dyn Fn(); 2], runs: usize) -> [f64; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for run in 0..=runs {
+        for (work, times) in work.iter().zip(&mut times) {
+            let started = Instant::now();
+            work();
+            if run > 0 {
+                times.push(started.elapsed().as_secs_f64());
+            }
+        }
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[runs / 2]
+    })
 }

@@ -9,7 +9,7 @@ use kdm_analysis::{Figure, Modes, Principal, Table, grid};
 use kdm_core::latent::Parts;
 use kdm_core::operator::{Affine, Dense};
 use kdm_core::{Koopman, Operator, Sampler, Student};
-use kdm_data::images::shapes::Factors;
+use kdm_data::images::shapes::{FACTORS, Factors, SIDE};
 use kdm_kernels::random;
 use kdm_metrics::{Extractor, Features, Statistics};
 use kdm_teacher::{Process, Teacher, trajectory};
@@ -372,6 +372,23 @@ fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teache
     }
 }
 
+/// Distances between pairs of images by what they show, by all factors and by each: key, name, and a number a pair, not finite
+/// where an image shows no shape.
+fn factor_distances(images: &[f32], dim: usize) -> Vec<(String, String, Vec<f64>)> {
+    let width = FACTORS.map(|(_, range)| range.end).into_iter().max().unwrap_or(0);
+    let missing = vec![f64::NAN; width];
+    let numbers: Vec<Vec<f64>> = images
+        .chunks_exact(dim)
+        .map(|image| Factors::measure(image).map_or_else(|| missing.clone(), |factors| factors.numbers()))
+        .collect();
+    let by = |range: std::ops::Range<usize>| {
+        let part: Vec<f32> = numbers.iter().flat_map(|row| &row[range.clone()]).map(|x| *x as f32).collect();
+        pair_distances(&part, range.len())
+    };
+    let each = FACTORS.map(|(name, range)| (format!("factor_{name}"), format!("{name} of the shapes"), by(range)));
+    [("factors".to_string(), "all factors of the shapes".to_string(), by(0..width))].into_iter().chain(each).collect()
+}
+
 /// What distances between latents tell, beside distances between noises.
 fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found {
     let config = parts.config;
@@ -382,25 +399,19 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
         ("latent", "latent z_T", pair_distances(from, n)),
         ("pushed", "latent C z_T", pair_distances(to, n)),
     ];
-    let mut outputs = vec![("pixels", "pixels", pair_distances(images, dim))];
+    let mut outputs = vec![("pixels".to_string(), "pixels".to_string(), pair_distances(images, dim))];
     if let Some(seen) = features {
-        outputs.push(("features", "features", pair_distances(&seen.features, seen.dim)));
+        outputs.push(("features".into(), "features".into(), pair_distances(&seen.features, seen.dim)));
     }
-    let factors = (subject.data == "shapes" && config.shape == [3, 32, 32]).then(|| {
-        let numbers = images.chunks_exact(dim).map(|image| Factors::measure(image).map(|f| f.numbers()));
-        numbers.collect::<Option<Vec<Vec<f64>>>>()
-    });
-    if let Some(Some(numbers)) = factors {
-        let width = numbers[0].len();
-        let rows: Vec<f32> = numbers.into_iter().flatten().map(|x| x as f32).collect();
-        outputs.push(("factors", "factors of the shapes", pair_distances(&rows, width)));
+    if subject.data == "shapes" && config.shape == [3, SIDE, SIDE] {
+        outputs.extend(factor_distances(images, dim));
     }
     let same: Option<Vec<bool>> =
         (k > 0).then(|| subject.labels.chunks_exact(2 * k).map(|pair| pair[..k] == pair[k..]).collect());
     if let Some(same) = &same {
         outputs.push((
-            "labels",
-            "labels (0 same, 1 other)",
+            "labels".into(),
+            "labels (0 same, 1 other)".into(),
             same.iter().map(|same| f64::from(u8::from(!same))).collect(),
         ));
     }
@@ -412,14 +423,18 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
         found.map_or_else(String::new, |c| format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1))
     };
     let mut add = |key: String, name: String, output: &[f64], pick: &dyn Fn(&[f64]) -> Vec<f64>| {
-        let of = spaces.each_ref().map(|(_, _, d)| correlation(&pick(d), &pick(output), BOOTSTRAP_SEED));
+        let told = |d: &[f64]| -> Vec<f64> {
+            let both = pick(d).into_iter().zip(pick(output));
+            both.filter(|(_, output)| output.is_finite()).map(|(d, _)| d).collect()
+        };
+        let of = spaces.each_ref().map(|(_, _, d)| correlation(&told(d), &told(output), BOOTSTRAP_SEED));
         let values = spaces.iter().zip(&of).map(|((space, ..), c)| ((*space).to_string(), json!(c)));
         listed.insert(key, Value::Object(values.collect()));
         rows.push([vec![name], of.map(cell).to_vec()].concat());
     };
     for (key, name, output) in &outputs {
-        add((*key).to_string(), (*name).to_string(), output, &|d| d.to_vec());
-        if let Some(same) = same.as_ref().filter(|_| *key != "labels") {
+        add(key.clone(), name.clone(), output, &|d| d.to_vec());
+        if let Some(same) = same.as_ref().filter(|_| key != "labels") {
             let within =
                 |d: &[f64]| d.iter().zip(same).filter(|(_, same)| **same).map(|(d, _)| *d).collect::<Vec<f64>>();
             add(format!("{key}_within_class"), format!("{name}, pairs of one class"), output, &within);
@@ -479,4 +494,31 @@ pub fn process_of(student: &LoadedStudent) -> Outcome<Process> {
             student.path.display()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_data::images::shapes;
+
+    /// Distances by factors of drawn images are those of the factors they were drawn from; a pair with an image of nothing has none.
+    #[test]
+    fn factors_of_images_are_compared() {
+        let (set, truth) = shapes::draw(5, 6);
+        let dim = 3 * SIDE * SIDE;
+        let mut images = set.images(0..6);
+        images[5 * dim..].fill(-0.8);
+        let found = factor_distances(&images, dim);
+        let names: Vec<&str> = found.iter().map(|(key, ..)| key.as_str()).collect();
+        assert_eq!(names, ["factors", "factor_shape", "factor_hue", "factor_size", "factor_place"]);
+        for pair in 0..2 {
+            let (a, b) = (truth[2 * pair].numbers(), truth[2 * pair + 1].numbers());
+            for ((name, _, distances), range) in found[1..].iter().zip(FACTORS.map(|(_, range)| range)) {
+                let square = range.map(|i| (a[i] - b[i]).powi(2)).sum::<f64>();
+                // What the measurement of rounded pixels leaves of hue, size and place.
+                assert!((distances[pair] - square.sqrt()).abs() < 0.1, "{name}: {} {}", distances[pair], square.sqrt());
+            }
+        }
+        assert!(found.iter().all(|(.., distances)| distances.len() == 3 && distances[2].is_nan()));
+    }
 }

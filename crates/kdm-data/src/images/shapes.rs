@@ -12,6 +12,9 @@ use super::ImageSet;
 pub const SIDE: usize = 32;
 /// The classes.
 pub const SHAPES: [&str; 4] = ["disc", "square", "triangle", "cross"];
+/// The factors' names, and their places among [`Factors::numbers`].
+pub const FACTORS: [(&str, std::ops::Range<usize>); 4] =
+    [("shape", 0..4), ("hue", 4..6), ("size", 6..7), ("place", 7..9)];
 /// Radii of the disc of the same area, in pixels.
 const SIZES: (f64, f64) = (4.0, 8.0);
 /// Grey of the ground, and saturation and value of shapes.

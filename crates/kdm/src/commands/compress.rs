@@ -8,7 +8,8 @@ use kdm_data::pairs::PairStore;
 use serde_json::json;
 
 use super::output::print;
-use crate::compression::{By, alternating, compressed, cut, linear_seconds};
+use crate::compression::{By, RUNS, compressed, cut, linear_seconds};
+use crate::evaluation::alternating;
 use crate::pipeline::{LoadedStudent, pretty};
 use crate::{Failure, Outcome};
 
@@ -84,7 +85,7 @@ impl Args {
         let timed = noise.len().min((1 << 14).max(config.dim()));
         let timed = (&noise[..timed], &labels[..timed / config.dim() * config.label_dim]);
         let draw = |sampler: &Sampler| drop(std::hint::black_box(sampler.sample(timed.0, timed.1)));
-        let [whole, less] = alternating([&|| draw(&student.sampler), &|| draw(&other)]);
+        let [whole, less] = alternating([&|| draw(&student.sampler), &|| draw(&other)], RUNS);
         let (images, found) = (student.sampler.sample(noise, labels), other.sample(noise, labels));
         let middle = crate::examination::mean(&images, config.dim());
         let error = found.iter().zip(&images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
