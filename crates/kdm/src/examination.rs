@@ -210,7 +210,7 @@ pub fn mean(rows: &[f32], width: usize) -> Vec<f64> {
 }
 
 /// Root mean square of the distance of rows' numbers to their means.
-fn deviation(rows: &[f32], width: usize) -> f64 {
+pub fn deviation(rows: &[f32], width: usize) -> f64 {
     let middle = mean(rows, width);
     let squares = rows.iter().enumerate().map(|(i, x)| (f64::from(*x) - middle[i % width]).powi(2));
     (squares.sum::<f64>() / rows.len() as f64).sqrt()

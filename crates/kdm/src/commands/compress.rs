@@ -10,6 +10,7 @@ use serde_json::json;
 use super::output::print;
 use crate::compression::{By, RUNS, compressed, cut, linear_seconds};
 use crate::evaluation::alternating;
+use crate::examination::deviation;
 use crate::pipeline::{LoadedStudent, pretty};
 use crate::{Failure, Outcome};
 
@@ -39,8 +40,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Samples that the two students are compared on, and values of images that are timed.
+/// Samples that the two students are compared on.
 const COMPARED: usize = 256;
+/// Values of samples that are timed.
+const TIMED: usize = 1 << 14;
 
 impl Args {
     /// Runs the command.
@@ -67,35 +70,47 @@ impl Args {
             }
             None => student.draw(&(0..self.samples as u64).collect::<Vec<u64>>()),
         };
+        let dim = config.dim();
+        if noise.len() < 2 * dim {
+            return Err(Failure::Usage("--pairs: the store has one pair, and at least 2 are needed".into()));
+        }
         let latents = Parts { student: koopman, config }.encode_noise(&noise, &labels);
         let affine = koopman.operator.matrix();
         let bad = |problem: String| student.bad_operator(problem);
         let (low, added) = cut(&affine, &latents, self.by, self.rank).map_err(bad)?;
+        if low.rank == 0 {
+            return Err(Failure::Usage(
+                "--rank 1: this operator's modes are pairs of two numbers; give 2 or more".into(),
+            ));
+        }
         let (small, smaller) = compressed(koopman, config, &low, &added).map_err(bad)?;
         let mut file = student.file.clone();
         file.student = smaller;
-        file.origin["compressed"] =
-            json!({"by": self.by, "rank": low.rank, "from": n, "samples": noise.len() / config.dim()});
+        // The rest of an origin says which pairs and which teacher a student belongs to.
+        if let Some(origin) = file.origin.as_object_mut() {
+            let how = json!({"by": self.by, "rank": low.rank, "from": n, "samples": noise.len() / dim});
+            origin.insert("compressed".into(), how);
+        }
         file.save(&Student::Koopman(small.clone()), &self.out)?;
 
-        let rows = COMPARED.min(noise.len() / config.dim());
-        let (noise, labels) = (&noise[..rows * config.dim()], &labels[..rows * config.label_dim]);
+        let first = |rows: usize| {
+            let rows = rows.min(noise.len() / dim);
+            (&noise[..rows * dim], &labels[..rows * config.label_dim])
+        };
         let [before, after] = linear_seconds([koopman, &small], config.latent);
         let other = Sampler::new(Student::Koopman(small), &file.student, &burn::tensor::Device::flex());
-        let timed = noise.len().min((1 << 14).max(config.dim()));
-        let timed = (&noise[..timed], &labels[..timed / config.dim() * config.label_dim]);
-        let draw = |sampler: &Sampler| drop(std::hint::black_box(sampler.sample(timed.0, timed.1)));
+        let (x, y) = first((TIMED / dim).max(1));
+        let draw = |sampler: &Sampler| drop(std::hint::black_box(sampler.sample(x, y)));
         let [whole, less] = alternating([&|| draw(&student.sampler), &|| draw(&other)], RUNS);
-        let (images, found) = (student.sampler.sample(noise, labels), other.sample(noise, labels));
-        let middle = crate::examination::mean(&images, config.dim());
-        let error = found.iter().zip(&images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-        let spread =
-            images.iter().enumerate().map(|(i, x)| (f64::from(*x) - middle[i % config.dim()]).powi(2)).sum::<f64>();
+        let (x, y) = first(COMPARED);
+        let (images, found) = (student.sampler.sample(x, y), other.sample(x, y));
+        let squares = found.iter().zip(&images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let error = (squares / images.len() as f64).sqrt() / deviation(&images, dim);
         let flops = |config: &StudentConfig| config.flops(false, false);
         let values = json!({
             "rank": low.rank,
             "of": n,
-            "error": (error / spread).sqrt(),
+            "error": error,
             "flops_saved": 1.0 - flops(&file.student) / flops(config),
             "linear_speed_up": before / after,
             "sample_speed_up": whole / less,
@@ -108,7 +123,7 @@ impl Args {
              flops saved      {:.2}% of a sample's\noperator         {:.2} times faster, with all linear maps between encoder and \
              decoder\nsampling         {:.2} times faster\nmodel: {}\n",
             low.rank,
-            100.0 * (error / spread).sqrt(),
+            100.0 * error,
             100.0 * (1.0 - flops(&file.student) / flops(config)),
             before / after,
             whole / less,
