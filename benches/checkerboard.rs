@@ -1,4 +1,5 @@
-//! The checkerboard student's two costs: a training step and one-step sampling. `cargo bench -p kdm`.
+//! The checkerboard student's two costs: a training step and one-step sampling. `cargo bench -p
+//! kdm`.
 
 use std::time::Duration;
 
@@ -9,10 +10,14 @@ fn checkerboard(criterion: &mut Criterion) {
     let experiment = Experiment::load("checkerboard", &[]).expect("a built-in preset");
     let config = experiment.student_config(vec![2], 0, 1.0);
     let mut group = criterion.benchmark_group("checkerboard");
-    group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4));
     for batch in [512, 4096] {
         group.throughput(Throughput::Elements(batch as u64));
-        let mut step = workload::training_step(&experiment, &config, batch).expect("its loss takes no file");
+        let mut step =
+            workload::training_step(&experiment, &config, batch).expect("its loss takes no file");
         group.bench_function(BenchmarkId::new("training_step", batch), |b| b.iter(&mut step));
     }
     for batch in [1, 4096] {

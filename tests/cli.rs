@@ -1,7 +1,7 @@
 //! Whole-program tests: what a person types, what they see, and what is left on the disk.
 //!
-//! Tests that compare with the original implementations need `../shared/reference` beside the checkout, which users
-//! don't have; without it they say so and pass.
+//! Tests that compare with the original implementations need `../shared/reference` beside the
+//! checkout, which users don't have; without it they say so and pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,8 @@ fn check_failure(output: &Output, arguments: &[&str], code: i32, parts: &[&str])
 
 fn json(arguments: &[&str]) -> Value {
     let output = done(arguments);
-    serde_json::from_str(&output).unwrap_or_else(|e| panic!("one JSON object and nothing else: {e}: {output}"))
+    serde_json::from_str(&output)
+        .unwrap_or_else(|e| panic!("one JSON object and nothing else: {e}: {output}"))
 }
 
 struct Folder(tempfile::TempDir);
@@ -81,7 +82,18 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// The words of a command that draws pairs from the exact checkerboard in few steps.
 fn generate<'a>(out: &'a str, count: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let base = ["pairs", "generate", "--teacher", "checkerboard", "--process", "flow", "--out", out, "--count", count];
+    let base = [
+        "pairs",
+        "generate",
+        "--teacher",
+        "checkerboard",
+        "--process",
+        "flow",
+        "--out",
+        out,
+        "--count",
+        count,
+    ];
     [&base[..], more].concat()
 }
 
@@ -113,7 +125,8 @@ const SMALL: [&str; 16] = [
 ];
 
 fn distill<'a>(pairs: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["distill", "--preset", "checkerboard", "--pairs", pairs, "--out", out], &SMALL[..], more].concat()
+    [&["distill", "--preset", "checkerboard", "--pairs", pairs, "--out", out], &SMALL[..], more]
+        .concat()
 }
 
 fn reference(name: &str) -> Option<PathBuf> {
@@ -132,7 +145,8 @@ fn write_rows(path: &Path, data: Vec<f32>, width: usize) -> String {
 
 // ---- the pair store ----
 
-/// 50 000 pairs in other batches, with other threads, by two workers, and after being killed: the same bytes.
+/// 50 000 pairs in other batches, with other threads, by two workers, and after being killed: the
+/// same bytes.
 #[test]
 fn pairs_are_the_same_bits_however_they_are_drawn() {
     let folder = Folder::new();
@@ -153,7 +167,12 @@ fn pairs_are_the_same_bits_however_they_are_drawn() {
     let slurm = folder.at("slurm");
     for rank in ["0", "1", "2"] {
         let arguments = generate(&slurm, "50000", &["--steps", "4"]);
-        let status = kdm(&arguments).env("SLURM_PROCID", rank).env("SLURM_NTASKS", "3").output().unwrap().status;
+        let status = kdm(&arguments)
+            .env("SLURM_PROCID", rank)
+            .env("SLURM_NTASKS", "3")
+            .output()
+            .unwrap()
+            .status;
         assert!(status.success());
     }
     assert!(expected == contents(Path::new(&slurm)), "three workers of a scheduler");
@@ -162,7 +181,8 @@ fn pairs_are_the_same_bits_however_they_are_drawn() {
     let killed = folder.at("killed");
     let arguments = generate(&killed, "50000", &["--steps", "4"]);
     for milliseconds in [15, 40, 70] {
-        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(milliseconds));
         let _ = child.kill();
         child.wait().unwrap();
@@ -180,20 +200,23 @@ fn memory_is_flat_in_the_number_of_pairs() {
     let peak = |count: &str, name: &str| -> u64 {
         let out = folder.at(name);
         let arguments = generate(&out, count, &["--steps", "1"]);
-        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let mut peak = 0;
         while child.try_wait().unwrap().is_none() {
             let text = fs::read_to_string(&status).unwrap_or_default();
             let line = text.lines().find(|l| l.starts_with("VmHWM:"));
-            let kilobytes = line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
+            let kilobytes =
+                line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
             peak = peak.max(kilobytes.unwrap_or(0));
             std::thread::sleep(Duration::from_millis(5));
         }
         peak
     };
     let (few, many) = (peak("50000", "few"), peak("1000000", "many"));
-    // A shard of 8192 points and a batch of 4096 are under a megabyte; completing maps one shard at a time.
+    // A shard of 8192 points and a batch of 4096 are under a megabyte; completing maps one shard at
+    // a time.
     assert!(many < few + 8_000, "{few} kB for 50 thousand, {many} kB for a million");
 }
 
@@ -209,22 +232,39 @@ fn damaged_stores_are_refused_and_mended() {
     let last = flipped.len() - 5;
     flipped[last] ^= 0x10;
     fs::write(&shard, &flipped).unwrap();
-    fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "sha256", "delete that file"]);
+    fails(
+        &["pairs", "verify", &pairs],
+        1,
+        &["shard-00001.safetensors", "sha256", "delete that file"],
+    );
     fails(&distill(&pairs, &run, &[]), 1, &["shard-00001.safetensors", "sha256"]);
 
     for length in [0, 7, 100, whole.len() - 1] {
         fs::write(&shard, &whole[..length]).unwrap();
-        fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "header", "delete that file"]);
+        fails(
+            &["pairs", "verify", &pairs],
+            1,
+            &["shard-00001.safetensors", "header", "delete that file"],
+        );
     }
     // The mend of the message: only what is missing is drawn again.
-    let before = fs::metadata(folder.path("pairs").join("shard-00000.safetensors")).unwrap().modified().unwrap();
+    let before = fs::metadata(folder.path("pairs").join("shard-00000.safetensors"))
+        .unwrap()
+        .modified()
+        .unwrap();
     fs::remove_file(&shard).unwrap();
     let manifest = folder.path("pairs").join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fails(&["pairs", "verify", &pairs], 1, &["shard-00001.safetensors", "cannot read"]);
     store(&folder, "pairs", "3000", &["--shard-size", "1000"]);
     assert_eq!(fs::read(&shard).unwrap(), whole);
-    assert_eq!(fs::metadata(folder.path("pairs").join("shard-00000.safetensors")).unwrap().modified().unwrap(), before);
+    assert_eq!(
+        fs::metadata(folder.path("pairs").join("shard-00000.safetensors"))
+            .unwrap()
+            .modified()
+            .unwrap(),
+        before
+    );
     done(&["pairs", "verify", &pairs]);
 
     // The manifest edited, cut, of another version, or of another teacher.
@@ -235,7 +275,11 @@ fn damaged_stores_are_refused_and_mended() {
     fs::write(&manifest, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
     fails(&["pairs", "info", &pairs], 1, &["manifest.json", "version: 9"]);
     fs::write(&manifest, &text).unwrap();
-    fails(&["pairs", "verify", &pairs, "--teacher", "mixture"], 1, &["manifest.json", "exact mixture"]);
+    fails(
+        &["pairs", "verify", &pairs, "--teacher", "mixture"],
+        1,
+        &["manifest.json", "exact mixture"],
+    );
     let other = [
         "pairs",
         "generate",
@@ -277,12 +321,19 @@ fn full_disks_read_only_folders_and_strange_folders() {
     {
         let out = folder.at("full");
         let script = format!(
-            "ulimit -f 8; trap '' XFSZ; exec \"{}\" pairs generate --teacher checkerboard --process flow --steps 1 --count 40000 --out \"{out}\"",
+            "ulimit -f 8; trap '' XFSZ; exec \"{}\" pairs generate --teacher checkerboard \
+             --process flow --steps 1 --count 40000 --out \"{out}\"",
             assert_cmd::cargo::cargo_bin!("kdm").display()
         );
         let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-        check_failure(&output, &["with a full disk"], 1, &["shard-00000.safetensors", "free some space"]);
-        let names: Vec<String> = contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
+        check_failure(
+            &output,
+            &["with a full disk"],
+            1,
+            &["shard-00000.safetensors", "free some space"],
+        );
+        let names: Vec<String> =
+            contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["manifest.json"], "no part file is left");
         done(&generate(&out, "40000", &["--steps", "1"]));
     }
@@ -299,16 +350,23 @@ fn pairs_are_filtered_exported_and_imported() {
     done(&["pairs", "verify", &again]);
     let twice = folder.at("twice.npz");
     done(&["pairs", "export", "--pairs", &again, "--out", &twice]);
-    assert_eq!(array::read_npz(Path::new(&exported)).unwrap(), array::read_npz(Path::new(&twice)).unwrap());
+    assert_eq!(
+        array::read_npz(Path::new(&exported)).unwrap(),
+        array::read_npz(Path::new(&twice)).unwrap()
+    );
 
     // Everything within 1.2 of the centre of one square goes, and nothing else does.
     let unwanted = write_rows(&folder.path("unwanted.npy"), vec![3.33, 3.33], 2);
     let near = folder.at("near");
-    done(&["pairs", "filter", "--pairs", &pairs, "--out", &near, "--near", &unwanted, "--radius", "1.2"]);
+    done(&[
+        "pairs", "filter", "--pairs", &pairs, "--out", &near, "--near", &unwanted, "--radius",
+        "1.2",
+    ]);
     let kept = folder.at("near.npz");
     done(&["pairs", "export", "--pairs", &near, "--out", &kept]);
-    let images =
-        |path: &str| array::read_npz(Path::new(path)).unwrap().into_iter().find(|(n, _)| n == "image").unwrap().1;
+    let images = |path: &str| {
+        array::read_npz(Path::new(path)).unwrap().into_iter().find(|(n, _)| n == "image").unwrap().1
+    };
     let far = |p: &&[f32]| (p[0] - 3.33).hypot(p[1] - 3.33) > 1.2;
     let all = images(&exported);
     let expected: Vec<f32> = all.data.chunks(2).filter(far).flatten().copied().collect();
@@ -318,7 +376,18 @@ fn pairs_are_filtered_exported_and_imported() {
     assert!(info["history"][0].as_str().unwrap().contains("unwanted"));
 
     let norm = folder.at("norm");
-    done(&["pairs", "filter", "--pairs", &pairs, "--out", &norm, "--above-norm", "3", "--outliers-above", "4"]);
+    done(&[
+        "pairs",
+        "filter",
+        "--pairs",
+        &pairs,
+        "--out",
+        &norm,
+        "--above-norm",
+        "3",
+        "--outliers-above",
+        "4",
+    ]);
     let kept = folder.at("norm.npz");
     done(&["pairs", "export", "--pairs", &norm, "--out", &kept]);
     assert!(images(&kept).data.chunks(2).all(|p| p[0].hypot(p[1]) <= 3.0));
@@ -338,7 +407,11 @@ fn pairs_are_filtered_exported_and_imported() {
     let exported = folder.at("official.npz");
     done(&["pairs", "export", "--pairs", &official, "--out", &exported]);
     assert_eq!(images(&exported).data, trajectory[200..]);
-    fails(&["pairs", "import", &unwanted, "--out", &folder.at("x")], 1, &["unwanted.npy", "layout"]);
+    fails(
+        &["pairs", "import", &unwanted, "--out", &folder.at("x")],
+        1,
+        &["unwanted.npy", "layout"],
+    );
 }
 
 // ---- distillation ----
@@ -354,8 +427,8 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
     done(&distill(&pairs, &whole, &longer));
     let whole_time = started.elapsed();
 
-    // A machine that is busy with other things while the first run is timed makes it look slow; then the kills come too late,
-    // and they are tried again at half the times.
+    // A machine that is busy with other things while the first run is timed makes it look slow;
+    // then the kills come too late, and they are tried again at half the times.
     let mut kills = 0;
     for attempt in 0..6 {
         let _ = fs::remove_dir_all(&killed);
@@ -365,8 +438,10 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
             let begun = Path::new(&killed).join("config.toml").exists();
             let resume: &[&str] = if begun { &["--resume"] } else { &[] };
             let arguments = distill(&pairs, &killed, &[&longer[..], resume].concat());
-            let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // Later and later until a run ends, at moments that have nothing to do with the checkpoints.
+            let mut child =
+                kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // Later and later until a run ends, at moments that have nothing to do with the
+            // checkpoints.
             let share = 0.08 * 1.15f64.powi(part) * 0.5f64.powi(attempt);
             std::thread::sleep(whole_time.mul_f64(share));
             if child.try_wait().unwrap().is_some() {
@@ -382,9 +457,16 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
     }
     assert!(kills >= 3, "it was killed {kills} times");
     done(&distill(&pairs, &killed, &[&longer[..], &["--resume"]].concat()));
-    for name in ["student.safetensors", "last.safetensors", "last-ema.safetensors", "checkpoint.safetensors"] {
-        let (a, b) =
-            (fs::read(folder.path("whole").join(name)).unwrap(), fs::read(folder.path("killed").join(name)).unwrap());
+    for name in [
+        "student.safetensors",
+        "last.safetensors",
+        "last-ema.safetensors",
+        "checkpoint.safetensors",
+    ] {
+        let (a, b) = (
+            fs::read(folder.path("whole").join(name)).unwrap(),
+            fs::read(folder.path("killed").join(name)).unwrap(),
+        );
         assert!(a == b, "{name} differs after {kills} kills");
     }
     // The logs agree too, but for the speed.
@@ -423,9 +505,21 @@ fn wrong_configurations_are_told_before_any_work() {
     refused("[train\nlr = 1", &["mine.toml", "TOML"]);
     refused("base = 'chckerboard'", &["did you mean `checkerboard`"]);
     refused("base = 'MINE'".replace("MINE", &file).as_str(), &["circle"]);
-    fails(&distill(&pairs, &run, &["--set", "train.held_out=500"]), 2, &["train.held_out", "500 pairs"]);
     fails(
-        &["distill", "--preset", "checkerboard", "--pairs", &folder.at("none"), "--out", &folder.at("r2")],
+        &distill(&pairs, &run, &["--set", "train.held_out=500"]),
+        2,
+        &["train.held_out", "500 pairs"],
+    );
+    fails(
+        &[
+            "distill",
+            "--preset",
+            "checkerboard",
+            "--pairs",
+            &folder.at("none"),
+            "--out",
+            &folder.at("r2"),
+        ],
         1,
         &["none", "check the path"],
     );
@@ -441,8 +535,15 @@ fn wrong_configurations_are_told_before_any_work() {
         &["config.toml", "train.lr", "0.001", "0.5"],
     );
     let other = store(&folder, "other", "600", &[]);
-    fails(&distill(&other, &run, &["--resume"]), 1, &["checkpoint.safetensors", "begun with other pairs", "--out"]);
-    let kept: Vec<_> = contents(Path::new(&run)).into_iter().filter(|(name, _)| !name.contains("tfevents")).collect();
+    fails(
+        &distill(&other, &run, &["--resume"]),
+        1,
+        &["checkpoint.safetensors", "begun with other pairs", "--out"],
+    );
+    let kept: Vec<_> = contents(Path::new(&run))
+        .into_iter()
+        .filter(|(name, _)| !name.contains("tfevents"))
+        .collect();
     let old: Vec<_> = before.into_iter().filter(|(name, _)| !name.contains("tfevents")).collect();
     assert!(old == kept, "nothing was lost");
     // Wrong words.
@@ -467,10 +568,14 @@ fn nan_in_training_stops_with_the_checkpoint_kept() {
         "--set",
         "train.schedule=constant",
     ];
-    let message =
-        fails(&distill(&pairs, &run, &wild), 1, &["iteration", "gradient of", "not finite", "train.non_finite"]);
+    let message = fails(
+        &distill(&pairs, &run, &wild),
+        1,
+        &["iteration", "gradient of", "not finite", "train.non_finite"],
+    );
     assert!(
-        message.contains("checkpoint of iteration") && folder.path("run/checkpoint.safetensors").exists(),
+        message.contains("checkpoint of iteration")
+            && folder.path("run/checkpoint.safetensors").exists(),
         "{message}"
     );
     // The paper's way: replaced and counted.
@@ -501,7 +606,15 @@ fn every_kind_of_student_goes_the_whole_way() {
             ],
         ),
         ("eigen", vec!["--set", "loss.eigenvalues=uniform"]),
-        ("control", vec!["--set", "teacher.data.conditional=true", "--set", "student.operator.control=true"]),
+        (
+            "control",
+            vec![
+                "--set",
+                "teacher.data.conditional=true",
+                "--set",
+                "student.operator.control=true",
+            ],
+        ),
     ] {
         let run = folder.at(name);
         let settings = [
@@ -516,7 +629,10 @@ fn every_kind_of_student_goes_the_whole_way() {
             "--set",
             "evaluate.clusters=300",
         ];
-        let values = json(&[&["run", "checkerboard", "--out", &run, "--json"], &SMALL[..], &settings, &more].concat());
+        let values = json(
+            &[&["run", "checkerboard", "--out", &run, "--json"], &SMALL[..], &settings, &more]
+                .concat(),
+        );
         for key in [
             "rmse",
             "median_error",
@@ -535,20 +651,38 @@ fn every_kind_of_student_goes_the_whole_way() {
         assert!(page.matches("data:image/png;base64,").count() >= 6, "{name}");
         // A finished run resumes to itself.
         let student = fs::read(folder.path(name).join("student.safetensors")).unwrap();
-        json(&[&["run", "checkerboard", "--out", &run, "--json", "--resume"], &SMALL[..], &settings, &more].concat());
+        json(
+            &[
+                &["run", "checkerboard", "--out", &run, "--json", "--resume"],
+                &SMALL[..],
+                &settings,
+                &more,
+            ]
+            .concat(),
+        );
         assert!(student == fs::read(folder.path(name).join("student.safetensors")).unwrap());
         assert_eq!(json(&["info", &run, "--json"])["iteration"], 60);
     }
     // Points that are not in the plane: numbers and the spectrum, and no scatter.
     let solid = folder.path("solid.toml");
     let text = "base = 'checkerboard'\n[teacher]\nkind = 'exact'\n[teacher.data]\nname = 'gaussian'\nmean = [0.0, 1.0, 2.0]\n\
-                covariance = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.5]]\n[pairs]\ncount = 600\ntest = 100";
+                covariance = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.5]]\n[pairs]\ncount \
+                = 600\ntest = 100";
     fs::write(&solid, text).unwrap();
-    let values =
-        json(&[&["run", &folder.at("solid.toml"), "--out", &folder.at("solid"), "--json"], &SMALL[..]].concat());
-    assert!(values["rmse"].as_f64().is_some_and(f64::is_finite) && values["off_board"].is_null(), "{values}");
+    let values = json(
+        &[&["run", &folder.at("solid.toml"), "--out", &folder.at("solid"), "--json"], &SMALL[..]]
+            .concat(),
+    );
+    assert!(
+        values["rmse"].as_f64().is_some_and(f64::is_finite) && values["off_board"].is_null(),
+        "{values}"
+    );
     let model = folder.at("solid/student.safetensors");
-    fails(&["sample", "--model", &model, "--n", "4", "--out", &folder.at("a.png")], 2, &["3 numbers", ".npz"]);
+    fails(
+        &["sample", "--model", &model, "--n", "4", "--out", &folder.at("a.png")],
+        2,
+        &["3 numbers", ".npz"],
+    );
 
     // Conditional samples: by class, by labels, by seed; and what is impossible.
     let model = folder.at("control/student.safetensors");
@@ -572,10 +706,22 @@ fn every_kind_of_student_goes_the_whole_way() {
         &b,
     ]);
     assert_eq!(array::read_npy(Path::new(&b)).unwrap(), get("samples"));
-    fails(&["sample", "--model", &model, "--n", "4", "--class", "8", "--out", &b], 2, &["--class 8", "0 to 7"]);
-    fails(&["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--out", &b], 2, &["--labels"]);
+    fails(
+        &["sample", "--model", &model, "--n", "4", "--class", "8", "--out", &b],
+        2,
+        &["--class 8", "0 to 7"],
+    );
+    fails(
+        &["sample", "--model", &model, "--noise", &folder.at("noise.npy"), "--out", &b],
+        2,
+        &["--labels"],
+    );
     let plain = folder.at("dense/student.safetensors");
-    fails(&["sample", "--model", &plain, "--n", "4", "--class", "1", "--out", &b], 2, &["unconditional"]);
+    fails(
+        &["sample", "--model", &plain, "--n", "4", "--class", "1", "--out", &b],
+        2,
+        &["unconditional"],
+    );
 }
 
 #[test]
@@ -593,23 +739,47 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
     let many = rows("0-599");
     assert_eq!(rows("7"), many[14..16]);
     assert_eq!(rows("590-599,3"), [&many[1180..1200], &many[6..8]].concat());
-    done(&["sample", "--model", &model, "--seeds", "5-8", "--n", "2", "--out", &folder.at("s.npy")]);
+    done(&[
+        "sample",
+        "--model",
+        &model,
+        "--seeds",
+        "5-8",
+        "--n",
+        "2",
+        "--out",
+        &folder.at("s.npy"),
+    ]);
     assert_eq!(array::read_npy(&folder.path("s.npy")).unwrap().data, many[10..14]);
     let png = folder.at("s.png");
-    fails(&["sample", "--model", &model, "--seeds", "5-8", "--n", "9", "--out", &png], 2, &["--n 9", "lists 4"]);
+    fails(
+        &["sample", "--model", &model, "--seeds", "5-8", "--n", "9", "--out", &png],
+        2,
+        &["--n 9", "lists 4"],
+    );
     done(&["sample", "--model", &model, "--n", "100", "--out", &png]);
     assert_eq!(&fs::read(&png).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
     let both = folder.at("samples");
     done(&["sample", "--model", &model, "-n", "100", "--out", &both]);
-    assert!(folder.path("samples/samples.npy").exists() && folder.path("samples/samples.png").exists());
-    fails(&["sample", "--model", &model, "--n", "4", "--out", &folder.at("s.gif")], 2, &[".gif", ".npy"]);
+    assert!(
+        folder.path("samples/samples.npy").exists() && folder.path("samples/samples.png").exists()
+    );
+    fails(
+        &["sample", "--model", &model, "--n", "4", "--out", &folder.at("s.gif")],
+        2,
+        &[".gif", ".npy"],
+    );
     fails(
         &["sample", "--model", &folder.at("none.safetensors"), "--n", "4", "--out", &png],
         1,
         &["none.safetensors", "check the path"],
     );
     let wrong = write_rows(&folder.path("wrong.npy"), vec![0.0; 9], 3);
-    fails(&["sample", "--model", &model, "--noise", &wrong, "--out", &png], 1, &["wrong.npy", "shape", "2 values"]);
+    fails(
+        &["sample", "--model", &model, "--noise", &wrong, "--out", &png],
+        1,
+        &["wrong.npy", "shape", "2 values"],
+    );
     let nan = write_rows(&folder.path("nan.npy"), vec![0.0, f32::NAN], 2);
     fails(&["sample", "--model", &model, "--noise", &nan, "--out", &png], 1, &["nan.npy", "row 0"]);
     // A checkpoint and a teacher are no students.
@@ -619,20 +789,36 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
         &["checkpoint", "a student is needed"],
     );
 
-    let values = json(&["evaluate", "--model", &model, "--pairs", &pairs, "--metrics", "losses", "--json"]);
+    let values =
+        json(&["evaluate", "--model", &model, "--pairs", &pairs, "--metrics", "losses", "--json"]);
     let keys: Vec<&str> = values.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["latent", "pairs", "push", "rec", "total"]);
     let of = |key: &str| values[key].as_f64().unwrap();
     // The checkerboard preset leaves the push term out of the sum.
     assert!((of("total") - of("latent") - of("rec")).abs() < 1e-6 * of("total"));
-    let analysis = json(&["analyze", "--model", &model, "--pairs", &pairs, "--out", &folder.at("analysis"), "--json"]);
+    let analysis = json(&[
+        "analyze",
+        "--model",
+        &model,
+        "--pairs",
+        &pairs,
+        "--out",
+        &folder.at("analysis"),
+        "--json",
+    ]);
     assert_eq!(analysis["eigenvalues"].as_array().unwrap().len(), 32);
-    // The validation log follows the spectrum; its last line is of the weights that are analysed or older ones.
+    // The validation log follows the spectrum; its last line is of the weights that are analysed or
+    // older ones.
     let lines = fs::read_to_string(folder.path("run/metrics.jsonl")).unwrap();
-    let last: Value = serde_json::from_str(lines.lines().rfind(|l| l.contains("modulus_1\"")).unwrap()).unwrap();
-    let moduli: Vec<f64> = (0..6).map(|i| last[format!("validation/modulus_{}", 1 << i)].as_f64().unwrap()).collect();
+    let last: Value =
+        serde_json::from_str(lines.lines().rfind(|l| l.contains("modulus_1\"")).unwrap()).unwrap();
+    let moduli: Vec<f64> =
+        (0..6).map(|i| last[format!("validation/modulus_{}", 1 << i)].as_f64().unwrap()).collect();
     assert!(moduli.is_sorted_by(|a, b| a >= b) && moduli[5] >= 0.0, "{moduli:?}");
-    assert!(folder.path("analysis/report.html").exists() && folder.path("analysis/eigenvalues.npy").exists());
+    assert!(
+        folder.path("analysis/report.html").exists()
+            && folder.path("analysis/eigenvalues.npy").exists()
+    );
     // Pairs of another kind.
     let other = folder.at("diffusion");
     done(&["pairs", "generate", "--teacher", "checkerboard", "--count", "100", "--out", &other]);
@@ -647,7 +833,8 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
 #[test]
 fn teachers_denoise_and_sample_as_the_closed_form_says() {
     let folder = Folder::new();
-    let teacher = kdm::teacher::Gaussian::new(vec![0.5, -0.5], vec![vec![1.0, 0.6], vec![0.6, 0.5]]).unwrap();
+    let teacher =
+        kdm::teacher::Gaussian::new(vec![0.5, -0.5], vec![vec![1.0, 0.6], vec![0.6, 0.5]]).unwrap();
     let data = vec![0.3, -1.0, 2.0, 0.1, -0.7, 0.9];
     let eps = write_rows(&folder.path("eps.npy"), data.clone(), 2);
     let wide: Vec<f64> = data.iter().map(|e| f64::from(*e)).collect();
@@ -658,34 +845,55 @@ fn teachers_denoise_and_sample_as_the_closed_form_says() {
             assert!((f64::from(*a) - b).abs() < tolerance, "{a} {b}");
         }
     };
-    done(&["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0.7", "--out", &out]);
+    done(&[
+        "teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0.7", "--out",
+        &out,
+    ]);
     let level = kdm::teacher::Level { alpha: 1.0, sigma: 0.7 };
     close(&kdm::teacher::Denoiser::denoise(&teacher, &wide, level, &[]), 1e-6);
     done(&[
-        "teacher", "sample", "--model", "gaussian", "--noise", &eps, "--solver", "heun", "--steps", "200", "--out",
-        &out,
+        "teacher", "sample", "--model", "gaussian", "--noise", &eps, "--solver", "heun", "--steps",
+        "200", "--out", &out,
     ]);
     let start: Vec<f64> = wide.iter().map(|e| 80.0 * e).collect();
     // 200 Heun steps leave an error of second order, about 1e-4.
     close(&teacher.flow(&start, kdm::teacher::Level { alpha: 1.0, sigma: 80.0 }), 1e-3);
     fails(
-        &["teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0", "--out", &out],
+        &[
+            "teacher", "denoise", "--model", "gaussian", "--input", &eps, "--sigma", "0", "--out",
+            &out,
+        ],
         2,
         &["--sigma 0"],
     );
     fails(
-        &["teacher", "denoise", "--model", "gausian", "--input", &eps, "--sigma", "1", "--out", &out],
+        &[
+            "teacher", "denoise", "--model", "gausian", "--input", &eps, "--sigma", "1", "--out",
+            &out,
+        ],
         2,
         &["gausian", "gaussian"],
     );
     fails(
-        &["teacher", "sample", "--model", "gaussian", "--noise", &eps, "--sigma-min", "90", "--out", &out],
+        &[
+            "teacher",
+            "sample",
+            "--model",
+            "gaussian",
+            "--noise",
+            &eps,
+            "--sigma-min",
+            "90",
+            "--out",
+            &out,
+        ],
         2,
         &["--sigma-max"],
     );
 }
 
-/// A trained teacher: killed and resumed it ends in the same bits, and its pairs don't depend on batch and threads.
+/// A trained teacher: killed and resumed it ends in the same bits, and its pairs don't depend on
+/// batch and threads.
 #[test]
 fn trained_teachers_resume_and_draw_the_same_pairs() {
     let folder = Folder::new();
@@ -704,19 +912,35 @@ fn trained_teachers_resume_and_draw_the_same_pairs() {
         "train.log_every=10",
     ];
     let (whole, killed) = (folder.at("whole"), folder.at("killed"));
-    done(&[&["teacher", "train", "--preset", "checkerboard", "--out", &whole], &settings[..]].concat());
+    done(
+        &[&["teacher", "train", "--preset", "checkerboard", "--out", &whole], &settings[..]]
+            .concat(),
+    );
     for (part, milliseconds) in [150, 300].into_iter().enumerate() {
         let resume: &[&str] = if part == 0 { &[] } else { &["--resume"] };
-        let arguments =
-            [&["teacher", "train", "--preset", "checkerboard", "--out", &killed], &settings[..], resume].concat();
-        let mut child = kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let arguments = [
+            &["teacher", "train", "--preset", "checkerboard", "--out", &killed],
+            &settings[..],
+            resume,
+        ]
+        .concat();
+        let mut child =
+            kdm(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(milliseconds));
         let _ = child.kill();
         child.wait().unwrap();
     }
-    done(&[&["teacher", "train", "--preset", "checkerboard", "--out", &killed, "--resume"], &settings[..]].concat());
+    done(
+        &[
+            &["teacher", "train", "--preset", "checkerboard", "--out", &killed, "--resume"],
+            &settings[..],
+        ]
+        .concat(),
+    );
     let teacher = folder.at("whole/teacher.safetensors");
-    assert!(fs::read(&teacher).unwrap() == fs::read(folder.path("killed/teacher.safetensors")).unwrap());
+    assert!(
+        fs::read(&teacher).unwrap() == fs::read(folder.path("killed/teacher.safetensors")).unwrap()
+    );
 
     let generate = |name: &str, more: &[&str]| {
         let out = folder.at(name);
@@ -763,7 +987,17 @@ fn dry_runs_presets_benches_and_completions() {
         assert!(done(&["completions", shell]).contains("kdm"));
     }
     for what in ["sample", "train"] {
-        let value = json(&["bench", what, "--preset", "checkerboard", "--batch", "32", "--iters", "3", "--json"]);
+        let value = json(&[
+            "bench",
+            what,
+            "--preset",
+            "checkerboard",
+            "--batch",
+            "32",
+            "--iters",
+            "3",
+            "--json",
+        ]);
         for key in ["median_ms", "ms_per_image", "gflops", "peak_rss_bytes"] {
             assert!(value[key].as_f64().is_some_and(|v| v > 0.0), "{key} of {value}");
         }
@@ -777,14 +1011,18 @@ fn dry_runs_presets_benches_and_completions() {
 /// The paper's trained checkerboard student: imported, it draws what the official code drew.
 #[test]
 fn the_official_checkerboard_is_reproduced() {
-    let (Some(checkpoint), Some(golden)) = (reference("kdm_checkerboard.pt"), reference("kdm_checkerboard.golden.npz"))
+    let (Some(checkpoint), Some(golden)) =
+        (reference("kdm_checkerboard.pt"), reference("kdm_checkerboard.golden.npz"))
     else {
         return;
     };
     let folder = Folder::new();
     let model = folder.at("official.safetensors");
     let found = done(&["import", &checkpoint.to_string_lossy(), "--out", &model]);
-    assert!(found.contains("KoopmanDistillModelCheckerBoard") && found.contains("858114 numbers"), "{found}");
+    assert!(
+        found.contains("KoopmanDistillModelCheckerBoard") && found.contains("858114 numbers"),
+        "{found}"
+    );
     let arrays = array::read_npz(&golden).unwrap();
     let get = |name: &str| &arrays.iter().find(|(n, _)| n == name).unwrap().1;
     let noise = folder.path("xT.npy");
@@ -792,14 +1030,15 @@ fn the_official_checkerboard_is_reproduced() {
     let out = folder.at("y.npy");
     done(&["sample", "--model", &model, "--noise", &folder.at("xT.npy"), "--out", &out]);
     let found = array::read_npy(Path::new(&out)).unwrap();
-    let largest = found.data.iter().zip(&get("y").data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let largest =
+        found.data.iter().zip(&get("y").data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let rms = {
         let squares = found.data.iter().zip(&get("y").data).map(|(a, b)| f64::from(a - b).powi(2));
         (squares.sum::<f64>() / found.data.len() as f64).sqrt()
     };
     eprintln!("official checkerboard: largest difference {largest:e}, root mean square {rms:e}");
-    // Samples have standard deviation 2.56. The golden values are f32 themselves: the same network in f64 differs from
-    // them by up to 1.95e-5 at the few samples where the student is steepest.
+    // Samples have standard deviation 2.56. The golden values are f32 themselves: the same network
+    // in f64 differs from them by up to 1.95e-5 at the few samples where the student is steepest.
     assert!(rms < 1e-5 && largest < 1e-5 * 2.56, "largest {largest:e}, rms {rms:e}");
     let analysis = json(&["analyze", "--model", &model, "--out", &folder.at("analysis"), "--json"]);
     let radius = analysis["spectral_radius"].as_f64().unwrap();
@@ -814,12 +1053,16 @@ fn hostile_and_damaged_foreign_files_are_refused() {
     let path = folder.at("evil.pt");
     let archive = |pickle: &[u8]| {
         let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());
-        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        let stored = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
         writer.start_file("model/data.pkl", stored).unwrap();
         writer.write_all(pickle).unwrap();
         writer.finish().unwrap();
     };
-    archive(b"\x80\x02cposix\nsystem\nq\x00X\x16\x00\x00\x00touch /tmp/kdm-was-hereq\x01\x85q\x02Rq\x03.");
+    archive(
+        b"\x80\x02cposix\nsystem\nq\x00X\x16\x00\x00\x00touch \
+              /tmp/kdm-was-hereq\x01\x85q\x02Rq\x03.",
+    );
     fails(&["import", &path, "--out", &out], 1, &["evil.pt", "posix.system", "nothing was run"]);
     archive(b"\x80\x02]q\x00h\x05.");
     fails(&["import", &path, "--out", &out], 1, &["evil.pt", "data.pkl", "damaged"]);
@@ -844,7 +1087,11 @@ fn hostile_and_damaged_foreign_files_are_refused() {
     }
     let Some(other) = reference("edm_adm_cond.pkl") else { return };
     let other = other.to_string_lossy().into_owned();
-    fails(&["import", &other, "--out", &out, "--format", "diffusers"], 1, &["edm_adm_cond.pkl", "folder"]);
+    fails(
+        &["import", &other, "--out", &out, "--format", "diffusers"],
+        1,
+        &["edm_adm_cond.pkl", "folder"],
+    );
     fails(&["import", &other, "--out", &out, "--format", "kdm"], 1, &["edm_adm_cond.pkl", "EDM"]);
 }
 
@@ -854,7 +1101,8 @@ fn hostile_and_damaged_foreign_files_are_refused() {
 fn image_zip(path: &Path, count: usize, side: u32, classes: usize) {
     use std::io::Write;
     let mut archive = zip::ZipWriter::new(fs::File::create(path).unwrap());
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut labels = Vec::new();
     for i in 0..count {
         let (class, place) = (i % 2, (i / 2) as u32 % side);
@@ -939,8 +1187,9 @@ checkpoint_every = 3
     path.to_string_lossy().into_owned()
 }
 
-/// From a data set of images to a report: teacher training with augmentation and label dropout, guided pairs, a
-/// conditional student with control; and what is left can be sampled, measured and resumed.
+/// From a data set of images to a report: teacher training with augmentation and label dropout,
+/// guided pairs, a conditional student with control; and what is left can be sampled, measured and
+/// resumed.
 #[test]
 fn images_go_the_whole_way() {
     let folder = Folder::new();
@@ -951,9 +1200,12 @@ fn images_go_the_whole_way() {
         assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
     }
     let report = fs::read_to_string(folder.path("run/report.html")).unwrap();
-    for figure in
-        ["One-step images of the student", "one class a column", "between their noises", "between their latents"]
-    {
+    for figure in [
+        "One-step images of the student",
+        "one class a column",
+        "between their noises",
+        "between their latents",
+    ] {
         assert!(report.contains(figure), "{figure}");
     }
     let student = folder.at("run/student.safetensors");
@@ -970,11 +1222,15 @@ fn images_go_the_whole_way() {
     }
 
     // A teacher's samples with guidance and churn; weight 1 and no churn are the plain ones.
-    let noise = write_rows(&folder.path("eps.npy"), kdm::kernels::random::normal_vec(5, 3 * 64), 64);
+    let noise =
+        write_rows(&folder.path("eps.npy"), kdm::kernels::random::normal_vec(5, 3 * 64), 64);
     let labels = write_rows(&folder.path("labels.npy"), vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0], 2);
     let draw = |more: &[&str]| {
         let out = folder.at("x0.npy");
-        let plain = ["teacher", "sample", "--model", &teacher, "--noise", &noise, "--labels", &labels, "--steps", "4"];
+        let plain = [
+            "teacher", "sample", "--model", &teacher, "--noise", &noise, "--labels", &labels,
+            "--steps", "4",
+        ];
         done(&[&plain[..], &["--out", &out], more].concat());
         let samples = array::read_npy(Path::new(&out)).unwrap();
         assert_eq!(samples.shape, [3, 1, 8, 8]);
@@ -985,7 +1241,10 @@ fn images_go_the_whole_way() {
     assert_ne!(draw(&["--guidance", "3"]), plain);
     assert_ne!(draw(&["--churn", "10"]), plain);
     assert_eq!(draw(&["--churn", "10"]), draw(&["--churn", "10"]));
-    let common = ["teacher", "sample", "--model", &teacher, "--noise", &noise, "--out", "x.npy", "--churn", "1"];
+    let common = [
+        "teacher", "sample", "--model", &teacher, "--noise", &noise, "--out", "x.npy", "--churn",
+        "1",
+    ];
     fails(&[&common[..], &["--solver", "euler"]].concat(), 2, &["--churn", "heun"]);
 
     // The store remembers the guidance; and the pairs go on being drawn by it alone.
@@ -994,7 +1253,8 @@ fn images_go_the_whole_way() {
     fails(&["run", &file, "--out", &run], 2, &["not empty", "--resume"]);
 }
 
-/// Adversarial training on 32x32 images, killed after a checkpoint and resumed: the same bytes, discriminator included.
+/// Adversarial training on 32x32 images, killed after a checkpoint and resumed: the same bytes,
+/// discriminator included.
 #[test]
 fn adversarial_training_resumes_to_the_same_bytes() {
     let folder = Folder::new();
@@ -1010,9 +1270,16 @@ fn adversarial_training_resumes_to_the_same_bytes() {
     let distill = |out: &str, more: &[&str]| {
         let out = folder.at(out);
         let network = "student.network={kind='unet',model_channels=8,channel_mult=[1,1],num_blocks=1,attn_resolutions=[16],dropout=0.1}";
-        let small = ["train.iterations=6", "train.batch=4", "train.held_out=4", "train.log_every=2", network];
+        let small = [
+            "train.iterations=6",
+            "train.batch=4",
+            "train.held_out=4",
+            "train.log_every=2",
+            network,
+        ];
         let small = [&small[..], &["train.checkpoint_every=2", "train.validate_every=3"]].concat();
-        let mut arguments = vec!["distill", "--preset", "cifar10-uncond", "--pairs", &pairs, "--out", &out];
+        let mut arguments =
+            vec!["distill", "--preset", "cifar10-uncond", "--pairs", &pairs, "--out", &out];
         small.iter().for_each(|setting| arguments.extend(["--set", setting]));
         arguments.extend(more);
         kdm(&arguments)
@@ -1022,7 +1289,8 @@ fn adversarial_training_resumes_to_the_same_bytes() {
     let log = fs::read_to_string(folder.path("whole/metrics.jsonl")).unwrap();
     assert!(log.contains("train/adversarial") && log.contains("train/discriminator"), "{log}");
 
-    let mut child = distill("parts", &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child =
+        distill("parts", &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let checkpoint = folder.path("parts/checkpoint.safetensors");
     while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(5));
@@ -1066,12 +1334,21 @@ fn folders_of_image_pairs_are_imported() {
             array::write_npz(&source.join(format!("{i:06}.npz")), &arrays).unwrap();
         }
         let store = folder.at(&format!("{name}-store"));
-        let told = done(&["pairs", "import", &source.to_string_lossy(), "--out", &store, "--shard-size", "2"]);
+        let told = done(&[
+            "pairs",
+            "import",
+            &source.to_string_lossy(),
+            "--out",
+            &store,
+            "--shard-size",
+            "2",
+        ]);
         assert!(told.contains("5 pairs of shape [3, 4, 4]"), "{told}");
         let exported = folder.path("out.npz");
         done(&["pairs", "export", "--pairs", &store, "--out", &exported.to_string_lossy()]);
         let arrays = array::read_npz(&exported).unwrap();
-        let get = |wanted: &str| arrays.iter().find(|(n, _)| n == wanted).map(|(_, a)| a.data.clone());
+        let get =
+            |wanted: &str| arrays.iter().find(|(n, _)| n == wanted).map(|(_, a)| a.data.clone());
         let (noise, image) = (get("noise").unwrap(), get("image").unwrap());
         assert_eq!(
             (&noise[3 * size..4 * size], &image[3 * size..4 * size]),
@@ -1097,14 +1374,19 @@ fn presets_tell_their_cost() {
     let told = done(&["run", "cifar10-uncond", "--dry-run"]);
     assert!(told.contains("# student: 47476165 parameters; latent of 1024 numbers"), "{told}");
     assert!(told.contains("# one-step sample: 11.019 GFLOP a sample"), "{told}");
-    for name in ["checkerboard-paper", "cifar10-cond", "cifar10-factorized", "ffhq64", "afhqv2-64"] {
+    for name in ["checkerboard-paper", "cifar10-cond", "cifar10-factorized", "ffhq64", "afhqv2-64"]
+    {
         let told = done(&["distill", "--preset", name, "--pairs", "-", "--out", "-", "--dry-run"]);
         assert!(told.contains("parameters") && told.contains("FLOP a sample"), "{told}");
         let file = folder.path(&format!("{name}.toml"));
         fs::write(&file, &told).unwrap();
         assert_eq!(done(&["run", &file.to_string_lossy(), "--dry-run"]), told, "{name}");
     }
-    fails(&["run", "ffhq64", "--out", &folder.at("run")], 2, &["teacher.path", "ffhq64.safetensors", "kdm import"]);
+    fails(
+        &["run", "ffhq64", "--out", &folder.at("run")],
+        2,
+        &["teacher.path", "ffhq64.safetensors", "kdm import"],
+    );
 }
 
 /// Data sets are told of, written in other forms, and read again; what is missing says what to do.
@@ -1112,7 +1394,10 @@ fn presets_tell_their_cost() {
 fn data_sets_are_told_of_and_written() {
     let folder = Folder::new();
     let shapes = json(&["data", "info", "shapes", "--split", "test", "--json"]);
-    assert_eq!((&shapes["images"], &shapes["shape"]), (&Value::from(10_000), &serde_json::json!([3, 32, 32])));
+    assert_eq!(
+        (&shapes["images"], &shapes["shape"]),
+        (&Value::from(10_000), &serde_json::json!([3, 32, 32]))
+    );
     assert_eq!(shapes["classes"], serde_json::json!(["disc", "square", "triangle", "cross"]));
     let (zip, npz, png) = (folder.at("s.zip"), folder.at("s.npz"), folder.at("s.png"));
     for (out, n) in [(&zip, "6"), (&npz, "6"), (&png, "6")] {
@@ -1129,32 +1414,71 @@ fn data_sets_are_told_of_and_written() {
     fails(&["data", "export", "shapes", "--out", &folder.at("s.gif")], 2, &[".png, .npz or .zip"]);
 }
 
-/// A feature network trained on a data set, its statistics, and their cache; an interrupted training goes on.
+/// A feature network trained on a data set, its statistics, and their cache; an interrupted
+/// training goes on.
 #[test]
 fn feature_networks_are_trained_and_statistics_made() {
     let folder = Folder::new();
     let zip = folder.at("some.zip");
     done(&["data", "export", "shapes", "-n", "120", "--out", &zip]);
     let out = folder.at("features");
-    let train =
-        ["features", "train", "--data", &zip, "--test-data", &zip, "--width", "4", "--batch", "20", "--out", &out];
+    let train = [
+        "features",
+        "train",
+        "--data",
+        &zip,
+        "--test-data",
+        &zip,
+        "--width",
+        "4",
+        "--batch",
+        "20",
+        "--out",
+        &out,
+    ];
     let trained = json(&[&train[..], &["--epochs", "20", "--json"]].concat());
     // Four classes: a quarter are right by chance.
     assert!(trained["accuracy"].as_f64().unwrap() > 0.5, "{trained}");
-    let (features, stats) = (folder.at("features/features.safetensors"), folder.at("stats.safetensors"));
+    let (features, stats) =
+        (folder.at("features/features.safetensors"), folder.at("stats.safetensors"));
     done(&["features", "stats", "--features", &features, "--data", &zip, "--out", &stats]);
     assert_eq!(json(&["info", &stats, "--json"])["config"]["origin"]["data"], "some");
-    done(&["features", "stats", "--features", &features, "--data", &zip, "--out", &folder.at("stats.npz")]);
+    done(&[
+        "features",
+        "stats",
+        "--features",
+        &features,
+        "--data",
+        &zip,
+        "--out",
+        &folder.at("stats.npz"),
+    ]);
     let half = folder.at("half.safetensors");
     done(&["convert", &features, "--out", &half]);
     assert!(fs::metadata(&half).unwrap().len() < fs::metadata(&features).unwrap().len() * 6 / 10);
     fails(&["convert", &folder.at("stats.npz"), "--out", &half], 1, &["stats.npz"]);
-    fails(&["features", "stats", "--features", "nothing", "--data", &zip, "--out", &stats], 2, &["fashion-mnist"]);
-    let few = ["features", "stats", "--features", &features, "--data", &zip, "--count", "1", "--out", &stats];
+    fails(
+        &["features", "stats", "--features", "nothing", "--data", &zip, "--out", &stats],
+        2,
+        &["fashion-mnist"],
+    );
+    let few = [
+        "features",
+        "stats",
+        "--features",
+        &features,
+        "--data",
+        &zip,
+        "--count",
+        "1",
+        "--out",
+        &stats,
+    ];
     fails(&few, 1, &["at least 2"]);
 }
 
-/// The Fashion-MNIST models that ship with the program: teacher, student, features, statistics; no file is needed.
+/// The Fashion-MNIST models that ship with the program: teacher, student, features, statistics; no
+/// file is needed.
 #[test]
 fn the_models_that_ship_draw_and_are_measured() {
     let folder = Folder::new();
@@ -1178,13 +1502,29 @@ fn the_models_that_ship_draw_and_are_measured() {
             &out,
         ]);
         let way = array::read_npy(Path::new(&out)).unwrap();
-        done(&["sample", "--model", "fashion-mnist", "--seeds", "1,2", "--out", &folder.at("ends.npy")]);
+        done(&[
+            "sample",
+            "--model",
+            "fashion-mnist",
+            "--seeds",
+            "1,2",
+            "--out",
+            &folder.at("ends.npy"),
+        ]);
         let ends = array::read_npy(&folder.path("ends.npy")).unwrap();
-        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let off =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // The sampler's frozen networks round in another order.
-        assert!(off(&way.data[..1024], &ends.data[..1024]) < 1e-3 && off(&way.data[4096..], &ends.data[1024..]) < 1e-3);
+        assert!(
+            off(&way.data[..1024], &ends.data[..1024]) < 1e-3
+                && off(&way.data[4096..], &ends.data[1024..]) < 1e-3
+        );
     }
-    fails(&["interpolate", "--model", "fashion-mnist", "--seeds", "1", "--out", &grid], 2, &["at least two"]);
+    fails(
+        &["interpolate", "--model", "fashion-mnist", "--seeds", "1", "--out", &grid],
+        2,
+        &["at least two"],
+    );
 
     let pairs = folder.at("pairs");
     done(&[
@@ -1199,13 +1539,24 @@ fn the_models_that_ship_draw_and_are_measured() {
         "--out",
         &pairs,
     ]);
-    let evaluate = ["evaluate", "--model", "fashion-mnist", "--pairs", &pairs, "--metrics", "paired,features"];
+    let evaluate =
+        ["evaluate", "--model", "fashion-mnist", "--pairs", &pairs, "--metrics", "paired,features"];
     let reference = ["--features", "fashion-mnist", "--reference", "fashion-mnist", "--json"];
     let values = json(&[&evaluate[..], &reference].concat());
-    for key in ["feature_fid", "feature_fid_teacher", "feature_kid", "feature_precision", "feature_coverage", "ssim"] {
+    for key in [
+        "feature_fid",
+        "feature_fid_teacher",
+        "feature_kid",
+        "feature_precision",
+        "feature_coverage",
+        "ssim",
+    ] {
         assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
     }
-    assert!(values["fid"].is_null() && values["features"]["network"]["name"] == "fashion-mnist", "{values}");
+    assert!(
+        values["fid"].is_null() && values["features"]["network"]["name"] == "fashion-mnist",
+        "{values}"
+    );
     // A tenth by chance; 40 images have a standard error of 8 percent.
     assert!(values["class_agreement_teacher"].as_f64().unwrap() > 0.6, "{values}");
     assert!(values["class_agreement"].as_f64().unwrap() > 0.5, "{values}");
@@ -1215,20 +1566,46 @@ fn the_models_that_ship_draw_and_are_measured() {
     let zip = folder.path("bars.zip");
     image_zip(&zip, 40, 32, 2);
     let (dataset, run) = (format!("teacher.dataset={}", zip.display()), folder.at("run"));
-    let train = ["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run, "--set", &dataset];
+    let train =
+        ["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run, "--set", &dataset];
     fails(&train, 1, &["2 classes", "label_dim"]);
     let ten = folder.path("ten.zip");
     image_zip(&ten, 40, 32, 10);
     let (dataset, run) = (format!("teacher.dataset={}", ten.display()), folder.at("ten"));
-    let settings = ["--set", &dataset, "--set", "teacher.train.iterations=1", "--set", "teacher.train.batch=2"];
-    done(&[&["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run], &settings[..]].concat());
+    let settings = [
+        "--set",
+        &dataset,
+        "--set",
+        "teacher.train.iterations=1",
+        "--set",
+        "teacher.train.batch=2",
+    ];
+    done(
+        &[&["teacher", "train", "--preset", "fashion-mnist-teacher", "--out", &run], &settings[..]]
+            .concat(),
+    );
     let (teacher, other) = (folder.at("ten/teacher.safetensors"), folder.at("other"));
-    done(&["pairs", "generate", "--teacher", &teacher, "--count", "4", "--steps", "2", "--out", &other]);
-    fails(&["evaluate", "--model", "fashion-mnist", "--pairs", &other], 1, &["another teacher", "teacher it was"]);
+    done(&[
+        "pairs",
+        "generate",
+        "--teacher",
+        &teacher,
+        "--count",
+        "4",
+        "--steps",
+        "2",
+        "--out",
+        &other,
+    ]);
+    fails(
+        &["evaluate", "--model", "fashion-mnist", "--pairs", &other],
+        1,
+        &["another teacher", "teacher it was"],
+    );
 }
 
-/// A comparison: several students on the same pairs for the same compute, and the teacher at few steps; what is done is not
-/// done again.
+/// A comparison: several students on the same pairs for the same compute, and the teacher at few
+/// steps; what is done is not done again.
 #[test]
 fn students_are_compared() {
     let folder = Folder::new();
@@ -1248,28 +1625,46 @@ set.loss.eigenvalues = "none"
     fs::write(&file, text).unwrap();
     let out = folder.at("compared");
     let rows = json(&["compare", &file, "--out", &out, "--json"]);
-    let row = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone();
+    let row = |name: &str| {
+        rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone()
+    };
     let (koopman, direct, teacher) = (row("koopman"), row("direct"), row("teacher heun 4"));
     assert_eq!((&koopman["iterations"], &koopman["passes"]), (&Value::from(12), &Value::from(1)));
-    // A step of the direct student has no clean encoder, no operator and one pass through each part.
+    // A step of the direct student has no clean encoder, no operator and one pass through each
+    // part.
     assert!(direct["iterations"].as_u64().unwrap() > 18, "{direct}");
     // Guidance takes two passes where one is taken without.
-    assert_eq!((&teacher["passes"], &row("teacher euler 1")["passes"]), (&Value::from(14), &Value::from(2)));
+    assert_eq!(
+        (&teacher["passes"], &row("teacher euler 1")["passes"]),
+        (&Value::from(14), &Value::from(2))
+    );
     assert_eq!(teacher["values"]["rmse"], 0.0);
     assert!(koopman["values"]["rmse"].as_f64().unwrap() > 0.0);
     let student = folder.at("compared/variants/direct/student.safetensors");
     done(&["sample", "--model", &student, "--n", "2", "--out", &folder.at("x.npy")]);
-    fails(&["analyze", "--model", &student, "--out", &folder.at("a")], 1, &["no operator", "koopman"]);
-    fails(&["interpolate", "--model", &student, "--seeds", "1,2", "--out", &folder.at("x.png")], 1, &["no latent"]);
+    fails(
+        &["analyze", "--model", &student, "--out", &folder.at("a")],
+        1,
+        &["no operator", "koopman"],
+    );
+    fails(
+        &["interpolate", "--model", &student, "--seeds", "1,2", "--out", &folder.at("x.png")],
+        1,
+        &["no latent"],
+    );
     let again = json(&["compare", &file, "--out", &out, "--resume", "--json"]);
     assert_eq!(again[6]["values"], rows[6]["values"]);
     fails(&["compare", "fashion-mnist"], 2, &["compares nothing", "[[compare]]"]);
     let bad = "compare=[{name=\"a\",set={pairs={count=3}}}]";
-    fails(&["compare", "fashion-mnist", "--set", bad], 2, &["`a`", "pairs", "share teacher and pairs"]);
+    fails(
+        &["compare", "fashion-mnist", "--set", bad],
+        2,
+        &["`a`", "pairs", "share teacher and pairs"],
+    );
 }
 
-/// LPIPS and Inception from files, with random weights: what each measures has its own name, and statistics of a data set are
-/// computed once.
+/// LPIPS and Inception from files, with random weights: what each measures has its own name, and
+/// statistics of a data set are computed once.
 #[test]
 fn lpips_and_inception_measure_from_files() {
     use kdm::nn::{Inception, InitSeed, Lpips, Pooling, state::state_dict};
@@ -1279,15 +1674,26 @@ fn lpips_and_inception_measure_from_files() {
         kdm::data::model::write(&folder.path(name), kind, &Value::Null, state).unwrap();
         folder.at(name)
     };
-    let lpips = write("vgg.safetensors", "lpips", &state_dict(&Lpips::init(Pooling::Max, seed, &device)));
-    let inception = write("inception.safetensors", "inception", &state_dict(&Inception::init(seed, &device)));
+    let lpips =
+        write("vgg.safetensors", "lpips", &state_dict(&Lpips::init(Pooling::Max, seed, &device)));
+    let inception =
+        write("inception.safetensors", "inception", &state_dict(&Inception::init(seed, &device)));
     let (zip, pairs) = (folder.path("bars.zip"), folder.at("pairs"));
     image_zip(&zip, 8, 32, 10);
-    let teacher = ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
+    let teacher =
+        ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
     done(&[&teacher[..], &["--count", "8"]].concat());
     let evaluate = |more: &[&str]| {
-        let common =
-            ["evaluate", "--model", "fashion-mnist", "--pairs", &pairs, "--metrics", "paired,features", "--json"];
+        let common = [
+            "evaluate",
+            "--model",
+            "fashion-mnist",
+            "--pairs",
+            &pairs,
+            "--metrics",
+            "paired,features",
+            "--json",
+        ];
         let mut command = kdm(&[&common[..], more].concat());
         let output = command.env("KDM_CACHE", folder.path("cache")).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -1300,27 +1706,46 @@ fn lpips_and_inception_measure_from_files() {
         assert!(values[key].as_f64().is_some_and(f64::is_finite), "{key}: {values}");
     }
     // Random heads may weigh below 0.
-    assert!(values["lpips"].as_f64().unwrap() != 0.0 && values["feature_fid"].is_null(), "{values}");
+    assert!(
+        values["lpips"].as_f64().unwrap() != 0.0 && values["feature_fid"].is_null(),
+        "{values}"
+    );
     assert_eq!(values["features"]["network"]["name"], "inception");
     assert_eq!(fs::read_dir(folder.path("cache")).unwrap().count(), 1);
     assert_eq!(evaluate(&both)["fid"], values["fid"]);
-    assert!(evaluate(&["--features", "fashion-mnist", "--reference", "fashion-mnist"])["lpips"].is_null());
+    assert!(
+        evaluate(&["--features", "fashion-mnist", "--reference", "fashion-mnist"])["lpips"]
+            .is_null()
+    );
 }
 
-/// A loss in the layers of a classifier, with a discriminator: the preset trains, its loss is measured again, and a classifier
-/// of other images is refused.
+/// A loss in the layers of a classifier, with a discriminator: the preset trains, its loss is
+/// measured again, and a classifier of other images is refused.
 #[test]
 fn a_classifier_makes_a_perceptual_loss() {
     let folder = Folder::new();
     let (pairs, out) = (folder.at("pairs"), folder.at("run"));
-    let teacher = ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
+    let teacher =
+        ["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "2", "--out", &pairs];
     done(&[&teacher[..], &["--count", "12"]].concat());
     let few = ["train.iterations=3", "train.batch=4", "train.held_out=4", "train.validate_every=3"];
     let few: Vec<&str> = few.iter().flat_map(|s| ["--set", s]).collect();
-    done(&[&["distill", "--preset", "fashion-mnist", "--pairs", &pairs, "--out", &out], &few[..]].concat());
+    done(
+        &[&["distill", "--preset", "fashion-mnist", "--pairs", &pairs, "--out", &out], &few[..]]
+            .concat(),
+    );
     let student = folder.at("run/student.safetensors");
     let measure = |model: &str| {
-        let values = json(&["evaluate", "--model", model, "--pairs", &pairs, "--metrics", "losses,paired", "--json"]);
+        let values = json(&[
+            "evaluate",
+            "--model",
+            model,
+            "--pairs",
+            &pairs,
+            "--metrics",
+            "losses,paired",
+            "--json",
+        ]);
         let of = |key: &str| values[key].as_f64().unwrap();
         // Terms of weight 1 add up; the distance is the squared error and what the classifier adds.
         let sum = of("latent") + of("rec") + of("push");
@@ -1347,8 +1772,19 @@ fn copies_are_found_among_neighbours() {
     };
     let copies = |set: &str, out: &str| {
         let (set, out) = (folder.at(set), folder.at(out));
-        let look = ["analyze", "--model", "fashion-mnist", "--samples", "20", "--features", "fashion-mnist", "--json"];
-        json(&[&look[..], &["--neighbours", &set, "--out", &out]].concat())["neighbours"]["copies"].as_f64().unwrap()
+        let look = [
+            "analyze",
+            "--model",
+            "fashion-mnist",
+            "--samples",
+            "20",
+            "--features",
+            "fashion-mnist",
+            "--json",
+        ];
+        json(&[&look[..], &["--neighbours", &set, "--out", &out]].concat())["neighbours"]["copies"]
+            .as_f64()
+            .unwrap()
     };
     fs::create_dir_all(folder.path("same")).unwrap();
     fs::create_dir_all(folder.path("other")).unwrap();
@@ -1359,12 +1795,14 @@ fn copies_are_found_among_neighbours() {
     assert_eq!(copies("same", "a"), 1.0);
     assert!(copies("other", "b") < 0.3);
     assert!(folder.path("a/figures/nearest-training-images.png").exists());
-    let missing = ["analyze", "--model", "fashion-mnist", "--neighbours", "fashion-mnist", "--out", "x"];
+    let missing =
+        ["analyze", "--model", "fashion-mnist", "--neighbours", "fashion-mnist", "--out", "x"];
     fails(&missing, 2, &["--features"]);
 }
 
-/// Teachers in closed form: an affine student finds a Gaussian's flow and its eigenvalues, polynomials their products, and the
-/// error on a mixture falls with the dictionary and with the latent.
+/// Teachers in closed form: an affine student finds a Gaussian's flow and its eigenvalues,
+/// polynomials their products, and the error on a mixture falls with the dictionary and with the
+/// latent.
 #[test]
 fn theory_is_met() {
     let folder = Folder::new();
@@ -1376,16 +1814,22 @@ fn theory_is_met() {
     let errors = |key: &str| -> Vec<f64> {
         found[key].as_array().unwrap().iter().map(|row| row["tested"].as_f64().unwrap()).collect()
     };
-    // The mixture looks the same from the other side: its flow is odd, and even degrees add nothing but noise.
+    // The mixture looks the same from the other side: its flow is odd, and even degrees add nothing
+    // but noise.
     let degrees: Vec<f64> = errors("mixture").into_iter().step_by(2).collect();
     let sizes = errors("sizes");
     assert!(degrees.is_sorted_by(|a, b| a > b) && degrees[3] < 0.7 * degrees[0], "{degrees:?}");
     assert!(sizes.is_sorted_by(|a, b| a > b) && sizes[5] < 0.3 * sizes[0], "{sizes:?}");
-    assert!(fs::read_to_string(folder.path("theory/report.html")).unwrap().contains("Error of a linear operator"));
+    assert!(
+        fs::read_to_string(folder.path("theory/report.html"))
+            .unwrap()
+            .contains("Error of a linear operator")
+    );
     fails(&["analyze"], 2, &["--model"]);
 }
 
-/// What is found in an image student: modes, truncation, the way from noise to image beside the teacher's, semantics.
+/// What is found in an image student: modes, truncation, the way from noise to image beside the
+/// teacher's, semantics.
 #[test]
 fn students_are_examined() {
     let folder = Folder::new();
@@ -1407,13 +1851,21 @@ fn students_are_examined() {
     let found = json(&[&look[..], &["--teacher", &teacher]].concat());
     let truncation = found["truncation"].as_array().unwrap();
     let (first, last) = (&truncation[0], truncation.last().unwrap());
-    assert_eq!((&first["rank"], &last["rank"], &last["rmse"]), (&Value::from(0), &Value::from(16), &Value::from(0.0)));
+    assert_eq!(
+        (&first["rank"], &last["rank"], &last["rmse"]),
+        (&Value::from(0), &Value::from(16), &Value::from(0.0))
+    );
     // The best of each rank on latents; images are near to linear in them here.
     let rmse = |row: &Value, key: &str| row.pointer(key).unwrap().as_f64().unwrap();
-    assert!(truncation.iter().all(|row| rmse(row, "/principal/rmse") <= 1.05 * rmse(row, "/rmse")), "{truncation:?}");
+    assert!(
+        truncation.iter().all(|row| rmse(row, "/principal/rmse") <= 1.05 * rmse(row, "/rmse")),
+        "{truncation:?}"
+    );
     let radius = found["spectral_radius"].as_f64().unwrap();
     let modes = found["modes"].as_array().unwrap();
-    let modulus = |m: &Value| m["eigenvalue"][0].as_f64().unwrap().hypot(m["eigenvalue"][1].as_f64().unwrap());
+    let modulus = |m: &Value| {
+        m["eigenvalue"][0].as_f64().unwrap().hypot(m["eigenvalue"][1].as_f64().unwrap())
+    };
     assert!((modes.iter().map(modulus).fold(0.0, f64::max) - radius).abs() < 1e-9);
     assert!(found["conditioning"]["norm"].as_f64().unwrap() >= radius);
     let pixels = &found["semantics"]["pixels"]["pushed"];
@@ -1431,9 +1883,13 @@ fn students_are_examined() {
 
     // At full rank nothing changes; at rank 1 it does. What is written is a student like any other.
     let small = folder.at("small.safetensors");
-    let compress = ["compress", "--model", &student, "--pairs", &pairs, "--out", &small, "--json", "--rank"];
+    let compress =
+        ["compress", "--model", &student, "--pairs", &pairs, "--out", &small, "--json", "--rank"];
     let full = json(&[&compress[..], &["16"]].concat());
-    assert!(full["error"].as_f64().unwrap() < 1e-4 && full["linear_speed_up"].as_f64().unwrap() > 0.0, "{full}");
+    assert!(
+        full["error"].as_f64().unwrap() < 1e-4 && full["linear_speed_up"].as_f64().unwrap() > 0.0,
+        "{full}"
+    );
     let one = json(&[&compress[..], &["1"]].concat());
     assert!(one["error"].as_f64() > full["error"].as_f64(), "{one} {full}");
     done(&["sample", "--model", &small, "-n", "4", "--out", &folder.at("small.npy")]);
@@ -1442,18 +1898,48 @@ fn students_are_examined() {
     // A column for each of nine parts of the step; three rows for each of four samples.
     let strip = image::open(folder.path("look/figures/from-noise-to-image.png")).unwrap();
     assert_eq!((strip.width(), strip.height()), (9 * 8 + 8 * 2, 12 * 8 + 11 * 2));
-    fails(&[&look[..], &["--teacher", "fashion-mnist"]].concat(), 1, &["another", "teacher it was distilled from"]);
-    fails(&[&look[..], &["--features", "fashion-mnist"]].concat(), 2, &["--features", "not of images"]);
+    fails(
+        &[&look[..], &["--teacher", "fashion-mnist"]].concat(),
+        1,
+        &["another", "teacher it was distilled from"],
+    );
+    fails(
+        &[&look[..], &["--features", "fashion-mnist"]].concat(),
+        2,
+        &["--features", "not of images"],
+    );
 }
 
-/// Images brought back to latents and noise, by an operator that can be inverted; samples moved along modes and classes.
+/// Images brought back to latents and noise, by an operator that can be inverted; samples moved
+/// along modes and classes.
 #[test]
 fn images_are_inverted_and_samples_edited() {
     let folder = Folder::new();
     let pairs = folder.at("pairs");
-    done(&["pairs", "generate", "--teacher", "fashion-mnist", "--steps", "6", "--count", "3", "--out", &pairs]);
+    done(&[
+        "pairs",
+        "generate",
+        "--teacher",
+        "fashion-mnist",
+        "--steps",
+        "6",
+        "--count",
+        "3",
+        "--out",
+        &pairs,
+    ]);
     let out = folder.at("back");
-    let invert = ["invert", "--model", "fashion-mnist", "--pairs", &pairs, "--out", &out, "--json", "--steps"];
+    let invert = [
+        "invert",
+        "--model",
+        "fashion-mnist",
+        "--pairs",
+        &pairs,
+        "--out",
+        &out,
+        "--json",
+        "--steps",
+    ];
     let found = json(&[&invert[..], &["25"]].concat());
     let of = |key: &str| found[key].as_f64().unwrap();
     assert_eq!(found["images"], 3);
@@ -1469,9 +1955,11 @@ fn images_are_inverted_and_samples_edited() {
     let (moved, plain) = (folder.at("moved.npy"), folder.at("plain.npy"));
     done(&[&edit[..], &[&moved, "--mode", "3"]].concat());
     done(&["sample", "--model", "fashion-mnist", "--seeds", "1,2", "--out", &plain]);
-    let (moved, plain) = (array::read_npy(Path::new(&moved)).unwrap(), array::read_npy(Path::new(&plain)).unwrap());
+    let (moved, plain) =
+        (array::read_npy(Path::new(&moved)).unwrap(), array::read_npy(Path::new(&plain)).unwrap());
     assert_eq!(moved.shape, [10, 1, 32, 32]);
-    // The middle of a row is the sample itself (the sampler's frozen networks round in another order), its ends are not.
+    // The middle of a row is the sample itself (the sampler's frozen networks round in another
+    // order), its ends are not.
     let off = |place: usize| {
         let (a, b) = (&moved.data[place * 1024..(place + 1) * 1024], &plain.data[..1024]);
         a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -1481,5 +1969,9 @@ fn images_are_inverted_and_samples_edited() {
     done(&[&edit[..], &[&grid, "--from-class", "0", "--to-class", "3"]].concat());
     assert_eq!(image::open(&grid).unwrap().width(), 5 * 32 + 4 * 2);
     fails(&[&edit[..], &[&grid, "--mode", "0"]].concat(), 2, &["--mode 0", "modes 1 to"]);
-    fails(&[&edit[..], &[&grid, "--from-class", "0", "--to-class", "10"]].concat(), 2, &["classes 0 to 9"]);
+    fails(
+        &[&edit[..], &[&grid, "--from-class", "0", "--to-class", "10"]].concat(),
+        2,
+        &["classes 0 to 9"],
+    );
 }

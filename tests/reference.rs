@@ -1,6 +1,6 @@
-//! The official implementations' values, through the library: losses and gradients of the image students, and what
-//! adversarial training starts with. The files lie beside the project for its developers only; without them these tests
-//! say so and pass.
+//! The official implementations' values, through the library: losses and gradients of the image
+//! students, and what adversarial training starts with. The files lie beside the project for its
+//! developers only; without them these tests say so and pass.
 
 use std::path::{Path, PathBuf};
 
@@ -49,11 +49,14 @@ fn error(found: Tensor<2>, expected: &kdm::data::Array) -> f64 {
     assert_eq!(found.len(), expected.data.len());
     let n = found.len() as f64;
     let mean = expected.data.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
-    let std = (expected.data.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
-    found.iter().zip(&expected.data).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max) / std
+    let std =
+        (expected.data.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    found.iter().zip(&expected.data).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+        / std
 }
 
-/// Latents, images, every loss term and the gradients of the student's loss, with the discriminator's own loss first.
+/// Latents, images, every loss term and the gradients of the student's loss, with the
+/// discriminator's own loss first.
 #[test]
 fn image_students_have_the_official_losses_and_gradients() {
     let folder = tempfile::tempdir().unwrap();
@@ -70,8 +73,13 @@ fn image_students_have_the_official_losses_and_gradients() {
         let judge = load_on(&judge, &device);
 
         let objective = file.objective(None);
-        let batch = Batch { images: golden.rows("x0", &device), noise: golden.rows("xT", &device), labels: None };
-        let zt = student.koopman().unwrap().encode_noise(batch.noise.clone(), None, &Pass::evaluation());
+        let batch = Batch {
+            images: golden.rows("x0", &device),
+            noise: golden.rows("xT", &device),
+            labels: None,
+        };
+        let zt =
+            student.koopman().unwrap().encode_noise(batch.noise.clone(), None, &Pass::evaluation());
         let drawn = objective.draw(&student, batch, None, &Pass::evaluation(), true);
         let latents = drawn.latents.clone().unwrap();
         for (found, expected) in [
@@ -100,34 +108,46 @@ fn image_students_have_the_official_losses_and_gradients() {
         for (found, expected) in pairs {
             let golden = golden.number(&format!("loss.{expected}"));
             let (Some(found), Some(golden)) = (found, golden) else {
-                assert!(found.is_none() && golden.is_none(), "{name} {expected}: {found:?} {golden:?}");
+                assert!(
+                    found.is_none() && golden.is_none(),
+                    "{name} {expected}: {found:?} {golden:?}"
+                );
                 continue;
             };
             assert!((found / golden - 1.0).abs() < 1e-5, "{name} {expected}: {found} {golden}");
         }
 
-        let worst = |total: Tensor<1>| worst_gradient(name, &golden, &gradients(&student, &total.backward()));
+        let worst = |total: Tensor<1>| {
+            worst_gradient(name, &golden, &gradients(&student, &total.backward()))
+        };
         let here = worst(terms.total);
         if name != "uncond_dense" {
             assert!(here < 1e-3, "{name}: gradients are off by {here}");
         } else if here >= 1e-3 {
-            // A leaky unit of the discriminator at its bend has two derivatives, and rounding decides which one is taken.
-            // Then the official gradient is that of inputs which differ by no more than a few units of f32's last place.
+            // A leaky unit of the discriminator at its bend has two derivatives, and rounding
+            // decides which one is taken. Then the official gradient is that of inputs which differ
+            // by no more than a few units of f32's last place.
             let moved = |key: &str, seed: u64| {
                 let rows = golden.rows(key, &device);
                 let factors: Vec<f32> = normal_vec(seed, rows.shape().num_elements());
-                let factors = Tensor::from_data(TensorData::new(factors, rows.dims()), &device) * 1e-6 + 1.0;
+                let factors =
+                    Tensor::from_data(TensorData::new(factors, rows.dims()), &device) * 1e-6 + 1.0;
                 rows * factors
             };
             let nearby = |seed: u64| {
-                let batch = Batch { images: moved("x0", seed), noise: moved("xT", seed + 100), labels: None };
+                let batch = Batch {
+                    images: moved("x0", seed),
+                    noise: moved("xT", seed + 100),
+                    labels: None,
+                };
                 let drawn = objective.draw(&student, batch, None, &Pass::evaluation(), true);
                 worst(objective.terms(drawn, &student, Some(&judge)).total)
             };
             let near = (1..=6).map(nearby).fold(f64::INFINITY, f64::min);
             assert!(
                 near < 1e-3,
-                "{name}: gradients are off by {here}, and by {near} at the nearest of six points around"
+                "{name}: gradients are off by {here}, and by {near} at the nearest of six points \
+                 around"
             );
         }
     }
@@ -150,7 +170,9 @@ fn worst_gradient(name: &str, golden: &Golden, all: &StateDict) -> f64 {
         let Some(expected) = golden.get(&format!("grad.{theirs}")) else { continue };
         let found = all.get(ours).unwrap_or_else(|| panic!("{name} has no gradient of {ours}"));
         let found = found.as_slice::<f32>().unwrap();
-        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let norm = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+        };
         let off = norm(&mut found.iter().zip(&expected.data).map(|(a, b)| a - b));
         differences.push(off / norm(&mut expected.data.iter().copied()));
         println!("{name} {ours}: {:.1e}", differences[differences.len() - 1]);

@@ -1,5 +1,5 @@
-//! Any bytes at all, read as a file that PyTorch wrote: a model or a message, never a panic, and no more memory than a few
-//! times the file.
+//! Any bytes at all, read as a file that PyTorch wrote: a model or a message, never a panic, and no
+//! more memory than a few times the file.
 
 #![no_main]
 

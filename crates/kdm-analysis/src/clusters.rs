@@ -1,7 +1,10 @@
-//! Clusters of outputs, and the outliers between them (paper, section on the structure of the noise space).
+//! Clusters of outputs, and the outliers between them (paper, section on the structure of the noise
+//! space).
 
 use rayon::prelude::*;
 use serde::Serialize;
+
+use crate::semantics::distance;
 
 /// Points sorted into clusters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -9,7 +12,8 @@ pub struct Clusters {
     /// Each point's cluster, largest cluster first; none for a point in a sparse region.
     #[serde(skip)]
     pub cluster: Vec<Option<usize>>,
-    /// Whether a point is an outlier: in no cluster, or further from its neighbours than the others by z-score.
+    /// Whether a point is an outlier: in no cluster, or further from its neighbours than the others
+    /// by z-score.
     #[serde(skip)]
     pub outlier: Vec<bool>,
     /// Sizes of the clusters.
@@ -25,7 +29,8 @@ pub struct ClusterConfig {
     pub eps: f64,
     /// Neighbours, itself included, that make a point a cluster's core.
     pub min_neighbours: usize,
-    /// A mean distance to the nearest neighbours this many standard deviations above the mean makes an outlier.
+    /// A mean distance to the nearest neighbours this many standard deviations above the mean makes
+    /// an outlier.
     pub z_score: f64,
 }
 
@@ -36,11 +41,10 @@ impl Default for ClusterConfig {
     }
 }
 
-/// Density-based clustering (DBSCAN, Ester et al. 1996) of rows of `dim` values, and outliers. Quadratic in the number
-/// of rows.
+/// Density-based clustering (DBSCAN, Ester et al. 1996) of rows of `dim` values, and outliers.
+/// Quadratic in the number of rows.
 pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
     let rows: Vec<&[f32]> = points.chunks(dim).collect();
-    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
     let (neighbours, sparseness): (Vec<Vec<usize>>, Vec<f64>) = rows
         .par_iter()
         .map(|a| {
@@ -86,8 +90,11 @@ pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
     let n = sparseness.len().max(1) as f64;
     let mean = sparseness.iter().sum::<f64>() / n;
     let std = (sparseness.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let outlier: Vec<bool> =
-        label.iter().zip(&sparseness).map(|(label, s)| label.is_none() || *s > mean + config.z_score * std).collect();
+    let outlier: Vec<bool> = label
+        .iter()
+        .zip(&sparseness)
+        .map(|(label, s)| label.is_none() || *s > mean + config.z_score * std)
+        .collect();
     Clusters {
         cluster: label.into_iter().map(|l| l.map(|k| rank[k])).collect(),
         outliers: outlier.iter().filter(|o| **o).count(),
@@ -101,26 +108,28 @@ const SHARES: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 /// Share of all rows that makes a cluster count in the choice.
 const LARGE: f64 = 0.02;
 
-/// Clusters with an `eps` that suits the rows, where none is known: of nine distances to the nearest neighbours (quantiles from a
-/// tenth to nine tenths), the one whose large clusters are furthest apart for their density, as the sum over clusters of p (1 - eps
-/// / s), with p a cluster's share of all rows and s the distance of its core to the next core; 0 for fewer than two clusters. Too
-/// small a distance leaves rows out and tears clusters into near pieces, too large a one joins them all (after the density-based
-/// validation of Moulavi et al. 2014). Gives the configuration too.
+/// Clusters with an `eps` that suits the rows, where none is known: of nine distances to the
+/// nearest neighbours (quantiles from a tenth to nine tenths), the one whose large clusters are
+/// furthest apart for their density, as the sum over clusters of p (1 - eps / s), with p a
+/// cluster's share of all rows and s the distance of its core to the next core; 0 for fewer than
+/// two clusters. Too small a distance leaves rows out and tears clusters into near pieces, too
+/// large a one joins them all (after the density-based validation of Moulavi et al. 2014). Gives
+/// the configuration too.
 pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, ClusterConfig) {
     let rows: Vec<&[f32]> = points.chunks(dim).collect();
-    let square = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     let reach: Vec<f64> = rows
         .par_iter()
         .map(|a| {
-            let mut all: Vec<f64> = rows.iter().map(|b| square(a, b)).collect();
+            let mut all: Vec<f64> = rows.iter().map(|b| distance(a, b)).collect();
             let k = config.min_neighbours.clamp(1, all.len());
-            all.select_nth_unstable_by(k - 1, f64::total_cmp).1.sqrt()
+            *all.select_nth_unstable_by(k - 1, f64::total_cmp).1
         })
         .collect();
     let mut sorted = reach.clone();
     sorted.sort_by(f64::total_cmp);
     let validity = |found: &Clusters, eps: f64| {
-        let large = found.sizes.iter().filter(|size| **size as f64 >= LARGE * rows.len() as f64).count();
+        let large =
+            found.sizes.iter().filter(|size| **size as f64 >= LARGE * rows.len() as f64).count();
         if large < 2 {
             return 0.0;
         }
@@ -130,19 +139,26 @@ pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, C
             .collect();
         let apart = |c: usize| {
             let (own, others): (Vec<_>, Vec<_>) = core.iter().partition(|(_, of)| *of == c);
-            let next = |i: usize| others.iter().map(|(j, _)| square(rows[i], rows[*j])).fold(f64::INFINITY, f64::min);
-            own.iter().map(|(i, _)| next(*i)).fold(f64::INFINITY, f64::min).sqrt()
+            let next = |i: usize| {
+                others
+                    .iter()
+                    .map(|(j, _)| distance(rows[i], rows[*j]))
+                    .fold(f64::INFINITY, f64::min)
+            };
+            own.iter().map(|(i, _)| next(*i)).fold(f64::INFINITY, f64::min)
         };
         let share = |c: usize| found.sizes[c] as f64 / rows.len() as f64;
         (0..large).into_par_iter().map(|c| share(c) * (1.0 - eps / apart(c)).max(0.0)).sum::<f64>()
     };
     let attempt = |share: f64| {
-        let config = ClusterConfig { eps: sorted[((sorted.len() - 1) as f64 * share) as usize], ..config };
+        let config =
+            ClusterConfig { eps: sorted[((sorted.len() - 1) as f64 * share) as usize], ..config };
         let found = cluster(points, dim, config);
         (validity(&found, config.eps), found, config)
     };
     let all = SHARES.map(attempt);
-    let (_, found, config) = all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are nine");
+    let (_, found, config) =
+        all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are nine");
     (found, config)
 }
 
@@ -174,13 +190,20 @@ mod tests {
                 .chunks(20)
                 .enumerate()
                 .flat_map(|(i, row)| {
-                    row.iter().enumerate().map(move |(j, x)| scale * (x + if j == i % 3 { 12.0 } else { 0.0 }))
+                    row.iter()
+                        .enumerate()
+                        .map(move |(j, x)| scale * (x + if j == i % 3 { 12.0 } else { 0.0 }))
                 })
                 .collect();
             let (found, _) = chosen(&points, 20, ClusterConfig::default());
             assert_eq!(found.sizes.len(), 3, "{:?}", found.sizes);
             assert!(found.sizes.iter().sum::<usize>() > 240, "{:?}", found.sizes);
-            let first = found.cluster.iter().step_by(3).flatten().collect::<std::collections::BTreeSet<_>>();
+            let first = found
+                .cluster
+                .iter()
+                .step_by(3)
+                .flatten()
+                .collect::<std::collections::BTreeSet<_>>();
             assert_eq!(first.len(), 1);
         }
     }

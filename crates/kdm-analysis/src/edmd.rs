@@ -1,8 +1,9 @@
-//! Extended dynamic mode decomposition (Williams, Kevrekidis and Rowley, J. Nonlinear Sci. 25, 2015): the Koopman operator of a
-//! map, on functions of a dictionary, by least squares over pairs of points and their images.
+//! Extended dynamic mode decomposition (Williams, Kevrekidis and Rowley, J. Nonlinear Sci. 25,
+//! 2015): the Koopman operator of a map, on functions of a dictionary, by least squares over pairs
+//! of points and their images.
 //!
-//! The dictionary holds products of Hermite polynomials up to a degree, orthonormal for standard normal points, so that on noise
-//! the least squares are well conditioned.
+//! The dictionary holds products of Hermite polynomials up to a degree, orthonormal for standard
+//! normal points, so that on noise the least squares are well conditioned.
 
 use faer::Mat;
 use faer::linalg::solvers::SolveLstsqCore;
@@ -84,7 +85,8 @@ pub struct Edmd {
 }
 
 impl Edmd {
-    /// Of points and their images, rows of equal numbers; more rows than the dictionary has functions.
+    /// Of points and their images, rows of equal numbers; more rows than the dictionary has
+    /// functions.
     pub fn fit(dictionary: Dictionary, from: &[f64], to: &[f64]) -> Self {
         let (x, y) = (dictionary.at(from), dictionary.at(to));
         let koopman = least_squares(&x, &y);
@@ -93,14 +95,19 @@ impl Edmd {
         Self { dictionary, koopman, coordinates }
     }
 
-    /// Eigenvalues of the operator on the dictionary, largest modulus first. For an affine map these are all products of
-    /// its linear part's eigenvalues up to the degree, exactly.
+    /// Eigenvalues of the operator on the dictionary, largest modulus first. For an affine map
+    /// these are all products of its linear part's eigenvalues up to the degree, exactly.
     ///
     /// # Errors
     /// The problem, when they can't be found.
     pub fn eigenvalues(&self) -> Result<Vec<Complex>, String> {
-        let mut found: Vec<Complex> =
-            self.koopman.eigenvalues().map_err(|e| format!("{e:?}"))?.into_iter().map(|l| (l.re, l.im)).collect();
+        let mut found: Vec<Complex> = self
+            .koopman
+            .eigenvalues()
+            .map_err(|e| format!("{e:?}"))?
+            .into_iter()
+            .map(|l| (l.re, l.im))
+            .collect();
         found.sort_by(|a, b| b.0.hypot(b.1).total_cmp(&a.0.hypot(a.1)));
         Ok(found)
     }
@@ -125,7 +132,8 @@ mod tests {
         normal_vec(seed, count).into_iter().map(f64::from).collect()
     }
 
-    /// Functions are orthonormal for normal points (to the noise of 40 000 samples), and (d + 2)(d + 1) / 2 in the plane.
+    /// Functions are orthonormal for normal points (to the noise of 40 000 samples), and (d + 2)(d
+    /// + 1) / 2 in the plane.
     #[test]
     fn polynomials_are_orthonormal() {
         let dictionary = Dictionary::polynomials(2, 3);
@@ -137,12 +145,17 @@ mod tests {
             for j in 0..10 {
                 let expected = if i == j { 1.0 } else { 0.0 };
                 // Variances of products of third degree reach 30: four deviations are 0.11.
-                assert!((gram[(i, j)] / n as f64 - expected).abs() < 0.12, "{i} {j}: {}", gram[(i, j)] / n as f64);
+                assert!(
+                    (gram[(i, j)] / n as f64 - expected).abs() < 0.12,
+                    "{i} {j}: {}",
+                    gram[(i, j)] / n as f64
+                );
             }
         }
     }
 
-    /// A linear map's Koopman operator on polynomials of degree 3 has the products of its eigenvalues, and its image is met.
+    /// A linear map's Koopman operator on polynomials of degree 3 has the products of its
+    /// eigenvalues, and its image is met.
     #[test]
     fn linear_maps_have_products_of_eigenvalues() {
         let (a, b) = (0.9, -0.4);
@@ -159,9 +172,14 @@ mod tests {
             (0..=3).flat_map(|i| (0..=3 - i).map(move |j| a.powi(i) * f64::powi(b, j))).collect();
         expected.sort_by(|x, y| y.abs().total_cmp(&x.abs()));
         for (found, expected) in found.iter().zip(&expected) {
-            assert!((found.0.abs() - expected.abs()).abs() < 1e-9 && found.1.abs() < 1e-9, "{found:?} {expected}");
+            assert!(
+                (found.0.abs() - expected.abs()).abs() < 1e-9 && found.1.abs() < 1e-9,
+                "{found:?} {expected}"
+            );
         }
-        let off = |predicted: Vec<f64>| predicted.iter().zip(&to).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let off = |predicted: Vec<f64>| {
+            predicted.iter().zip(&to).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
         assert!(off(edmd.predict(&from)) < 1e-10);
     }
 }

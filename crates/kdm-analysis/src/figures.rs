@@ -76,7 +76,8 @@ fn font() -> &'static str {
 type Drawing<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Draws on a white canvas and encodes it. Drawing to memory has no way to fail but a fault of ours.
+/// Draws on a white canvas and encodes it. Drawing to memory has no way to fail but a fault of
+/// ours.
 fn png(width: u32, height: u32, draw: impl FnOnce(&Drawing) -> Drawn) -> Vec<u8> {
     let mut pixels = vec![255; (width * height * 3) as usize];
     {
@@ -96,7 +97,8 @@ fn encode(image: &RgbImage) -> Vec<u8> {
     bytes
 }
 
-/// Points in a square plot with equal axes. `half`: half the edge of the shown square around the origin.
+/// Points in a square plot with equal axes. `half`: half the edge of the shown square around the
+/// origin.
 pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
     png(SIZE, SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
@@ -122,7 +124,8 @@ pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
                 chart.draw_series(inside.map(|p| Circle::new(*p, 2, style)))?;
             }
             if let Some(name) = &group.name {
-                let entry = chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name);
+                let entry =
+                    chart.draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?.label(name);
                 if group.crosses {
                     entry.legend(move |(x, y)| Cross::new((x + 8, y), 5, colour.stroke_width(2)));
                 } else {
@@ -193,7 +196,8 @@ fn plane(area: &Drawing, title: &str, eigenvalues: &[(f64, f64)], half: f64) -> 
         chart.draw_series(LineSeries::new(circle, BLACK.mix(0.6).stroke_width(2)))?;
     }
     let style = PALETTE[0].mix(0.7).filled();
-    chart.draw_series(eigenvalues.iter().filter(|p| inside(p)).map(|l| Circle::new(*l, 4, style)))?;
+    chart
+        .draw_series(eigenvalues.iter().filter(|p| inside(p)).map(|l| Circle::new(*l, 4, style)))?;
     Ok(())
 }
 
@@ -207,10 +211,17 @@ fn number(value: &f64) -> String {
 pub fn curves(title: &str, axis: Axis, curves: &[Curve]) -> Option<Vec<u8>> {
     let place = |x: f64| if axis.logarithmic { x.log2() } else { x };
     let positive = |c: &Curve| -> Vec<(f64, f64)> {
-        c.points.iter().filter(|(_, y)| *y > 0.0 && y.is_finite()).map(|(x, y)| (place(*x), *y)).collect()
+        c.points
+            .iter()
+            .filter(|(_, y)| *y > 0.0 && y.is_finite())
+            .map(|(x, y)| (place(*x), *y))
+            .collect()
     };
-    let drawn: Vec<(&str, Vec<(f64, f64)>)> =
-        curves.iter().map(|c| (c.name.as_str(), positive(c))).filter(|(_, p)| !p.is_empty()).collect();
+    let drawn: Vec<(&str, Vec<(f64, f64)>)> = curves
+        .iter()
+        .map(|c| (c.name.as_str(), positive(c)))
+        .filter(|(_, p)| !p.is_empty())
+        .collect();
     let all = || drawn.iter().flat_map(|(_, p)| p.iter());
     let range = |pick: fn(&(f64, f64)) -> f64| -> Range<f64> {
         let values = || all().map(pick);
@@ -232,7 +243,9 @@ pub fn curves(title: &str, axis: Axis, curves: &[Curve]) -> Option<Vec<u8>> {
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .x_desc(axis.name)
-            .x_label_formatter(&|v| if axis.logarithmic { number(&v.exp2()) } else { format!("{v:.0}") })
+            .x_label_formatter(&|v| {
+                if axis.logarithmic { number(&v.exp2()) } else { format!("{v:.0}") }
+            })
             .y_label_formatter(&|v| format!("{v:.1e}"))
             .label_style((font(), 18))
             .draw()?;
@@ -272,7 +285,9 @@ mod tests {
     #[test]
     fn curves_need_something_to_draw() {
         let curve = |points: Vec<(f64, f64)>| Curve { name: "loss".into(), points };
-        assert!(curves("t", Axis::ITERATIONS, &[curve(vec![(1.0, 0.0), (2.0, f64::NAN)])]).is_none());
+        assert!(
+            curves("t", Axis::ITERATIONS, &[curve(vec![(1.0, 0.0), (2.0, f64::NAN)])]).is_none()
+        );
         assert!(curves("t", Axis::ITERATIONS, &[curve(vec![(1.0, 0.1), (2.0, 0.01)])]).is_some());
     }
 }

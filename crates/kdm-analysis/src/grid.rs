@@ -10,8 +10,9 @@ pub fn shows(shape: &[usize]) -> bool {
 /// Pixels between images.
 const GAP: usize = 2;
 
-/// A PNG of images of `shape` `[channels, height, width]` (1 channel for a grey picture, or 3), row by row of `values` in
-/// [-1, 1], in `columns` columns on white. Values beyond that range are cut off.
+/// A PNG of images of `shape` `[channels, height, width]` (1 channel for a grey picture, or 3), row
+/// by row of `values` in [-1, 1], in `columns` columns on white. Values beyond that range are cut
+/// off.
 pub fn png(values: &[f32], shape: &[usize], columns: usize) -> Vec<u8> {
     let [channels, height, width] = [shape[0], shape[1], shape[2]];
     let size = channels * height * width;
@@ -26,9 +27,14 @@ pub fn png(values: &[f32], shape: &[usize], columns: usize) -> Vec<u8> {
             for x in 0..width {
                 let value = |c: usize| {
                     let c = if channels == 3 { c } else { 0 };
-                    ((one[(c * height + y) * width + x] + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
+                    ((one[(c * height + y) * width + x] + 1.0) * 127.5).round().clamp(0.0, 255.0)
+                        as u8
                 };
-                picture.put_pixel((left + x) as u32, (top + y) as u32, image::Rgb([value(0), value(1), value(2)]));
+                picture.put_pixel(
+                    (left + x) as u32,
+                    (top + y) as u32,
+                    image::Rgb([value(0), value(1), value(2)]),
+                );
             }
         }
     }
@@ -40,7 +46,9 @@ pub fn png(values: &[f32], shape: &[usize], columns: usize) -> Vec<u8> {
     } else {
         (picture.as_raw(), image::ExtendedColorType::Rgb8)
     };
-    PngEncoder::new(&mut out).write_image(bytes, picture.width(), picture.height(), kind).expect("writing to memory");
+    PngEncoder::new(&mut out)
+        .write_image(bytes, picture.width(), picture.height(), kind)
+        .expect("writing to memory");
     out
 }
 

@@ -1,6 +1,8 @@
-//! What can be seen in a student: the operator's spectrum, the structure of the noise; figures of it, and the report.
+//! What can be seen in a student: the operator's spectrum, the structure of the noise; figures of
+//! it, and the report.
 //!
-//! This crate knows operators and numbers on the host. It gives pictures and pages as bytes and writes no files.
+//! This crate knows operators and numbers on the host. It gives pictures and pages as bytes and
+//! writes no files.
 
 pub mod clusters;
 pub mod edmd;

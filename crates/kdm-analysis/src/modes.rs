@@ -1,8 +1,9 @@
-//! The modes of a Koopman operator: eigenvalues with right and left eigenvectors, how much each carries, what is left of the
-//! operator when only the leading ones are kept, and its powers.
+//! The modes of a Koopman operator: eigenvalues with right and left eigenvectors, how much each
+//! carries, what is left of the operator when only the leading ones are kept, and its powers.
 //!
-//! With A = V diag(lambda) W, W = V^-1, an operator's step is z -> A z + b = sum_i lambda_i phi_i(z) v_i + b, where phi_i(z) =
-//! w_i z are the Koopman eigenfunctions on the latent and v_i the modes.
+//! With A = V diag(lambda) W, W = V^-1, an operator's step is z -> A z + b = sum_i lambda_i
+//! phi_i(z) v_i + b, where phi_i(z) = w_i z are the Koopman eigenfunctions on the latent and v_i
+//! the modes.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
 use kdm_core::operator::{Affine, Complex};
 
-/// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is real.
+/// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
+/// real.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mode {
     /// The eigenvalue; of a pair the one with positive imaginary part.
@@ -46,13 +48,15 @@ pub struct Conditioning {
     pub norm: f64,
     /// Largest over smallest singular value; infinite for a singular matrix.
     pub condition: f64,
-    /// Henrici's departure from normality over the Frobenius norm, sqrt(1 - sum |lambda|^2 / |A|_F^2): 0 for a normal matrix.
+    /// Henrici's departure from normality over the Frobenius norm, sqrt(1 - sum |lambda|^2 /
+    /// |A|_F^2): 0 for a normal matrix.
     pub departure: f64,
     /// Median and largest condition number |w_i| |v_i| of an eigenvalue: 1 for a normal matrix.
     pub eigenvalue_condition: (f64, f64),
 }
 
-/// A linear map of low rank, through coordinates of the modes kept: z -> up (middle (down z)). All row-major.
+/// A linear map of low rank, through coordinates of the modes kept: z -> up (middle (down z)). All
+/// row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
     /// Numbers of a latent.
@@ -69,7 +73,8 @@ pub struct LowRank {
 
 /// The length of a vector; none when it is not finite.
 fn length_of(values: impl Iterator<Item = c64>) -> Option<f64> {
-    Some(values.map(|x| x.re * x.re + x.im * x.im).sum::<f64>().sqrt()).filter(|length| length.is_finite())
+    Some(values.map(|x| x.re * x.re + x.im * x.im).sum::<f64>().sqrt())
+        .filter(|length| length.is_finite())
 }
 
 /// The places of values, the largest first; of equal ones the first.
@@ -90,7 +95,8 @@ fn power(lambda: c64, t: f64) -> c64 {
 }
 
 impl Modes {
-    /// The modes of an operator: 25 n^3 operations or so, and eight n x n matrices of f64 at most at a time.
+    /// The modes of an operator: 25 n^3 operations or so, and eight n x n matrices of f64 at most
+    /// at a time.
     ///
     /// # Errors
     /// The problem, when values are not finite or there is no basis of eigenvectors.
@@ -99,7 +105,9 @@ impl Modes {
         if affine.matrix.iter().chain(&affine.bias).any(|x| !x.is_finite()) {
             return Err("the operator has values that are not finite".into());
         }
-        let eigen = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]).eigen().map_err(|e| format!("{e:?}"))?;
+        let eigen = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j])
+            .eigen()
+            .map_err(|e| format!("{e:?}"))?;
         let lambda: Vec<c64> = (0..n).map(|i| eigen.S()[i]).collect();
         let mut order: Vec<usize> = (0..n).filter(|i| lambda[*i].im >= 0.0).collect();
         let modulus = |i: &usize| lambda[*i].re.hypot(lambda[*i].im);
@@ -117,11 +125,15 @@ impl Modes {
             });
         }
         // Where two vectors are one, the inverse is as large as rounding allows, or not finite.
-        if (0..order.len()).any(|k| !length_of((0..n).map(|j| left[(k, j)])).is_some_and(|l| l < 1e13)) {
+        if (0..order.len())
+            .any(|k| !length_of((0..n).map(|j| left[(k, j)])).is_some_and(|l| l < 1e13))
+        {
             return Err("the operator has no basis of eigenvectors".into());
         }
-        let modes =
-            order.iter().enumerate().map(|(place, i)| Mode { eigenvalue: (lambda[*i].re, lambda[*i].im), place });
+        let modes = order
+            .iter()
+            .enumerate()
+            .map(|(place, i)| Mode { eigenvalue: (lambda[*i].re, lambda[*i].im), place });
         Ok(Self { n, bias: affine.bias.clone(), modes: modes.collect(), right, left })
     }
 
@@ -133,21 +145,24 @@ impl Modes {
     /// phi(z) of every mode, for rows z of n numbers: column r is row r's.
     fn eigenfunctions(&self, latents: &[f32]) -> Mat<c64> {
         let rows = latents.len() / self.n;
-        let z = Mat::from_fn(self.n, rows, |j, r| c64::new(f64::from(latents[r * self.n + j]), 0.0));
+        let z =
+            Mat::from_fn(self.n, rows, |j, r| c64::new(f64::from(latents[r * self.n + j]), 0.0));
         &self.left * &z
     }
 
     /// The eigenfunction of one mode, phi(z), for rows z of n numbers.
     pub fn eigenfunction(&self, mode: &Mode, latents: &[f32]) -> Vec<Complex> {
         let value = |z: &[f32]| {
-            let terms = z.iter().enumerate().map(|(j, z)| (self.left[(mode.place, j)], f64::from(*z)));
+            let terms =
+                z.iter().enumerate().map(|(j, z)| (self.left[(mode.place, j)], f64::from(*z)));
             terms.fold((0.0, 0.0), |sum, (w, z)| (sum.0 + w.re * z, sum.1 + w.im * z))
         };
         latents.chunks_exact(self.n).map(value).collect()
     }
 
-    /// The direction of a mode in the latent space: the real vector along which a latent moves when its coordinate grows at
-    /// `phase` (radians; 0 for the eigenvector's real part, a quarter turn for its imaginary part), of length 1.
+    /// The direction of a mode in the latent space: the real vector along which a latent moves when
+    /// its coordinate grows at `phase` (radians; 0 for the eigenvector's real part, a quarter turn
+    /// for its imaginary part), of length 1.
     pub fn direction(&self, mode: &Mode, phase: f64) -> Vec<f64> {
         let (cos, sin) = (phase.cos(), phase.sin());
         let values: Vec<f64> = (0..self.n)
@@ -160,17 +175,23 @@ impl Modes {
         values.into_iter().map(|x| x / length).collect()
     }
 
-    /// What each mode carries on real latents (rows z_T): the deviation of its contribution 2 Re(lambda phi(z) v) (Re for a real
-    /// one) to the pushed latent from its mean, as a root mean square over rows.
+    /// What each mode carries on real latents (rows z_T): the deviation of its contribution 2
+    /// Re(lambda phi(z) v) (Re for a real one) to the pushed latent from its mean, as a root mean
+    /// square over rows.
     pub fn amplitudes(&self, latents: &[f32]) -> Vec<f64> {
         let phi = self.eigenfunctions(latents);
         let rows = phi.ncols();
         let amplitude = |mode: &Mode| {
             let k = mode.place;
-            let (l, double) = (c64::new(mode.eigenvalue.0, mode.eigenvalue.1), (mode.size() * mode.size()) as f64);
-            let mean = (0..rows).fold(c64::new(0.0, 0.0), |sum, r| sum + phi[(k, r)]) * (1.0 / rows as f64);
+            let (l, double) = (
+                c64::new(mode.eigenvalue.0, mode.eigenvalue.1),
+                (mode.size() * mode.size()) as f64,
+            );
+            let mean = (0..rows).fold(c64::new(0.0, 0.0), |sum, r| sum + phi[(k, r)])
+                * (1.0 / rows as f64);
             // |Re(c v)|^2 = (|c|^2 |v|^2 + Re(c^2 v.v)) / 2, v.v without conjugation.
-            let product = (0..self.n).fold(c64::new(0.0, 0.0), |sum, j| sum + self.right[(j, k)] * self.right[(j, k)]);
+            let product = (0..self.n)
+                .fold(c64::new(0.0, 0.0), |sum, j| sum + self.right[(j, k)] * self.right[(j, k)]);
             let square = |r: usize| {
                 let c = l * (phi[(k, r)] - mean);
                 let turned = c * c * product;
@@ -190,7 +211,8 @@ impl Modes {
     pub fn low_rank(&self, kept: &[usize]) -> LowRank {
         let rank: usize = kept.iter().map(|k| self.modes[*k].size()).sum();
         let n = self.n;
-        let (mut down, mut middle, mut up) = (vec![0.0; rank * n], vec![0.0; rank * rank], vec![0.0; n * rank]);
+        let (mut down, mut middle, mut up) =
+            (vec![0.0; rank * n], vec![0.0; rank * rank], vec![0.0; n * rank]);
         let mut at = 0;
         for mode in kept.iter().map(|k| &self.modes[*k]) {
             let (place, (a, b)) = (mode.place, mode.eigenvalue);
@@ -199,7 +221,8 @@ impl Modes {
                 down[at * n + j] = self.left[(place, j)].re;
                 up[j * rank + at] = mode.size() as f64 * self.right[(j, place)].re;
             }
-            // lambda phi v + its conjugate, phi = y_1 + i y_2: 2 (a y_1 - b y_2) Re v - 2 (b y_1 + a y_2) Im v.
+            // lambda phi v + its conjugate, phi = y_1 + i y_2: 2 (a y_1 - b y_2) Re v - 2 (b y_1 +
+            // a y_2) Im v.
             if mode.size() == 2 {
                 middle[at * rank + at + 1] = -b;
                 middle[(at + 1) * rank + at] = b;
@@ -214,8 +237,8 @@ impl Modes {
         LowRank { n, rank, down, middle, up }
     }
 
-    /// The operator with only the modes of these numbers; the others give what they give the mean latent, so that nothing but
-    /// their deviations is lost.
+    /// The operator with only the modes of these numbers; the others give what they give the mean
+    /// latent, so that nothing but their deviations is lost.
     pub fn truncated(&self, kept: &[usize], mean: &[f64]) -> Affine {
         let n = self.n;
         let full = self.low_rank(&(0..self.modes.len()).collect::<Vec<usize>>()).apply(mean);
@@ -225,15 +248,16 @@ impl Modes {
         Affine { n, matrix: low.matrix(), bias }
     }
 
-    /// Eigenvalues on the negative real axis, where there is no principal logarithm: a fractional power of such a mode is
-    /// complex, and its real part |lambda|^t cos(pi t) is taken.
+    /// Eigenvalues on the negative real axis, where there is no principal logarithm: a fractional
+    /// power of such a mode is complex, and its real part |lambda|^t cos(pi t) is taken.
     pub fn without_logarithm(&self) -> usize {
         self.modes.iter().filter(|mode| mode.eigenvalue.1 == 0.0 && mode.eigenvalue.0 < 0.0).count()
     }
 
-    /// Latents after a part `t` (0 to 1) of the operator's step, for rows z_T and rows `shift` that are added in a whole step
-    /// beside the bias (a control's; empty for none): the flow z(t) = A^t z + (A^t - I)(A - I)^-1 (b + shift), which is z at 0
-    /// and the operator's step at 1. Powers are principal ones; see [`Self::without_logarithm`].
+    /// Latents after a part `t` (0 to 1) of the operator's step, for rows z_T and rows `shift` that
+    /// are added in a whole step beside the bias (a control's; empty for none): the flow z(t) = A^t
+    /// z + (A^t - I)(A - I)^-1 (b + shift), which is z at 0 and the operator's step at 1. Powers
+    /// are principal ones; see [`Self::without_logarithm`].
     pub fn flow(&self, latents: &[f32], shift: &[f32], t: f64) -> Vec<f32> {
         if t == 0.0 {
             return latents.to_vec();
@@ -241,17 +265,24 @@ impl Modes {
         let n = self.n;
         let rows = latents.len() / n;
         let z = self.eigenfunctions(latents);
-        let shifts: Vec<f32> =
-            (0..rows * n).map(|i| (self.bias[i % n] + shift.get(i).copied().map_or(0.0, f64::from)) as f32).collect();
+        let shifts: Vec<f32> = (0..rows * n)
+            .map(|i| (self.bias[i % n] + shift.get(i).copied().map_or(0.0, f64::from)) as f32)
+            .collect();
         let beta = self.eigenfunctions(&shifts);
         let mut moved = Mat::<c64>::zeros(self.modes.len(), rows);
         for mode in &self.modes {
             let lambda = c64::new(mode.eigenvalue.0, mode.eigenvalue.1);
             let to_t = power(lambda, t);
             let gap = lambda - c64::new(1.0, 0.0);
-            let part = if gap.re.hypot(gap.im) < 1e-9 { c64::new(t, 0.0) } else { (to_t - c64::new(1.0, 0.0)) / gap };
+            let part = if gap.re.hypot(gap.im) < 1e-9 {
+                c64::new(t, 0.0)
+            } else {
+                (to_t - c64::new(1.0, 0.0)) / gap
+            };
             let k = mode.place;
-            (0..rows).for_each(|r| moved[(k, r)] = (to_t * z[(k, r)] + part * beta[(k, r)]) * mode.size() as f64);
+            (0..rows).for_each(|r| {
+                moved[(k, r)] = (to_t * z[(k, r)] + part * beta[(k, r)]) * mode.size() as f64
+            });
         }
         let back = &self.right * &moved;
         (0..rows * n).map(|i| back[(i % n, i / n)].re as f32).collect()
@@ -267,8 +298,11 @@ impl Modes {
         let singular = matrix.singular_values().map_err(|e| format!("{e:?}"))?;
         let (largest, smallest) = (singular[0], singular[n - 1]);
         let squares: f64 = affine.matrix.iter().map(|x| x * x).sum();
-        let of_modes: f64 =
-            self.modes.iter().map(|m| m.size() as f64 * (m.eigenvalue.0.powi(2) + m.eigenvalue.1.powi(2))).sum();
+        let of_modes: f64 = self
+            .modes
+            .iter()
+            .map(|m| m.size() as f64 * (m.eigenvalue.0.powi(2) + m.eigenvalue.1.powi(2)))
+            .sum();
         let mut conditions: Vec<f64> = (0..self.modes.len())
             .map(|k| length_of((0..n).map(|j| self.left[(k, j)])).unwrap_or(f64::INFINITY))
             .collect();
@@ -277,7 +311,10 @@ impl Modes {
             norm: largest,
             condition: largest / smallest,
             departure: if squares > 0.0 { (1.0 - of_modes / squares).max(0.0).sqrt() } else { 0.0 },
-            eigenvalue_condition: (conditions[conditions.len() / 2], conditions[conditions.len() - 1]),
+            eigenvalue_condition: (
+                conditions[conditions.len() / 2],
+                conditions[conditions.len() - 1],
+            ),
         })
     }
 }
@@ -285,7 +322,9 @@ impl Modes {
 /// Row-major `[rows, inner]` times `[inner, columns]`.
 fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {
     let rows = a.len() / inner;
-    let of = |x: &[f64], height: usize, width: usize| Mat::from_fn(height, width, |i, j| x[i * width + j]);
+    let of = |x: &[f64], height: usize, width: usize| {
+        Mat::from_fn(height, width, |i, j| x[i * width + j])
+    };
     let c = of(a, rows, inner) * of(b, inner, columns);
     (0..rows * columns).map(|i| c[(i / columns, i % columns)]).collect()
 }
@@ -299,8 +338,8 @@ impl LowRank {
         product(&self.up, &product(&self.middle, &self.down, self.rank, self.n), self.rank, self.n)
     }
 
-    /// Of one vector.
-    fn apply(&self, z: &[f64]) -> Vec<f64> {
+    /// What it gives of one vector of n numbers.
+    pub fn apply(&self, z: &[f64]) -> Vec<f64> {
         let times = |matrix: &[f64], x: &[f64]| -> Vec<f64> {
             let row = |range: Range<usize>| matrix[range].iter().zip(x).map(|(a, b)| a * b).sum();
             (0..matrix.len() / x.len()).map(|i| row(i * x.len()..(i + 1) * x.len())).collect()
@@ -319,8 +358,10 @@ mod tests {
 
     /// A random operator, of modulus below 1.
     fn random(n: usize) -> Affine {
-        let matrix: Vec<f64> =
-            normal_vec(1, n * n).into_iter().map(|x| 0.8 * f64::from(x) / (n as f64).sqrt()).collect();
+        let matrix: Vec<f64> = normal_vec(1, n * n)
+            .into_iter()
+            .map(|x| 0.8 * f64::from(x) / (n as f64).sqrt())
+            .collect();
         Affine { n, matrix, bias: normal_vec(2, n).into_iter().map(f64::from).collect() }
     }
 
@@ -344,9 +385,13 @@ mod tests {
         assert_eq!(modes.modes().iter().map(Mode::size).sum::<usize>(), 31);
         let all: Vec<usize> = (0..modes.modes().len()).collect();
         let whole = modes.truncated(&all, &vec![0.0; 31]);
-        assert!(off(whole.matrix, affine.matrix.clone()) < 1e-12 && off(whole.bias, affine.bias.clone()) == 0.0);
+        assert!(
+            off(whole.matrix, affine.matrix.clone()) < 1e-12
+                && off(whole.bias, affine.bias.clone()) == 0.0
+        );
         let part = modes.low_rank(&[0, 2, 5]).matrix();
-        let (ab, ba) = (product(&part, &affine.matrix, 31, 31), product(&affine.matrix, &part, 31, 31));
+        let (ab, ba) =
+            (product(&part, &affine.matrix, 31, 31), product(&affine.matrix, &part, 31, 31));
         assert!(off(ab, ba) < 1e-12);
     }
 
@@ -363,7 +408,8 @@ mod tests {
         }
     }
 
-    /// diag(3, 1) on latents that vary by 1 and 9 in its two coordinates: the second mode carries more.
+    /// diag(3, 1) on latents that vary by 1 and 9 in its two coordinates: the second mode carries
+    /// more.
     #[test]
     fn amplitudes_by_hand() {
         let affine = Affine { n: 2, matrix: vec![3.0, 0.0, 0.0, 1.0], bias: vec![0.0; 2] };
@@ -376,11 +422,14 @@ mod tests {
         let modes = Modes::of(&turn).unwrap();
         assert_eq!(modes.modes().len(), 1);
         assert!(off(modes.amplitudes(&[1.0, 0.0, -1.0, 0.0]), [2.0]) < 1e-12);
-        assert!(off([modes.direction(&modes.modes()[0], 0.3).iter().map(|x| x * x).sum()], [1.0]) < 1e-12);
+        assert!(
+            off([modes.direction(&modes.modes()[0], 0.3).iter().map(|x| x * x).sum()], [1.0])
+                < 1e-12
+        );
     }
 
-    /// The flow is z at 0, the step at 1, and two halves are a whole; for a positive operator also in between: half of a
-    /// rotation by a right angle is one of 45 degrees.
+    /// The flow is z at 0, the step at 1, and two halves are a whole; for a positive operator also
+    /// in between: half of a rotation by a right angle is one of 45 degrees.
     #[test]
     fn flows_compose() {
         let affine = random(9);
@@ -392,9 +441,13 @@ mod tests {
         assert!(off(wide(modes.flow(&z, &shift, 1.0)), expected) < 1e-5);
         if modes.without_logarithm() == 0 {
             let half = modes.flow(&z, &shift, 0.5);
-            assert!(off(wide(modes.flow(&half, &shift, 0.5)), wide(modes.flow(&z, &shift, 1.0))) < 1e-5);
+            assert!(
+                off(wide(modes.flow(&half, &shift, 0.5)), wide(modes.flow(&z, &shift, 1.0))) < 1e-5
+            );
         }
-        let turn = Modes::of(&Affine { n: 2, matrix: vec![0.0, -1.0, 1.0, 0.0], bias: vec![0.0; 2] }).unwrap();
+        let turn =
+            Modes::of(&Affine { n: 2, matrix: vec![0.0, -1.0, 1.0, 0.0], bias: vec![0.0; 2] })
+                .unwrap();
         let half = 0.5f64.sqrt();
         assert!(off(wide(turn.flow(&[1.0, 0.0], &[], 0.5)), [half, half]) < 1e-6);
         assert_eq!(turn.without_logarithm(), 0);
@@ -406,8 +459,8 @@ mod tests {
         assert!(off(wide(negative.flow(&[1.0], &[], 0.5)), [0.0]) < 1e-6);
     }
 
-    /// A symmetric matrix is normal; [[1, 1], [0, 2]] has singular values with sum of squares 6, product 2, and eigenvalues
-    /// whose squares add up to 5; its eigenvalues' condition is sqrt(2).
+    /// A symmetric matrix is normal; [[1, 1], [0, 2]] has singular values with sum of squares 6,
+    /// product 2, and eigenvalues whose squares add up to 5; its eigenvalues' condition is sqrt(2).
     #[test]
     fn conditioning_by_hand() {
         let of = |matrix: Vec<f64>| {
@@ -419,7 +472,12 @@ mod tests {
         let found = of(vec![1.0, 1.0, 0.0, 2.0]);
         let largest = (3.0 + 5.0f64.sqrt()).sqrt();
         assert!(off([found.norm, found.condition], [largest, largest * largest / 2.0]) < 1e-12);
-        assert!(off([found.departure, found.eigenvalue_condition.1], [(1.0f64 / 6.0).sqrt(), 2.0f64.sqrt()]) < 1e-12);
+        assert!(
+            off(
+                [found.departure, found.eigenvalue_condition.1],
+                [(1.0f64 / 6.0).sqrt(), 2.0f64.sqrt()]
+            ) < 1e-12
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The directions in which pushed latents vary most (principal components): the best operator of a given rank on real latents,
-//! beside which the truncation to modes is judged.
+//! The directions in which pushed latents vary most (principal components): the best operator of a
+//! given rank on real latents, beside which the truncation to modes is judged.
 
 use faer::{Mat, Side};
 use kdm_core::operator::Affine;
@@ -29,7 +29,8 @@ impl Principal {
         let a = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]);
         let z = Mat::from_fn(n, rows, |j, r| f64::from(latents[r * n + j]));
         let mut pushed = &a * &z;
-        let mean: Vec<f64> = (0..n).map(|i| (0..rows).map(|r| pushed[(i, r)]).sum::<f64>() / rows as f64).collect();
+        let mean: Vec<f64> =
+            (0..n).map(|i| (0..rows).map(|r| pushed[(i, r)]).sum::<f64>() / rows as f64).collect();
         (0..n).for_each(|i| (0..rows).for_each(|r| pushed[(i, r)] -= mean[i]));
         let covariance = &pushed * pushed.transpose() * faer::Scale(1.0 / rows as f64);
         let eigen = covariance.self_adjoint_eigen(Side::Lower).map_err(|e| format!("{e:?}"))?;
@@ -39,8 +40,8 @@ impl Principal {
         Ok(Self { affine: affine.clone(), mean, directions, variances })
     }
 
-    /// The linear part of [`Self::truncated`] in factors: orthonormal `down` and `up`, so that the middle stretches as the operator
-    /// does. Its eigenvalues are not the operator's.
+    /// The linear part of [`Self::truncated`] in factors: orthonormal `down` and `up`, so that the
+    /// middle stretches as the operator does. Its eigenvalues are not the operator's.
     pub fn low_rank(&self, rank: usize) -> LowRank {
         let n = self.affine.n;
         let kept = self.directions.subcols(0, rank);
@@ -70,7 +71,11 @@ impl Principal {
             let inside: f64 = (0..n).map(|j| projection[(i, j)] * self.mean[j]).sum();
             self.affine.bias[i] + self.mean[i] - inside
         });
-        Affine { n, matrix: (0..n * n).map(|k| matrix[(k / n, k % n)]).collect(), bias: bias.collect() }
+        Affine {
+            n,
+            matrix: (0..n * n).map(|k| matrix[(k / n, k % n)]).collect(),
+            bias: bias.collect(),
+        }
     }
 }
 
@@ -79,24 +84,32 @@ mod tests {
     use super::*;
     use kdm_kernels::random::normal_vec;
 
-    /// What is lost at a rank is the variance along the directions left out, and no other projection of that rank loses less
-    /// (Eckart and Young): here, that of coordinates.
+    /// What is lost at a rank is the variance along the directions left out, and no other
+    /// projection of that rank loses less (Eckart and Young): here, that of coordinates.
     #[test]
     fn the_variance_left_out_is_the_error() {
         let n = 6;
         let matrix: Vec<f64> = normal_vec(1, n * n).into_iter().map(f64::from).collect();
-        let affine = Affine { n, matrix, bias: normal_vec(2, n).into_iter().map(f64::from).collect() };
+        let affine =
+            Affine { n, matrix, bias: normal_vec(2, n).into_iter().map(f64::from).collect() };
         let latents = normal_vec(3, 50 * n);
         let principal = Principal::of(&affine, &latents).unwrap();
         let push = |affine: &Affine, z: &[f32]| -> Vec<f64> {
-            let row =
-                |i: usize| (0..n).map(|j| affine.matrix[i * n + j] * f64::from(z[j])).sum::<f64>() + affine.bias[i];
+            let row = |i: usize| {
+                (0..n).map(|j| affine.matrix[i * n + j] * f64::from(z[j])).sum::<f64>()
+                    + affine.bias[i]
+            };
             (0..n).map(row).collect()
         };
         for rank in 0..=n {
             let cut = principal.truncated(rank);
-            let error =
-                |z: &[f32]| push(&affine, z).iter().zip(push(&cut, z)).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+            let error = |z: &[f32]| {
+                push(&affine, z)
+                    .iter()
+                    .zip(push(&cut, z))
+                    .map(|(a, b)| (a - b).powi(2))
+                    .sum::<f64>()
+            };
             let found = latents.chunks(n).map(error).sum::<f64>() / 50.0;
             let left: f64 = principal.variances[rank..].iter().sum();
             assert!((found - left).abs() < 1e-9, "{rank}: {found} {left}");

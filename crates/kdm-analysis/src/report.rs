@@ -28,25 +28,34 @@ pub struct Table {
 impl Table {
     /// A table of names, values, and how to read each.
     pub fn of(title: &str, rows: Vec<[String; 3]>) -> Self {
-        Self { title: title.into(), columns: Vec::new(), rows: rows.into_iter().map(Vec::from).collect() }
+        Self {
+            title: title.into(),
+            columns: Vec::new(),
+            rows: rows.into_iter().map(Vec::from).collect(),
+        }
     }
 
     /// In Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule = vec!["---".to_string(); self.columns.len()];
-        let lines = [self.columns.as_slice(), &rule].into_iter().chain(self.rows.iter().map(Vec::as_slice));
+        let lines =
+            [self.columns.as_slice(), &rule].into_iter().chain(self.rows.iter().map(Vec::as_slice));
         lines.map(line).collect()
     }
 
     fn html(&self) -> String {
         let row = |tag: &str, cells: &[String]| -> String {
-            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            let cells: String =
+                cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
             format!("<tr>{cells}</tr>\n")
         };
         let head = if self.columns.is_empty() { String::new() } else { row("th", &self.columns) };
         let rows: String = self.rows.iter().map(|cells| row("td", cells)).collect();
-        format!("<h2>{}</h2>\n<div class=\"wide\"><table>\n{head}{rows}</table></div>\n", escape(&self.title))
+        format!(
+            "<h2>{}</h2>\n<div class=\"wide\"><table>\n{head}{rows}</table></div>\n",
+            escape(&self.title)
+        )
     }
 }
 
@@ -94,7 +103,9 @@ impl Report {
         page.push_str("<div class=\"figures\">\n");
         for figure in &self.figures {
             page.push_str(&format!(
-                "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\"><figcaption><b>{0}.</b> {2}</figcaption></figure>\n",
+                "<figure><img alt=\"{0}\" \
+                 src=\"data:image/png;base64,{1}\"><figcaption><b>{0}.</b> \
+                       {2}</figcaption></figure>\n",
                 escape(&figure.title),
                 STANDARD.encode(&figure.png),
                 escape(&figure.caption),
@@ -104,7 +115,10 @@ impl Report {
         for table in &self.tables {
             page.push_str(&table.html());
         }
-        page.push_str(&format!("<h2>Configuration</h2>\n<pre>{}</pre>\n</body></html>\n", escape(&self.config)));
+        page.push_str(&format!(
+            "<h2>Configuration</h2>\n<pre>{}</pre>\n</body></html>\n",
+            escape(&self.config)
+        ));
         page
     }
 }
@@ -127,7 +141,11 @@ mod tests {
             config: "x = \"1\"".into(),
         };
         let html = report.html();
-        assert!(html.contains("a &lt; b") && html.contains("data:image/png;base64,AQID") && html.contains("1 &lt;2"));
+        assert!(
+            html.contains("a &lt; b")
+                && html.contains("data:image/png;base64,AQID")
+                && html.contains("1 &lt;2")
+        );
         assert!(!html.contains("http://") && !html.contains("https://"));
     }
 }

@@ -1,5 +1,5 @@
-//! Whether distances in one space tell distances in another (paper, the claim that latents of like images are near each other):
-//! correlations over independent pairs of samples, with intervals.
+//! Whether distances in one space tell distances in another (paper, the claim that latents of like
+//! images are near each other): correlations over independent pairs of samples, with intervals.
 
 use kdm_kernels::random;
 use serde::Serialize;
@@ -25,7 +25,8 @@ const LEAST: usize = 10;
 fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let n = x.len() as f64;
     let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(y).map(|(x, y)| f(x - mx, y - my)).sum::<f64>();
+    let sum =
+        |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(y).map(|(x, y)| f(x - mx, y - my)).sum::<f64>();
     sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
 }
 
@@ -36,7 +37,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     while start < order.len() {
-        let same = order[start..].iter().take_while(|i| values[**i] == values[order[start]]).count();
+        let same =
+            order[start..].iter().take_while(|i| values[**i] == values[order[start]]).count();
         let mean = start as f64 + 0.5 * (same - 1) as f64;
         order[start..start + same].iter().for_each(|i| ranks[*i] = mean);
         start += same;
@@ -44,8 +46,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// The correlation of two quantities of the same independent pairs; none where there are fewer than ten of them or one
-/// quantity is constant.
+/// The correlation of two quantities of the same independent pairs; none where there are fewer than
+/// ten of them or one quantity is constant.
 pub fn correlation(x: &[f64], y: &[f64], seed: u64) -> Option<Correlation> {
     let n = x.len();
     if n < LEAST {
@@ -66,10 +68,16 @@ pub fn correlation(x: &[f64], y: &[f64], seed: u64) -> Option<Correlation> {
         .collect();
     draws.sort_by(f64::total_cmp);
     let at = |share: f64| draws[((draws.len() - 1) as f64 * share).round() as usize];
-    Some(Correlation { value, interval: (at(0.025), at(0.975)), of_ranks: pearson(&ranks(x), &ranks(y)), pairs: n })
+    Some(Correlation {
+        value,
+        interval: (at(0.025), at(0.975)),
+        of_ranks: pearson(&ranks(x), &ranks(y)),
+        pairs: n,
+    })
 }
 
-/// Euclidean distances between rows 0 and 1, 2 and 3, ...: pairs without a common row, so that they are independent.
+/// Euclidean distances between rows 0 and 1, 2 and 3, ...: pairs without a common row, so that they
+/// are independent.
 pub fn pair_distances(rows: &[f32], width: usize) -> Vec<f64> {
     rows.chunks_exact(2 * width).map(|pair| distance(&pair[..width], &pair[width..])).collect()
 }
@@ -79,11 +87,13 @@ pub fn distances(a: &[f32], b: &[f32], width: usize) -> Vec<f64> {
     a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| distance(a, b)).collect()
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+/// The Euclidean distance of two rows.
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-/// How much a map stretches distances: ratios of the distances of what it gives to those of what it was given.
+/// How much a map stretches distances: ratios of the distances of what it gives to those of what it
+/// was given.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Stretch {
     /// The median ratio.
@@ -117,12 +127,15 @@ mod tests {
         assert_eq!(correlation(&x, &[4.0; 20], 1), None);
         assert_eq!(correlation(&x[..9], &x[..9], 1), None);
         assert_eq!(pair_distances(&[0.0, 0.0, 3.0, 4.0, 1.0, 1.0, 1.0, 2.0], 2), [5.0, 1.0]);
-        assert_eq!(stretch(&[1.0, 2.0, 0.0, 1.0], &[3.0, 1.0, 5.0, 1.0]), Some(Stretch { median: 1.0, largest: 3.0 }));
+        assert_eq!(
+            stretch(&[1.0, 2.0, 0.0, 1.0], &[3.0, 1.0, 5.0, 1.0]),
+            Some(Stretch { median: 1.0, largest: 3.0 })
+        );
         assert_eq!(stretch(&[0.0], &[1.0]), None);
     }
 
-    /// Jointly normal quantities of correlation 0.6: about 95% of intervals hold it (a binomial of 100 draws: at least 88),
-    /// and they are as wide as theory says, 2 * 1.96 (1 - r^2) / sqrt(n).
+    /// Jointly normal quantities of correlation 0.6: about 95% of intervals hold it (a binomial of
+    /// 100 draws: at least 88), and they are as wide as theory says, 2 * 1.96 (1 - r^2) / sqrt(n).
     #[test]
     fn intervals_hold_the_truth() {
         let n = 200;
@@ -131,7 +144,8 @@ mod tests {
         for seed in 0..100 {
             let e = normal_vec(seed, 2 * n);
             let x: Vec<f64> = e[..n].iter().map(|x| f64::from(*x)).collect();
-            let y: Vec<f64> = x.iter().zip(&e[n..]).map(|(x, e)| 0.6 * x + 0.8 * f64::from(*e)).collect();
+            let y: Vec<f64> =
+                x.iter().zip(&e[n..]).map(|(x, e)| 0.6 * x + 0.8 * f64::from(*e)).collect();
             let found = correlation(&x, &y, seed).unwrap();
             held += usize::from((found.interval.0..=found.interval.1).contains(&0.6));
             width += (found.interval.1 - found.interval.0) / 100.0;

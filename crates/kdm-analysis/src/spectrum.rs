@@ -3,7 +3,8 @@
 use kdm_core::Operator;
 use serde::Serialize;
 
-/// Operators on more numbers are not taken apart: the time grows with their cube, the memory with their square.
+/// Operators on more numbers are not taken apart: the time grows with their cube, the memory with
+/// their square.
 pub const MOST: usize = 4096;
 /// Eigenvalues found of those.
 pub const LEADING: usize = 32;
@@ -24,13 +25,18 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
-    /// The spectrum of `operator`: all of it up to [`MOST`] numbers, and the [`LEADING`] largest eigenvalues of larger ones.
+    /// The spectrum of `operator`: all of it up to [`MOST`] numbers, and the [`LEADING`] largest
+    /// eigenvalues of larger ones.
     ///
     /// # Errors
     /// The problem, when the operator has values that are not finite, or none is found.
     pub fn of(operator: &Operator) -> Result<Self, String> {
         let complete = operator.dim() <= MOST;
-        let mut eigenvalues = if complete { operator.eigenvalues()? } else { operator.leading_eigenvalues(LEADING)? };
+        let mut eigenvalues = if complete {
+            operator.eigenvalues()?
+        } else {
+            operator.leading_eigenvalues(LEADING)?
+        };
         let modulus = |l: &(f64, f64)| l.0.hypot(l.1);
         eigenvalues.sort_by(|a, b| modulus(b).total_cmp(&modulus(a)).then(a.1.total_cmp(&b.1)));
         let radius = eigenvalues.first().map_or(0.0, modulus);

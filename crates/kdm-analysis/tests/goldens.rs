@@ -22,7 +22,8 @@ fn formula() -> (Affine, Vec<f32>) {
     (Affine { n, matrix: (0..n * n).map(entry).collect(), bias }, (0..40 * n).map(latent).collect())
 }
 
-/// Values are stored in single precision; the worst conditioned eigenvalue here has a condition of some tens.
+/// Values are stored in single precision; the worst conditioned eigenvalue here has a condition of
+/// some tens.
 const TOLERANCE: f64 = 1e-5;
 
 fn same(name: &str, found: &[f64], golden: &BTreeMap<String, Array>) {
@@ -30,7 +31,10 @@ fn same(name: &str, found: &[f64], golden: &BTreeMap<String, Array>) {
     assert_eq!(found.len(), expected.len(), "{name}");
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         let b = f64::from(*b);
-        assert!((a - b).abs() <= TOLERANCE * (1.0 + b.abs()), "{name} {i}: {a}, and NumPy says {b}");
+        assert!(
+            (a - b).abs() <= TOLERANCE * (1.0 + b.abs()),
+            "{name} {i}: {a}, and NumPy says {b}"
+        );
     }
 }
 
@@ -56,7 +60,11 @@ fn modes_equal_those_of_numpy() {
     let ranked = modes.ranked(&latents);
     same("truncated", &modes.low_rank(&ranked[..3]).matrix(), &golden);
     let found = modes.conditioning(&affine).unwrap();
-    same("conditioning", &[found.norm, found.condition, found.departure, found.eigenvalue_condition.1], &golden);
+    same(
+        "conditioning",
+        &[found.norm, found.condition, found.departure, found.eigenvalue_condition.1],
+        &golden,
+    );
     let flow: Vec<f64> = modes.flow(&latents, &[], 0.3).into_iter().map(f64::from).collect();
     same("flow", &flow, &golden);
 }

@@ -1,4 +1,5 @@
-//! What a student is and what it is trained for, as plain data; the same words as in presets and model files.
+//! What a student is and what it is trained for, as plain data; the same words as in presets and
+//! model files.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ pub enum NetworkConfig {
         /// Affine layers of each network.
         layers: usize,
     },
-    /// U-Nets of the DDPM++ kind, for images (paper). The latent is an image of the same size: its channels are the
-    /// latent's numbers over the image's pixels.
+    /// U-Nets of the DDPM++ kind, for images (paper). The latent is an image of the same size: its
+    /// channels are the latent's numbers over the image's pixels.
     Unet {
         /// Base width.
         model_channels: usize,
@@ -53,7 +54,9 @@ impl NetworkConfig {
     /// The networks for points; none for images'.
     pub fn perceptron(&self) -> Option<Perceptron> {
         match *self {
-            Self::Affine => Some(Perceptron { hidden: 1, layers: 1, direct_layers: 1, activated: false }),
+            Self::Affine => {
+                Some(Perceptron { hidden: 1, layers: 1, direct_layers: 1, activated: false })
+            }
             Self::Mlp { hidden, layers } => {
                 Some(Perceptron { hidden, layers, direct_layers: 2 * layers, activated: true })
             }
@@ -69,7 +72,8 @@ pub struct UNets {
     pub encoder: SongUNetConfig,
     /// D.
     pub decoder: SongUNetConfig,
-    /// The direct student's, from image to image: as many blocks as bring its cost nearest to that of both together.
+    /// The direct student's, from image to image: as many blocks as bring its cost nearest to that
+    /// of both together.
     pub direct: SongUNetConfig,
 }
 
@@ -93,8 +97,9 @@ pub enum Method {
     /// Through latents and the Koopman operator.
     #[default]
     Koopman,
-    /// By one network straight from noise to image, of about the size of encoder and decoder together: what the Koopman
-    /// student is compared with. It has no latent and no operator, and no loss but push and the adversarial one.
+    /// By one network straight from noise to image, of about the size of encoder and decoder
+    /// together: what the Koopman student is compared with. It has no latent and no operator, and
+    /// no loss but push and the adversarial one.
     Direct,
 }
 
@@ -139,9 +144,16 @@ impl StudentConfig {
     /// The U-Nets of an image student.
     ///
     /// # Errors
-    /// The field and its problem, when samples or latents are no square images, or the networks are no U-Nets.
+    /// The field and its problem, when samples or latents are no square images, or the networks are
+    /// no U-Nets.
     pub fn unets(&self) -> Result<UNets, (String, String)> {
-        let NetworkConfig::Unet { model_channels, channel_mult, num_blocks, attn_resolutions, dropout } = &self.network
+        let NetworkConfig::Unet {
+            model_channels,
+            channel_mult,
+            num_blocks,
+            attn_resolutions,
+            dropout,
+        } = &self.network
         else {
             return Err(("network.kind".into(), "is no U-Net".into()));
         };
@@ -153,11 +165,16 @@ impl StudentConfig {
         };
         let pixels = height.saturating_mul(width);
         if height != width || pixels == 0 {
-            return Err(("shape".into(), format!("is {:?}, and U-Nets take square images", self.shape)));
+            return Err((
+                "shape".into(),
+                format!("is {:?}, and U-Nets take square images", self.shape),
+            ));
         }
         if self.latent == 0 || !self.latent.is_multiple_of(pixels) {
-            let problem =
-                format!("is {}, and a U-Net's latent is a multiple of the image's {pixels} pixels", self.latent);
+            let problem = format!(
+                "is {}, and a U-Net's latent is a multiple of the image's {pixels} pixels",
+                self.latent
+            );
             return Err(("latent".into(), problem));
         }
         let latent_channels = self.latent / pixels;
@@ -189,9 +206,10 @@ impl StudentConfig {
         burn::module::Module::num_params(&student)
     }
 
-    /// Floating-point operations a sample, of matrix products, convolutions and attention (a multiplication and an
-    /// addition count as two). A training step costs three times its forward passes: E_0, E_T, C, and D once, or twice
-    /// with the push term; the discriminator and LPIPS come on top.
+    /// Floating-point operations a sample, of matrix products, convolutions and attention (a
+    /// multiplication and an addition count as two). A training step costs three times its forward
+    /// passes: E_0, E_T, C, and D once, or twice with the push term; the discriminator and LPIPS
+    /// come on top.
     pub fn flops(&self, training: bool, push: bool) -> f64 {
         let (encoder, decoder, direct) = match self.network.perceptron() {
             Some(Perceptron { hidden, layers, direct_layers, .. }) => {
@@ -208,7 +226,9 @@ impl StudentConfig {
                 (mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, direct_layers))
             }
             None => match self.unets() {
-                Ok(UNets { encoder, decoder, direct }) => (encoder.flops(), decoder.flops(), direct.flops()),
+                Ok(UNets { encoder, decoder, direct }) => {
+                    (encoder.flops(), decoder.flops(), direct.flops())
+                }
                 Err(_) => return f64::NAN,
             },
         };
@@ -249,19 +269,27 @@ impl StudentConfig {
                 Ok(UNets { encoder, decoder, .. }) => {
                     let both = encoder.problems().into_iter().chain(decoder.problems());
                     let all: BTreeMap<String, String> = both.collect();
-                    problems.extend(all.into_iter().map(|(field, problem)| (format!("network.{field}"), problem)));
+                    problems.extend(
+                        all.into_iter()
+                            .map(|(field, problem)| (format!("network.{field}"), problem)),
+                    );
                 }
                 Err(problem) => problems.push(problem),
             },
         }
         if self.method == Method::Direct && self.operator.control {
-            problems.push(("operator.control".into(), "is true, and the direct student has no operator".into()));
+            problems.push((
+                "operator.control".into(),
+                "is true, and the direct student has no operator".into(),
+            ));
         }
         if self.operator.control && self.label_dim == 0 {
-            problems.push(("operator.control".into(), "is true and the pairs have no labels".into()));
+            problems
+                .push(("operator.control".into(), "is true and the pairs have no labels".into()));
         }
         if !(self.noise_std > 0.0 && self.noise_std.is_finite()) {
-            problems.push(("noise_std".into(), format!("is {} and must be above 0", self.noise_std)));
+            problems
+                .push(("noise_std".into(), format!("is {} and must be above 0", self.noise_std)));
         }
         problems
     }
@@ -280,7 +308,8 @@ pub enum Reconstruction {
     /// The sum of the squared error and LPIPS.
     #[serde(rename = "l2+lpips")]
     L2Lpips,
-    /// The sum of the squared error and the distance in a classifier's layers; see [`kdm_nn::Perceptual`].
+    /// The sum of the squared error and the distance in a classifier's layers; see
+    /// [`kdm_nn::Perceptual`].
     #[serde(rename = "l2+features")]
     L2Features,
 }
@@ -352,10 +381,14 @@ impl LossConfig {
             ("latent_noise", self.latent_noise),
         ];
         let bad = numbers.iter().filter(|(_, value)| !(*value >= 0.0 && value.is_finite()));
-        let mut problems: Vec<(String, String)> =
-            bad.map(|(field, value)| ((*field).to_string(), format!("is {value} and must be 0 or more"))).collect();
+        let mut problems: Vec<(String, String)> = bad
+            .map(|(field, value)| {
+                ((*field).to_string(), format!("is {value} and must be 0 or more"))
+            })
+            .collect();
         if self.adversarial_weight > 0.0 && self.push_weight == 0.0 {
-            let problem = "is above 0, and the adversarial term judges x_push, which push_weight 0 leaves out";
+            let problem = "is above 0, and the adversarial term judges x_push, which push_weight \
+                           0 leaves out";
             problems.push(("adversarial_weight".into(), problem.into()));
         }
         problems

@@ -31,7 +31,8 @@ pub struct Trainee {
     pub discriminator: Option<Discriminator>,
 }
 
-/// A distillation. The pairs of an iteration, their order and the latent noise are functions of seed and iteration.
+/// A distillation. The pairs of an iteration, their order and the latent noise are functions of
+/// seed and iteration.
 #[derive(Debug)]
 pub struct DistillTask {
     store: PairStore,
@@ -45,8 +46,9 @@ pub struct DistillTask {
 }
 
 impl DistillTask {
-    /// Trains the student of `file` on all pairs of `store` but the last `held_out` (fewer than there are), `batch` at
-    /// a time, on `device` (autodiff included). `perceptual` goes with the perceptual losses.
+    /// Trains the student of `file` on all pairs of `store` but the last `held_out` (fewer than
+    /// there are), `batch` at a time, on `device` (autodiff included). `perceptual` goes with the
+    /// perceptual losses.
     pub fn new(
         store: PairStore,
         held_out: usize,
@@ -90,7 +92,9 @@ impl DistillTask {
         let order = random::derive_seed(self.seed, ORDER);
         let first = iteration * self.batch as u64;
         (first..first + self.batch as u64)
-            .map(|place| Permutation::new(random::derive_seed(order, place / n), n).at(place % n) as usize)
+            .map(|place| {
+                Permutation::new(random::derive_seed(order, place / n), n).at(place % n) as usize
+            })
             .collect()
     }
 
@@ -111,7 +115,8 @@ impl DistillTask {
 /// Pairs as tensors on `device`.
 pub fn to_batch(pairs: PairBatch, dim: usize, label_dim: usize, device: &Device) -> Batch {
     let n = pairs.images.len() / dim;
-    let tensor = |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [n, width]), device);
+    let tensor =
+        |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [n, width]), device);
     let labels = (label_dim > 0).then(|| tensor(one_hot(&pairs.labels, label_dim), label_dim));
     Batch { images: tensor(pairs.images, dim), noise: tensor(pairs.noise, dim), labels }
 }
@@ -119,9 +124,10 @@ pub fn to_batch(pairs: PairBatch, dim: usize, label_dim: usize, device: &Device)
 /// Values of images evaluated at a time.
 const BLOCK: usize = 1 << 18;
 
-/// The loss's terms on pairs of a store with latent noise and dropout off: `latent`, `rec`, `push`, `adversarial` (with a
-/// discriminator), `eigen` (when there is one) and `total`, averaged over all pairs. Batch norm sees the blocks in which
-/// pairs are evaluated; with no more than 85 pairs of 3x32x32 images, they are one block.
+/// The loss's terms on pairs of a store with latent noise and dropout off: `latent`, `rec`, `push`,
+/// `adversarial` (with a discriminator), `eigen` (when there is one) and `total`, averaged over all
+/// pairs. Batch norm sees the blocks in which pairs are evaluated; with no more than 85 pairs of
+/// 3x32x32 images, they are one block.
 pub fn evaluate_losses(
     student: &Student,
     discriminator: Option<&Discriminator>,
@@ -165,20 +171,27 @@ impl Task for DistillTask {
     type Model = Trainee;
 
     fn optimizers(&self) -> &'static [&'static str] {
-        if self.file.loss.adversarial_weight > 0.0 { &["student.", "discriminator."] } else { &["student."] }
+        if self.file.loss.adversarial_weight > 0.0 {
+            &["student.", "discriminator."]
+        } else {
+            &["student."]
+        }
     }
 
-    /// The discriminator's step goes first; the student is then judged by the new one, on the same images.
+    /// The discriminator's step goes first; the student is then judged by the new one, on the same
+    /// images.
     fn iterate(&self, model: Trainee, iteration: u64, stepper: &mut Stepper) -> (Trainee, Losses) {
         let pairs = self.store.batch(&self.indices(iteration));
         let config = self.config();
         let batch = to_batch(pairs, config.dim(), config.label_dim, &self.device);
-        let pass = Pass::training(random::derive_seed(random::derive_seed(self.seed, DROPOUT), iteration));
+        let pass =
+            Pass::training(random::derive_seed(random::derive_seed(self.seed, DROPOUT), iteration));
         step(&self.objective, model, batch, self.latent_noise(iteration), &pass, stepper)
     }
 
-    /// Paired errors to the teacher on the held-out pairs, the loss's terms there, and of the operator the moduli of the
-    /// eigenvalues 1, 2, 4, ... by size (`modulus_1` is the spectral radius).
+    /// Paired errors to the teacher on the held-out pairs, the loss's terms there, and of the
+    /// operator the moduli of the eigenvalues 1, 2, 4, ... by size (`modulus_1` is the spectral
+    /// radius).
     fn validate(&self, averaged: &Trainee) -> Vec<(String, f64)> {
         let range = self.held_out();
         if range.is_empty() {
@@ -189,11 +202,26 @@ impl Task for DistillTask {
         let sampler = Sampler::new(averaged.student.clone(), config, &device);
         let drawn = sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
         let errors = paired(&drawn, &pairs.images, config.dim());
-        let mut values = vec![("rmse".to_string(), errors.rmse), ("median_error".to_string(), errors.median_error)];
+        let mut values = vec![
+            ("rmse".to_string(), errors.rmse),
+            ("median_error".to_string(), errors.median_error),
+        ];
         let objective = self.objective.valid();
-        values.extend(evaluate_losses(&averaged.student, None, config, &objective, &self.store, range, &device));
+        values.extend(evaluate_losses(
+            &averaged.student,
+            None,
+            config,
+            &objective,
+            &self.store,
+            range,
+            &device,
+        ));
         // An operator with values that aren't finite has no spectrum, and the losses tell of it.
-        let moduli = averaged.student.koopman().and_then(|student| student.operator.moduli().ok()).unwrap_or_default();
+        let moduli = averaged
+            .student
+            .koopman()
+            .and_then(|student| student.operator.moduli().ok())
+            .unwrap_or_default();
         let places = (0..).map(|i| 1usize << i).take_while(|place| *place <= moduli.len());
         values.extend(places.map(|place| (format!("modulus_{place}"), moduli[place - 1])));
         values

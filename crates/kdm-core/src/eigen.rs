@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::operator::{Complex, Operator};
 
-/// Where the eigenvalue loss draws the operator's eigenvalues: mean |lambda_i - t_i| (paper, ablation of the
-/// eigenvalue losses).
+/// Where the eigenvalue loss draws the operator's eigenvalues: mean |lambda_i - t_i| (paper,
+/// ablation of the eigenvalue losses).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EigenvalueTarget {
@@ -23,15 +23,19 @@ pub enum EigenvalueTarget {
 }
 
 impl EigenvalueTarget {
-    /// The targets of n eigenvalues; none when there is no loss. Drawn once for a training, by its seed.
+    /// The targets of n eigenvalues; none when there is no loss. Drawn once for a training, by its
+    /// seed.
     pub fn targets(self, n: usize, seed: u64) -> Option<Vec<Complex>> {
-        let uniform = |stream: u64, i: usize| random::uniform_f64(random::derive_seed(seed, stream), i as u64);
+        let uniform = |stream: u64, i: usize| {
+            random::uniform_f64(random::derive_seed(seed, stream), i as u64)
+        };
         let target = |i: usize| match self {
             Self::None => None,
             Self::One => Some((1.0, 0.0)),
             Self::Uniform => Some((2.0 * uniform(0, i) - 1.0, 2.0 * uniform(1, i) - 1.0)),
             Self::Gradual => {
-                let radius = if i < n / 2 { 0.9 + 0.1 * uniform(0, i) } else { 0.5 * uniform(0, i) };
+                let radius =
+                    if i < n / 2 { 0.9 + 0.1 * uniform(0, i) } else { 0.5 * uniform(0, i) };
                 let phase = std::f64::consts::TAU * uniform(1, i);
                 Some((radius * phase.cos(), radius * phase.sin()))
             }
@@ -56,8 +60,9 @@ pub fn eigenvalues(values: &[f64], n: usize) -> Result<Vec<Complex>, String> {
     Ok(found.into_iter().map(|l| (l.re, l.im)).collect())
 }
 
-/// The `count` eigenvalues of largest modulus of a real n x n matrix given by rows, or fewer when they don't converge, by a
-/// Krylov-Schur iteration: for matrices that are too large for all of them.
+/// The `count` eigenvalues of largest modulus of a real n x n matrix given by rows, or fewer when
+/// they don't converge, by a Krylov-Schur iteration: for matrices that are too large for all of
+/// them.
 ///
 /// # Errors
 /// The problem, when values are not finite or none is found.
@@ -70,11 +75,23 @@ pub fn leading_eigenvalues(values: &[f64], n: usize, count: usize) -> Result<Vec
     let matrix = MatRef::from_row_major_slice(values, n, n);
     let start = random::normal_vec(START_SEED, n);
     let start = Col::from_fn(n, |i| f64::from(start[i]) / (n as f64).sqrt());
-    let (par, params) = (Par::rayon(0), PartialEigenParams { max_restarts: RESTARTS, ..PartialEigenParams::default() });
+    let (par, params) = (
+        Par::rayon(0),
+        PartialEigenParams { max_restarts: RESTARTS, ..PartialEigenParams::default() },
+    );
     let mut memory = MemBuffer::new(partial_eigen_scratch(&matrix, count, par, params));
     let (mut vectors, mut found) = (Mat::<c64>::zeros(n, count), vec![c64::new(0.0, 0.0); count]);
     let stack = MemStack::new(&mut memory);
-    let told = partial_eigen(vectors.as_mut(), &mut found, &matrix, start.as_ref(), 1e-10, par, stack, params);
+    let told = partial_eigen(
+        vectors.as_mut(),
+        &mut found,
+        &matrix,
+        start.as_ref(),
+        1e-10,
+        par,
+        stack,
+        params,
+    );
     found.truncate(told.n_converged_eigen);
     if found.is_empty() {
         return Err("no eigenvalue was found by iteration".into());
@@ -95,15 +112,21 @@ pub struct EigenvalueLoss {
     pub gradient: Vec<f64>,
 }
 
-/// mean |lambda_i - t_i| over the eigenvalues of a real n x n matrix. Eigenvalues and targets are matched in the order
-/// of their real, then imaginary parts, so that the loss does not depend on the order an algorithm finds them in.
+/// mean |lambda_i - t_i| over the eigenvalues of a real n x n matrix. Eigenvalues and targets are
+/// matched in the order of their real, then imaginary parts, so that the loss does not depend on
+/// the order an algorithm finds them in.
 ///
-/// With right eigenvectors as columns of V and W = V^-1 (whose rows are the left ones, w_i v_i = 1), d lambda_i =
-/// w_i dA v_i, and so d|lambda_i - t_i| / dA_jk = Re(conj(u_i) w_ij v_ki), u_i = (lambda_i - t_i) / |lambda_i - t_i|.
+/// With right eigenvectors as columns of V and W = V^-1 (whose rows are the left ones, w_i v_i =
+/// 1), d lambda_i = w_i dA v_i, and so d|lambda_i - t_i| / dA_jk = Re(conj(u_i) w_ij v_ki), u_i =
+/// (lambda_i - t_i) / |lambda_i - t_i|.
 ///
 /// # Errors
 /// The problem, when values are not finite or the matrix has no basis of eigenvectors.
-pub fn eigenvalue_loss(values: &[f64], n: usize, targets: &[Complex]) -> Result<EigenvalueLoss, String> {
+pub fn eigenvalue_loss(
+    values: &[f64],
+    n: usize,
+    targets: &[Complex],
+) -> Result<EigenvalueLoss, String> {
     if values.iter().any(|x| !x.is_finite()) {
         return Err("the operator has values that are not finite".into());
     }
@@ -139,10 +162,11 @@ pub fn eigenvalue_loss(values: &[f64], n: usize, targets: &[Complex]) -> Result<
     Ok(EigenvalueLoss { value, gradient })
 }
 
-/// The loss L_eig of an operator: the eigenvalue term, and for a factorized one its inverse consistency. None when
-/// there is neither. One number, tracked for gradients.
+/// The loss L_eig of an operator: the eigenvalue term, and for a factorized one its inverse
+/// consistency. None when there is neither. One number, tracked for gradients.
 ///
-/// A dense matrix without a basis of eigenvectors, where the term has no gradient, adds nothing in that iteration.
+/// A dense matrix without a basis of eigenvectors, where the term has no gradient, adds nothing in
+/// that iteration.
 pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option<Tensor<1>> {
     match operator {
         Operator::Factorized(op) => {
@@ -163,7 +187,10 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
             let loss = eigenvalue_loss(&affine.matrix, affine.n, targets?).ok()?;
             let weight = op.linear.weight.val();
             let gradient: Vec<f32> = loss.gradient.iter().map(|g| *g as f32).collect();
-            let gradient = Tensor::<2>::from_data(TensorData::new(gradient, [affine.n, affine.n]), &weight.device());
+            let gradient = Tensor::<2>::from_data(
+                TensorData::new(gradient, [affine.n, affine.n]),
+                &weight.device(),
+            );
             // A linear function of the weight with this gradient, moved to the loss's value.
             let linear = (weight * gradient).sum();
             Some(linear.clone() - linear.detach() + loss.value)
@@ -178,8 +205,9 @@ mod tests {
     use burn::tensor::Device;
     use kdm_nn::InitSeed;
 
-    /// The largest of a random matrix, found by iteration and all at once. In a disc of eigenvalues of nearly one modulus
-    /// the last of them are the hardest: the first eight of twelve are compared.
+    /// The largest of a random matrix, found by iteration and all at once. In a disc of eigenvalues
+    /// of nearly one modulus the last of them are the hardest: the first eight of twelve are
+    /// compared.
     #[test]
     fn leading_eigenvalues_are_the_largest() {
         let n = 150;
@@ -189,7 +217,8 @@ mod tests {
             all.sort_by(|a, b| modulus(b).total_cmp(&modulus(a)));
             all.iter().take(8).map(modulus).collect::<Vec<f64>>()
         };
-        let (all, leading) = (eigenvalues(&values, n).unwrap(), leading_eigenvalues(&values, n, 12).unwrap());
+        let (all, leading) =
+            (eigenvalues(&values, n).unwrap(), leading_eigenvalues(&values, n, 12).unwrap());
         for (a, b) in sorted(all).into_iter().zip(sorted(leading)) {
             assert!((a - b).abs() < 1e-7 * a, "{a} {b}");
         }
@@ -210,10 +239,15 @@ mod tests {
     /// The dense loss's gradient against central differences in f64.
     #[test]
     fn dense_gradient_equals_finite_differences() {
-        for (target, n) in [(EigenvalueTarget::One, 5), (EigenvalueTarget::Uniform, 6), (EigenvalueTarget::Gradual, 8)]
-        {
-            let values: Vec<f64> =
-                kdm_kernels::random::normal_vec(n as u64, n * n).into_iter().map(|x| f64::from(x) * 0.5).collect();
+        for (target, n) in [
+            (EigenvalueTarget::One, 5),
+            (EigenvalueTarget::Uniform, 6),
+            (EigenvalueTarget::Gradual, 8),
+        ] {
+            let values: Vec<f64> = kdm_kernels::random::normal_vec(n as u64, n * n)
+                .into_iter()
+                .map(|x| f64::from(x) * 0.5)
+                .collect();
             let targets = target.targets(n, 9).unwrap();
             let loss = eigenvalue_loss(&values, n, &targets).unwrap();
             for k in 0..n * n {
@@ -234,7 +268,8 @@ mod tests {
         }
     }
 
-    /// The whole operator loss, through autodiff, against differences in the parameters: both forms.
+    /// The whole operator loss, through autodiff, against differences in the parameters: both
+    /// forms.
     #[test]
     fn operator_loss_gradients_equal_finite_differences() {
         let n = 6;
@@ -242,7 +277,9 @@ mod tests {
         let targets = EigenvalueTarget::Uniform.targets(n, 4).unwrap();
         for kind in [OperatorKind::Dense, OperatorKind::Factorized] {
             let op = Operator::init(kind, n, &mut InitSeed::new(5), &device);
-            let value = |op: &Operator| f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>());
+            let value = |op: &Operator| {
+                f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>())
+            };
             let grads = operator_loss(&op, Some(&targets)).unwrap().backward();
             let state = kdm_nn::state::state_dict(&op);
             struct Pick<'a>(Vec<Vec<f32>>, &'a burn::tensor::Gradients);
@@ -300,7 +337,10 @@ mod tests {
         assert!(EigenvalueTarget::Uniform.targets(500, 1).unwrap().iter().all(inside));
         let gradual = EigenvalueTarget::Gradual.targets(500, 1).unwrap();
         let radii: Vec<f64> = gradual.iter().map(|t| t.0.hypot(t.1)).collect();
-        assert!(radii[..250].iter().all(|r| (0.9..=1.0).contains(r)) && radii[250..].iter().all(|r| *r <= 0.5));
+        assert!(
+            radii[..250].iter().all(|r| (0.9..=1.0).contains(r))
+                && radii[250..].iter().all(|r| *r <= 0.5)
+        );
         assert_eq!(EigenvalueTarget::None.targets(3, 1), None);
     }
 }

@@ -8,7 +8,8 @@ use crate::{Koopman, StudentConfig};
 /// Where the way between two samples lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
-    /// Along the great circle between the two noises, so that every point is as likely a noise as its ends.
+    /// Along the great circle between the two noises, so that every point is as likely a noise as
+    /// its ends.
     Noise,
     /// Straight between the latents C E_T(x_T) + B y, which the decoder draws.
     Latent,
@@ -23,27 +24,40 @@ pub struct End<'a> {
     pub label: &'a [f32],
 }
 
-/// The point at `t` (0 to 1) on the great circle from `a` to `b`, its length between theirs. Points that are opposite or
-/// alike are joined by a straight line.
+/// The point at `t` (0 to 1) on the great circle from `a` to `b`, its length between theirs. Points
+/// that are opposite or alike are joined by a straight line.
 pub fn spherical(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let dot = |x: &[f32], y: &[f32]| {
+        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+    };
     let (la, lb) = (dot(a, a).sqrt(), dot(b, b).sqrt());
     let angle = (dot(a, b) / (la * lb)).clamp(-1.0, 1.0).acos();
     if angle.is_nan() || angle.sin().abs() < 1e-6 {
         return linear(a, b, t);
     }
     let length = (1.0 - t) * la + t * lb;
-    let (wa, wb) = (((1.0 - t) * angle).sin() / angle.sin() / la, (t * angle).sin() / angle.sin() / lb);
-    a.iter().zip(b).map(|(a, b)| (length * (wa * f64::from(*a) + wb * f64::from(*b))) as f32).collect()
+    let (wa, wb) =
+        (((1.0 - t) * angle).sin() / angle.sin() / la, (t * angle).sin() / angle.sin() / lb);
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (length * (wa * f64::from(*a) + wb * f64::from(*b))) as f32)
+        .collect()
 }
 
 fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| ((1.0 - t) * f64::from(*a) + t * f64::from(*b)) as f32).collect()
 }
 
-/// `steps` (at least 2) samples from `a` to `b`, the ends being their own samples: `[steps, dim]`. Labels go over in a
-/// straight line.
-pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, b: End, steps: usize) -> Vec<f32> {
+/// `steps` (at least 2) samples from `a` to `b`, the ends being their own samples: `[steps, dim]`.
+/// Labels go over in a straight line.
+pub fn between(
+    student: &Koopman,
+    config: &StudentConfig,
+    space: Space,
+    a: End,
+    b: End,
+    steps: usize,
+) -> Vec<f32> {
     let device = Device::flex();
     let times: Vec<f64> = (0..steps).map(|i| i as f64 / (steps - 1) as f64).collect();
     let rows = |values: Vec<f32>, width: usize| -> Tensor<2> {
@@ -66,7 +80,8 @@ pub fn between(student: &Koopman, config: &StudentConfig, space: Space, a: End, 
             let noise = rows([a.noise, b.noise].concat(), config.dim());
             let z = student.push(student.encode_noise(noise, ends.clone(), &pass), ends);
             let n = z.dims()[1];
-            let weights = rows(times.iter().flat_map(|t| [(1.0 - t) as f32, *t as f32]).collect(), 2);
+            let weights =
+                rows(times.iter().flat_map(|t| [(1.0 - t) as f32, *t as f32]).collect(), 2);
             let z = weights.matmul(z).reshape([steps, n]);
             student.decode(z, labels, &pass)
         }
@@ -108,11 +123,16 @@ mod tests {
         let noise = normal_vec(3, 8);
         let labels = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
         let samples = sampler.sample(&noise, &labels);
-        let (a, b) = (End { noise: &noise[..4], label: &labels[..3] }, End { noise: &noise[4..], label: &labels[3..] });
-        let ways =
-            [Space::Noise, Space::Latent].map(|space| between(student.koopman().unwrap(), &config, space, a, b, 5));
+        let (a, b) = (
+            End { noise: &noise[..4], label: &labels[..3] },
+            End { noise: &noise[4..], label: &labels[3..] },
+        );
+        let ways = [Space::Noise, Space::Latent]
+            .map(|space| between(student.koopman().unwrap(), &config, space, a, b, 5));
         for way in &ways {
-            let off = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            let off = |x: &[f32], y: &[f32]| {
+                x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+            };
             assert!(off(&way[..4], &samples[..4]) < 1e-5 && off(&way[16..], &samples[4..]) < 1e-5);
         }
         assert!(ways[0][8..12].iter().zip(&ways[1][8..12]).any(|(x, y)| (x - y).abs() > 1e-4));

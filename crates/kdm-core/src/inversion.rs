@@ -1,4 +1,5 @@
-//! From an image back to its latent and its noise: by the clean encoder, by the operator's pseudo-inverse, and by descent.
+//! From an image back to its latent and its noise: by the clean encoder, by the operator's
+//! pseudo-inverse, and by descent.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,15 +10,22 @@ use kdm_train::{Optimizer, OptimizerConfig};
 use crate::operator::Affine;
 use crate::{Koopman, StudentConfig};
 
-/// Latents z with A z + b + shift nearest to rows of pushed latents, the shortest where there are several: singular values below
-/// `cutoff` of the largest are taken for zero. `shift`: rows that are added beside the bias, or empty.
+/// Latents z with A z + b + shift nearest to rows of pushed latents, the shortest where there are
+/// several: singular values below `cutoff` of the largest are taken for zero. `shift`: rows that
+/// are added beside the bias, or empty.
 ///
 /// # Errors
 /// The problem, when the operator has values that are not finite.
-pub fn pull_back(affine: &Affine, pushed: &[f32], shift: &[f32], cutoff: f64) -> Result<Vec<f32>, String> {
+pub fn pull_back(
+    affine: &Affine,
+    pushed: &[f32],
+    shift: &[f32],
+    cutoff: f64,
+) -> Result<Vec<f32>, String> {
     let n = affine.n;
     let rows = pushed.len() / n;
-    let svd = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]).svd().map_err(|e| format!("{e:?}"))?;
+    let svd =
+        Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]).svd().map_err(|e| format!("{e:?}"))?;
     let wanted = Mat::from_fn(n, rows, |i, r| {
         let more = shift.get(r * n + i).copied().map_or(0.0, f64::from);
         f64::from(pushed[r * n + i]) - affine.bias[i] - more
@@ -50,8 +58,8 @@ pub struct Descent {
     pub length: Option<f64>,
 }
 
-/// Moves rows of `width` numbers so that what `draw` makes of them comes near to `target` by mean squared error. `device`: with
-/// autodiff.
+/// Moves rows of `width` numbers so that what `draw` makes of them comes near to `target` by mean
+/// squared error. `device`: with autodiff.
 fn descend(
     start: &[f32],
     width: usize,
@@ -61,18 +69,31 @@ fn descend(
     draw: impl Fn(Tensor<2>) -> Tensor<2>,
 ) -> Vec<f32> {
     let count = start.len() / width;
-    let tensor = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [count, width]), device);
+    let tensor =
+        |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [count, width]), device);
     let mut sought = Sought { rows: Param::from_tensor(tensor(start.to_vec())) };
-    let mut optimizer = Optimizer::new(OptimizerConfig { ema_decay: 0.0, ..OptimizerConfig::default() }, &sought, "");
-    let values = |sought: &Sought| sought.rows.val().try_into_vec_as::<f32>().expect("computed in f32");
+    let mut optimizer = Optimizer::new(
+        OptimizerConfig { ema_decay: 0.0, ..OptimizerConfig::default() },
+        &sought,
+        "",
+    );
+    let values =
+        |sought: &Sought| sought.rows.val().try_into_vec_as::<f32>().expect("computed in f32");
     for step in 0..descent.steps {
         let loss = (draw(sought.rows.val()) - target.clone()).square().mean();
-        let rate = 0.5 * descent.rate * (1.0 + (std::f64::consts::PI * step as f64 / descent.steps as f64).cos());
+        let rate = 0.5
+            * descent.rate
+            * (1.0 + (std::f64::consts::PI * step as f64 / descent.steps as f64).cos());
         (sought, _) = optimizer.step(sought, loss.backward(), rate);
         if let Some(length) = descent.length {
             let mut rows = values(&sought);
             for row in rows.chunks_mut(width) {
-                let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+                let norm = row
+                    .iter()
+                    .map(|x| f64::from(*x).powi(2))
+                    .sum::<f64>()
+                    .sqrt()
+                    .max(f64::MIN_POSITIVE);
                 row.iter_mut().for_each(|x| *x = (f64::from(*x) * length / norm) as f32);
             }
             sought.rows = Param::from_tensor(tensor(rows));
@@ -92,7 +113,12 @@ pub struct Inverter<'a> {
 
 impl<'a> Inverter<'a> {
     /// `student` on a device with autodiff; one-hot rows of labels, or empty.
-    pub fn new(student: Koopman, config: &'a StudentConfig, labels: &[f32], device: Device) -> Self {
+    pub fn new(
+        student: Koopman,
+        config: &'a StudentConfig,
+        labels: &[f32],
+        device: Device,
+    ) -> Self {
         let k = config.label_dim;
         let rows = |k: usize| TensorData::new(labels.to_vec(), [labels.len() / k, k]);
         let labels = (k > 0).then(|| Tensor::from_data(rows(k), &device));
@@ -107,7 +133,14 @@ impl<'a> Inverter<'a> {
     /// Pushed latents whose drawing is nearer to the images.
     pub fn refine_latents(&self, latents: &[f32], images: &[f32], descent: Descent) -> Vec<f32> {
         let draw = |z| self.student.decode(z, self.labels.clone(), &Pass::evaluation());
-        descend(latents, self.config.operator_dim(), &self.target(images), descent, &self.device, draw)
+        descend(
+            latents,
+            self.config.operator_dim(),
+            &self.target(images),
+            descent,
+            &self.device,
+            draw,
+        )
     }
 
     /// Noise whose sample is nearer to the images.
@@ -123,17 +156,20 @@ mod tests {
     use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
-    /// What was pushed comes back; where the operator forgets a direction, what is pushed again is the same.
+    /// What was pushed comes back; where the operator forgets a direction, what is pushed again is
+    /// the same.
     #[test]
     fn pulling_back_undoes_the_operator() {
         let n = 5;
         let mut matrix: Vec<f64> = normal_vec(1, n * n).into_iter().map(f64::from).collect();
         let push = |matrix: &[f64], z: &[f32]| -> Vec<f32> {
-            let row =
-                |r: usize, i: usize| (0..n).map(|j| matrix[i * n + j] * f64::from(z[r * n + j])).sum::<f64>() + 0.5;
+            let row = |r: usize, i: usize| {
+                (0..n).map(|j| matrix[i * n + j] * f64::from(z[r * n + j])).sum::<f64>() + 0.5
+            };
             (0..z.len()).map(|p| row(p / n, p % n) as f32).collect()
         };
-        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let off =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let z = normal_vec(2, 3 * n);
         let back = |matrix: &[f64], pushed: &[f32]| {
             let affine = Affine { n, matrix: matrix.to_vec(), bias: vec![0.25; n] };
@@ -147,7 +183,8 @@ mod tests {
         assert!(found.chunks(n).all(|row| row[2].abs() < 1e-5));
     }
 
-    /// For an affine student, noise is found whose sample is the image, and kept at its length when asked.
+    /// For an affine student, noise is found whose sample is the image, and kept at its length when
+    /// asked.
     #[test]
     fn descent_finds_the_noise_of_an_affine_student() {
         let config = StudentConfig {
@@ -169,20 +206,36 @@ mod tests {
             images.try_into_vec_as::<f32>().unwrap()
         };
         let images = draw(&normal_vec(4, 6));
-        let error = |noise: &[f32]| draw(noise).iter().zip(&images).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        let error = |noise: &[f32]| {
+            draw(noise).iter().zip(&images).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+        };
         let start = normal_vec(5, 6);
-        let found = inverter.refine_noise(&start, &images, Descent { steps: 600, rate: 0.1, length: None });
+        let found =
+            inverter.refine_noise(&start, &images, Descent { steps: 600, rate: 0.1, length: None });
         assert!(error(&found) < 1e-3 * error(&start), "{} {}", error(&found), error(&start));
-        let kept = inverter.refine_noise(&start, &images, Descent { steps: 50, rate: 0.1, length: Some(1.5) });
+        let kept = inverter.refine_noise(
+            &start,
+            &images,
+            Descent { steps: 50, rate: 0.1, length: Some(1.5) },
+        );
         let lengths = kept.chunks(3).map(|row| row.iter().map(|x| x * x).sum::<f32>().sqrt());
         assert!(lengths.into_iter().all(|l| (l - 1.5).abs() < 1e-5));
         let latents = normal_vec(6, 6);
-        let better = inverter.refine_latents(&latents, &images, Descent { steps: 600, rate: 0.1, length: None });
+        let better = inverter.refine_latents(
+            &latents,
+            &images,
+            Descent { steps: 600, rate: 0.1, length: None },
+        );
         let decode = |z: &[f32]| {
             let z = Tensor::from_data(TensorData::new(z.to_vec(), [2, 3]), &inverter.device);
-            inverter.student.decode(z, inverter.labels.clone(), &Pass::evaluation()).try_into_vec_as::<f32>().unwrap()
+            inverter
+                .student
+                .decode(z, inverter.labels.clone(), &Pass::evaluation())
+                .try_into_vec_as::<f32>()
+                .unwrap()
         };
-        let off = |z: &[f32]| decode(z).iter().zip(&images).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        let off =
+            |z: &[f32]| decode(z).iter().zip(&images).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         assert!(off(&better) < 1e-3 * off(&latents));
     }
 }

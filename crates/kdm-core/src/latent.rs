@@ -16,7 +16,8 @@ pub struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// z_T = E_T(x_T): rows of `dim` values, one-hot rows of labels (empty when unconditional) -> rows of n values.
+    /// z_T = E_T(x_T): rows of `dim` values, one-hot rows of labels (empty when unconditional) ->
+    /// rows of n values.
     pub fn encode_noise(&self, noise: &[f32], labels: &[f32]) -> Vec<f32> {
         let pass = Pass::evaluation();
         self.run(noise, self.config.dim(), labels, |x, y| self.student.encode_noise(x, y, &pass))
@@ -36,14 +37,19 @@ impl Parts<'_> {
     /// D(z): rows of n values -> rows of `dim` values.
     pub fn decode(&self, latents: &[f32], labels: &[f32]) -> Vec<f32> {
         let pass = Pass::evaluation();
-        self.run(latents, self.config.operator_dim(), labels, |z, y| self.student.decode(z, y, &pass))
+        self.run(latents, self.config.operator_dim(), labels, |z, y| {
+            self.student.decode(z, y, &pass)
+        })
     }
 
     /// B y for one-hot rows of labels: rows of n values; empty without control.
     pub fn control(&self, labels: &[f32]) -> Vec<f32> {
         let Some(control) = &self.student.control else { return Vec::new() };
         let (rows, width) = (labels.len() / self.config.label_dim, self.config.label_dim);
-        let labels = Tensor::<2>::from_data(TensorData::new(labels.to_vec(), [rows, width]), &Device::flex());
+        let labels = Tensor::<2>::from_data(
+            TensorData::new(labels.to_vec(), [rows, width]),
+            &Device::flex(),
+        );
         control.forward(labels).try_into_vec_as::<f32>().expect("students compute in f32")
     }
 
@@ -58,10 +64,18 @@ impl Parts<'_> {
         let image = self.config.shape.len() == 3;
         if self.config.label_dim == 0 {
             let network = |[x]: [Tensor<2>; 1]| part(x, None);
-            return if image { in_image_blocks([x], &device, network) } else { in_blocks([x], &device, network) };
+            return if image {
+                in_image_blocks([x], &device, network)
+            } else {
+                in_blocks([x], &device, network)
+            };
         }
         let y = Rows { values: labels, width: self.config.label_dim };
         let network = |[x, y]: [Tensor<2>; 2]| part(x, Some(y));
-        if image { in_image_blocks([x, y], &device, network) } else { in_blocks([x, y], &device, network) }
+        if image {
+            in_image_blocks([x, y], &device, network)
+        } else {
+            in_blocks([x, y], &device, network)
+        }
     }
 }

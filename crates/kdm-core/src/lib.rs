@@ -1,8 +1,9 @@
-//! The method: a clean encoder and a noise encoder map image and noise into a latent space in which one linear operator
-//! carries noise to image; a decoder draws it (Berman et al., "One-Step Offline Distillation of Diffusion-based Models
-//! via Koopman Modeling", NeurIPS 2025).
+//! The method: a clean encoder and a noise encoder map image and noise into a latent space in which
+//! one linear operator carries noise to image; a decoder draws it (Berman et al., "One-Step Offline
+//! Distillation of Diffusion-based Models via Koopman Modeling", NeurIPS 2025).
 //!
-//! This crate knows operators, students, losses, and training from a pair store. It knows no teacher.
+//! This crate knows operators, students, losses, and training from a pair store. It knows no
+//! teacher.
 
 pub mod config;
 pub mod distill;
@@ -15,7 +16,9 @@ pub mod operator;
 pub mod sampler;
 pub mod student;
 
-pub use config::{LossConfig, Method, NetworkConfig, OperatorConfig, Reconstruction, StudentConfig};
+pub use config::{
+    LossConfig, Method, NetworkConfig, OperatorConfig, Reconstruction, StudentConfig,
+};
 pub use distill::DistillTask;
 pub use eigen::EigenvalueTarget;
 pub use operator::{Operator, OperatorKind};

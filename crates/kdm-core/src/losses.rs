@@ -1,6 +1,7 @@
 //! The student's loss (paper, the distillation objective):
 //!
-//! L = w_lat |z_0 - z^_0|^2 + w_rec d(x_0, x_rec) + w_push d(x_0, x_push) + 0.01 w_adv BCE(disc(x_push), 1) + L_eig,
+//! L = w_lat |z_0 - z^_0|^2 + w_rec d(x_0, x_rec) + w_push d(x_0, x_push) + 0.01 w_adv
+//! BCE(disc(x_push), 1) + L_eig,
 //!
 //! means over all elements.
 
@@ -27,8 +28,8 @@ pub struct Distance {
 }
 
 impl Distance {
-    /// The distance `kind` between samples of `shape`. The perceptual kinds need their network, and images that it sees: LPIPS
-    /// those of one or three channels and sides of at least 16.
+    /// The distance `kind` between samples of `shape`. The perceptual kinds need their network, and
+    /// images that it sees: LPIPS those of one or three channels and sides of at least 16.
     pub fn new(kind: Reconstruction, perceptual: Option<Perceptual>, shape: &[usize]) -> Self {
         Self { kind, perceptual, shape: shape.to_vec() }
     }
@@ -40,17 +41,25 @@ impl Distance {
             Reconstruction::L2 => squares().mean(),
             Reconstruction::Huber => ((squares() + HUBER_C * HUBER_C).sqrt() - HUBER_C).mean(),
             Reconstruction::Lpips => self.perceptual(a, b),
-            Reconstruction::L2Lpips | Reconstruction::L2Features => squares().mean() + self.perceptual(a, b),
+            Reconstruction::L2Lpips | Reconstruction::L2Features => {
+                squares().mean() + self.perceptual(a, b)
+            }
         }
     }
 
     fn perceptual(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
-        let [channels, height, width] = self.shape[..] else { unreachable!("perceptual distances are of images") };
+        let [channels, height, width] = self.shape[..] else {
+            unreachable!("perceptual distances are of images")
+        };
         let image = |x: Tensor<2>| {
             let n = x.dims()[0];
             x.reshape([n, channels, height, width])
         };
-        self.perceptual.as_ref().expect("given with the perceptual kinds").forward(image(a), image(b)).mean()
+        self.perceptual
+            .as_ref()
+            .expect("given with the perceptual kinds")
+            .forward(image(a), image(b))
+            .mean()
     }
 }
 
@@ -128,12 +137,13 @@ impl Objective {
     /// The objective outside autodiff.
     pub fn valid(&self) -> Self {
         let mut objective = self.clone();
-        objective.distance.perceptual = objective.distance.perceptual.map(|network| network.valid());
+        objective.distance.perceptual =
+            objective.distance.perceptual.map(|network| network.valid());
         objective
     }
 
-    /// The student's way through a batch. `latent_noise` is scaled by the configured deviation; none leaves it out. x_push
-    /// is drawn when its weight is not 0, or always with `all_terms`.
+    /// The student's way through a batch. `latent_noise` is scaled by the configured deviation;
+    /// none leaves it out. x_push is drawn when its weight is not 0, or always with `all_terms`.
     pub fn draw(
         &self,
         student: &Student,
@@ -167,18 +177,27 @@ impl Objective {
     }
 
     /// All terms of what the student made.
-    pub fn terms(&self, drawn: Drawn, student: &Student, discriminator: Option<&Discriminator>) -> Terms {
+    pub fn terms(
+        &self,
+        drawn: Drawn,
+        student: &Student,
+        discriminator: Option<&Discriminator>,
+    ) -> Terms {
         let Drawn { images, latents, push } = drawn;
         let config = &self.config;
         let (latent, rec) = match latents {
-            Some(Latents { clean, pushed, rec }) => {
-                (Some((clean - pushed).square().mean()), Some(self.distance.between(rec, images.clone())))
-            }
+            Some(Latents { clean, pushed, rec }) => (
+                Some((clean - pushed).square().mean()),
+                Some(self.distance.between(rec, images.clone())),
+            ),
             None => (None, None),
         };
-        let adversarial = discriminator.zip(push.clone()).map(|(d, x)| cross_entropy(d.forward(self.image(x)), true));
+        let adversarial = discriminator
+            .zip(push.clone())
+            .map(|(d, x)| cross_entropy(d.forward(self.image(x)), true));
         let push = push.map(|push| self.distance.between(push, images));
-        let eigen = student.koopman().and_then(|s| operator_loss(&s.operator, self.targets.as_deref()));
+        let eigen =
+            student.koopman().and_then(|s| operator_loss(&s.operator, self.targets.as_deref()));
         let weighted = [
             latent.clone().map(|latent| latent * config.latent_weight),
             rec.clone().map(|rec| rec * config.rec_weight),
@@ -186,19 +205,28 @@ impl Objective {
             adversarial.clone().map(|a| a * (ADVERSARIAL * config.adversarial_weight)),
             eigen.clone(),
         ];
-        let total = weighted.into_iter().flatten().reduce(|sum, term| sum + term).expect("a student has a term");
+        let total = weighted
+            .into_iter()
+            .flatten()
+            .reduce(|sum, term| sum + term)
+            .expect("a student has a term");
         Terms { latent, rec, push, adversarial, eigen, total }
     }
 
-    /// The discriminator's own loss, BCE(disc(x_0), 1) + BCE(disc(x_push), 0), on detached images: one number.
+    /// The discriminator's own loss, BCE(disc(x_0), 1) + BCE(disc(x_push), 0), on detached images:
+    /// one number.
     pub fn discriminator_loss(&self, drawn: &Drawn, discriminator: &Discriminator) -> Tensor<1> {
         let push = drawn.push.clone().expect("drawn when there is a discriminator");
-        let judged = |x: Tensor<2>, target| cross_entropy(discriminator.forward(self.image(x.detach())), target);
+        let judged = |x: Tensor<2>, target| {
+            cross_entropy(discriminator.forward(self.image(x.detach())), target)
+        };
         judged(drawn.images.clone(), true) + judged(push, false)
     }
 
     fn image(&self, x: Tensor<2>) -> Tensor<4> {
-        let [channels, height, width] = self.distance.shape[..] else { unreachable!("discriminators judge images") };
+        let [channels, height, width] = self.distance.shape[..] else {
+            unreachable!("discriminators judge images")
+        };
         let n = x.dims()[0];
         x.reshape([n, channels, height, width])
     }
@@ -207,7 +235,9 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EigenvalueTarget, Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
+    use crate::{
+        EigenvalueTarget, Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig,
+    };
     use burn::tensor::{Device, Gradients, TensorData};
     use kdm_kernels::random::normal_vec;
     use kdm_nn::state::{self, load_state, state_dict};
@@ -232,8 +262,12 @@ mod tests {
 
     fn batch(label_dim: usize, device: &Device) -> Batch {
         let labels = (label_dim > 0).then(|| {
-            let one_hot = (0..6 * label_dim).map(|k| f32::from(u8::from(k % label_dim == (k / label_dim) % label_dim)));
-            Tensor::from_data(TensorData::new(one_hot.collect::<Vec<f32>>(), [6, label_dim]), device)
+            let one_hot = (0..6 * label_dim)
+                .map(|k| f32::from(u8::from(k % label_dim == (k / label_dim) % label_dim)));
+            Tensor::from_data(
+                TensorData::new(one_hot.collect::<Vec<f32>>(), [6, label_dim]),
+                device,
+            )
         });
         Batch { images: rows(1, 6, 2, device), noise: rows(2, 6, 2, device) * 3.0, labels }
     }
@@ -257,24 +291,32 @@ mod tests {
 
     fn gradients(module: &impl Module, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
         let values = |data: TensorData| data.as_slice::<f32>().unwrap().to_vec();
-        state::gradients(module, grads).into_iter().map(|(name, data)| (name, values(data))).collect()
+        state::gradients(module, grads)
+            .into_iter()
+            .map(|(name, data)| (name, values(data)))
+            .collect()
     }
 
-    /// Every parameter's gradient of the whole loss, with all its parts on, against central differences.
+    /// Every parameter's gradient of the whole loss, with all its parts on, against central
+    /// differences.
     #[test]
     fn gradients_equal_finite_differences() {
         let device = Device::flex().autodiff();
-        for (kind, projection, labels) in
-            [(OperatorKind::Dense, None, 0), (OperatorKind::Dense, Some(5), 3), (OperatorKind::Factorized, Some(5), 3)]
-        {
+        for (kind, projection, labels) in [
+            (OperatorKind::Dense, None, 0),
+            (OperatorKind::Dense, Some(5), 3),
+            (OperatorKind::Factorized, Some(5), 3),
+        ] {
             let config = config(kind, projection, labels);
-            let loss = LossConfig { reconstruction: Reconstruction::Huber, ..LossConfig::default() };
+            let loss =
+                LossConfig { reconstruction: Reconstruction::Huber, ..LossConfig::default() };
             let targets = EigenvalueTarget::Gradual.targets(config.operator_dim(), 3);
             let objective = objective(loss, targets);
             let student = config.init(7, &device);
             let n = config.operator_dim();
             let total = |student: &Student| {
-                let e = LatentNoise { clean: rows(8, 6, n, &device), noise: rows(9, 6, n, &device) };
+                let e =
+                    LatentNoise { clean: rows(8, 6, n, &device), noise: rows(9, 6, n, &device) };
                 let pass = Pass::evaluation();
                 let drawn = objective.draw(student, batch(labels, &device), Some(e), &pass, false);
                 objective.terms(drawn, student, None).total
@@ -290,13 +332,19 @@ mod tests {
                     let mut values = data.as_slice::<f32>().unwrap().to_vec();
                     values[k] += delta;
                     *data = TensorData::new(values, data.shape().clone());
-                    f64::from(total(&load_state(student.clone(), &state).unwrap()).into_scalar::<f32>())
+                    f64::from(
+                        total(&load_state(student.clone(), &state).unwrap()).into_scalar::<f32>(),
+                    )
                 };
                 let h = 4e-3f32;
                 let difference = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
                 // f32: a loss of size 2 rounds by 2e-7, over 8e-3; curvature times h^2.
                 let error = (difference - f64::from(grad[k])).abs();
-                assert!(error < 1e-3 * (1.0 + difference.abs()), "{kind:?} {name}: {difference} {}", grad[k]);
+                assert!(
+                    error < 1e-3 * (1.0 + difference.abs()),
+                    "{kind:?} {name}: {difference} {}",
+                    grad[k]
+                );
             }
         }
     }
@@ -305,7 +353,12 @@ mod tests {
     fn total_is_the_weighted_sum() {
         let device = Device::flex();
         let student = config(OperatorKind::Dense, None, 0).init(7, &device);
-        let loss = LossConfig { latent_weight: 2.0, rec_weight: 3.0, push_weight: 0.5, ..LossConfig::default() };
+        let loss = LossConfig {
+            latent_weight: 2.0,
+            rec_weight: 3.0,
+            push_weight: 0.5,
+            ..LossConfig::default()
+        };
         let terms = |loss: &LossConfig, all| {
             let objective = objective(loss.clone(), None);
             let drawn = objective.draw(&student, batch(0, &device), None, &Pass::evaluation(), all);
@@ -313,18 +366,22 @@ mod tests {
         };
         let t = terms(&loss, false);
         let value = |x: Tensor<1>| f64::from(x.into_scalar::<f32>());
-        let sum = 2.0 * value(t.latent.unwrap()) + 3.0 * value(t.rec.unwrap()) + 0.5 * value(t.push.unwrap());
+        let sum = 2.0 * value(t.latent.unwrap())
+            + 3.0 * value(t.rec.unwrap())
+            + 0.5 * value(t.push.unwrap());
         assert!((value(t.total) - sum).abs() < 1e-5 * sum);
         let without = LossConfig { push_weight: 0.0, ..loss };
         assert!(terms(&without, false).push.is_none());
         assert!(terms(&without, true).push.is_some());
     }
 
-    /// A direct student has push alone, its weights all take part, and it is about as large as encoder and decoder.
+    /// A direct student has push alone, its weights all take part, and it is about as large as
+    /// encoder and decoder.
     #[test]
     fn the_direct_student_learns_by_push_alone() {
         let device = Device::flex().autodiff();
-        let config = StudentConfig { method: Method::Direct, ..config(OperatorKind::Dense, None, 0) };
+        let config =
+            StudentConfig { method: Method::Direct, ..config(OperatorKind::Dense, None, 0) };
         assert_eq!(config.problems(), []);
         let student = config.init(7, &device);
         let objective = objective(LossConfig::default(), None);
@@ -358,7 +415,11 @@ mod tests {
                 attn_resolutions: vec![16],
                 dropout: 0.1,
             },
-            operator: OperatorConfig { kind: OperatorKind::Dense, projection: Some(6), control: true },
+            operator: OperatorConfig {
+                kind: OperatorKind::Dense,
+                projection: Some(6),
+                control: true,
+            },
         }
     }
 
@@ -368,8 +429,8 @@ mod tests {
         Batch { images, noise, labels: Some(labels) }
     }
 
-    /// A module whose weights are all of a size: fresh U-Nets have last convolutions that are almost zero, and then nothing
-    /// before them matters.
+    /// A module whose weights are all of a size: fresh U-Nets have last convolutions that are
+    /// almost zero, and then nothing before them matters.
     fn shaken<M: Module>(module: M) -> M {
         let mut state = state_dict(&module);
         for (i, data) in state.values_mut().enumerate() {
@@ -377,8 +438,11 @@ mod tests {
             let inputs: usize = data.shape().iter().skip(1).product();
             let more = normal_vec(100 + i as u64, count);
             let old = data.as_slice::<f32>().unwrap().to_vec();
-            let values: Vec<f32> =
-                old.iter().zip(more).map(|(x, e)| x + 0.5 * e / (inputs as f32).sqrt().max(2.0)).collect();
+            let values: Vec<f32> = old
+                .iter()
+                .zip(more)
+                .map(|(x, e)| x + 0.5 * e / (inputs as f32).sqrt().max(2.0))
+                .collect();
             *data = TensorData::new(values, data.shape().clone());
         }
         load_state(module, &state).unwrap()
@@ -386,7 +450,8 @@ mod tests {
 
     #[test]
     fn gradients_with_lpips_equal_finite_differences() {
-        let lpips = Lpips::init(Pooling::Average, &mut InitSeed::new(3), &Device::flex().autodiff());
+        let lpips =
+            Lpips::init(Pooling::Average, &mut InitSeed::new(3), &Device::flex().autodiff());
         image_gradients(Reconstruction::L2Lpips, Perceptual::Lpips(lpips));
     }
 
@@ -397,18 +462,22 @@ mod tests {
         image_gradients(Reconstruction::L2Features, Perceptual::Classifier(classifier));
     }
 
-    /// An image student with all its terms: dropout drawn from a seed, a discriminator, squared error and a perceptual
-    /// distance. Derivatives along each parameter's own gradient, against central differences.
+    /// An image student with all its terms: dropout drawn from a seed, a discriminator, squared
+    /// error and a perceptual distance. Derivatives along each parameter's own gradient, against
+    /// central differences.
     fn image_gradients(reconstruction: Reconstruction, perceptual: Perceptual) {
         let device = Device::flex().autodiff();
         let student = shaken(image_student().init(7, &device));
-        let discriminator = DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
-        let config = LossConfig { reconstruction, adversarial_weight: 30.0, ..LossConfig::default() };
+        let discriminator =
+            DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
+        let config =
+            LossConfig { reconstruction, adversarial_weight: 30.0, ..LossConfig::default() };
         let distance = Distance::new(reconstruction, Some(perceptual.no_grad()), &[3, 32, 32]);
         let objective = Objective { config, targets: None, distance };
         let total = |student: &Student| {
             let e = LatentNoise { clean: rows(8, 3, 6, &device), noise: rows(9, 3, 6, &device) };
-            let drawn = objective.draw(student, image_batch(&device), Some(e), &Pass::training(5), false);
+            let drawn =
+                objective.draw(student, image_batch(&device), Some(e), &Pass::training(5), false);
             objective.terms(drawn, student, Some(&discriminator)).total
         };
         let state = state_dict(&student);
@@ -430,27 +499,34 @@ mod tests {
                 let mut state = state.clone();
                 let data = state.get_mut(name).unwrap();
                 let mut values = data.as_slice::<f32>().unwrap().to_vec();
-                values.iter_mut().zip(grad).for_each(|(v, g)| *v += (delta * f64::from(*g) / length) as f32);
+                values
+                    .iter_mut()
+                    .zip(grad)
+                    .for_each(|(v, g)| *v += (delta * f64::from(*g) / length) as f32);
                 *data = TensorData::new(values, data.shape().clone());
                 f64::from(total(&load_state(student.clone(), &state).unwrap()).into_scalar::<f32>())
             };
-            // A step that changes the loss by about 0.004: f32 rounds it by 1e-6 twice, and ReLUs make it bend.
+            // A step that changes the loss by about 0.004: f32 rounds it by 1e-6 twice, and ReLUs
+            // make it bend.
             let h = (2e-3 / length).min(0.02);
             let slope = (moved(h) - moved(-h)) / (2.0 * h);
             assert!((slope / length - 1.0).abs() < 0.03, "{name}: {slope} {length}");
         }
     }
 
-    /// The discriminator learns from its own loss alone, and the student's loss leaves it alone when it is frozen.
+    /// The discriminator learns from its own loss alone, and the student's loss leaves it alone
+    /// when it is frozen.
     #[test]
     fn discriminator_and_student_learn_apart() {
         let device = Device::flex().autodiff();
         let student = image_student().init(7, &device);
-        let discriminator = DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
+        let discriminator =
+            DiscriminatorConfig { in_channels: 3 }.init(&mut InitSeed::new(4), &device);
         let config = LossConfig { adversarial_weight: 1.0, ..LossConfig::default() };
         let distance = Distance::new(config.reconstruction, None, &[3, 32, 32]);
         let objective = Objective { config, targets: None, distance };
-        let drawn = objective.draw(&student, image_batch(&device), None, &Pass::evaluation(), false);
+        let drawn =
+            objective.draw(&student, image_batch(&device), None, &Pass::evaluation(), false);
         let grads = objective.discriminator_loss(&drawn, &discriminator).backward();
         assert_eq!(gradients(&student, &grads).len(), 0);
         assert!(!gradients(&discriminator, &grads).is_empty());

@@ -8,10 +8,11 @@ use kdm_nn::{FrozenUNet, Linear, Pass};
 use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
 use crate::{Student, StudentConfig};
 
-/// A student ready to draw. A sample's bits depend on its own noise and label alone, not on the batch.
+/// A student ready to draw. A sample's bits depend on its own noise and label alone, not on the
+/// batch.
 ///
-/// A student of U-Nets is frozen: what depends on the time alone is computed here, weights are packed, the operator is
-/// one matrix. Perceptrons are run as they are, in blocks of one size.
+/// A student of U-Nets is frozen: what depends on the time alone is computed here, weights are
+/// packed, the operator is one matrix. Perceptrons are run as they are, in blocks of one size.
 #[derive(Debug)]
 pub struct Sampler {
     way: Way,
@@ -39,7 +40,8 @@ struct FrozenStudent {
 #[derive(Debug)]
 struct FrozenWay {
     decoder: FrozenUNet,
-    /// The maps from latent to latent in order: the projection and back, and the operator between them.
+    /// The maps from latent to latent in order: the projection and back, and the operator between
+    /// them.
     maps: Vec<FrozenLinear>,
     /// The place of the operator among the maps.
     operator: usize,
@@ -53,13 +55,15 @@ const IMAGES: usize = 16;
 impl Sampler {
     /// Takes the student of `config`, outside autodiff.
     pub fn new(student: Student, config: &StudentConfig, device: &Device) -> Self {
-        let frozen = (*device == Device::flex()).then(|| FrozenStudent::new(&student, config.label_dim)).flatten();
+        let frozen = (*device == Device::flex())
+            .then(|| FrozenStudent::new(&student, config.label_dim))
+            .flatten();
         let way = frozen.map_or_else(|| Way::Blocks(student, device.clone()), Way::Frozen);
         Self { way, dim: config.dim(), label_dim: config.label_dim }
     }
 
-    /// x_0 for rows of x_T (with its full standard deviation); `labels` are one-hot rows (or rows of zeros), or empty, which
-    /// leaves a conditional student's label at zero.
+    /// x_0 for rows of x_T (with its full standard deviation); `labels` are one-hot rows (or rows
+    /// of zeros), or empty, which leaves a conditional student's label at zero.
     pub fn sample(&self, noise: &[f32], labels: &[f32]) -> Vec<f32> {
         match &self.way {
             Way::Frozen(student) => {
@@ -80,14 +84,24 @@ impl Sampler {
         labels.chunks_exact(self.label_dim).map(class).collect()
     }
 
-    fn sample_in_blocks(&self, student: &Student, device: &Device, noise: &[f32], labels: &[f32]) -> Vec<f32> {
+    fn sample_in_blocks(
+        &self,
+        student: &Student,
+        device: &Device,
+        noise: &[f32],
+        labels: &[f32],
+    ) -> Vec<f32> {
         let x = Rows { values: noise, width: self.dim };
         if self.label_dim == 0 {
             return in_blocks([x], device, |[x]| student.generate(x, None, &Pass::evaluation()));
         }
-        let zeros = vec![0.0; if labels.is_empty() { noise.len() / self.dim * self.label_dim } else { 0 }];
-        let y = Rows { values: if labels.is_empty() { &zeros } else { labels }, width: self.label_dim };
-        in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| student.generate(x, Some(y), &Pass::evaluation()))
+        let zeros =
+            vec![0.0; if labels.is_empty() { noise.len() / self.dim * self.label_dim } else { 0 }];
+        let y =
+            Rows { values: if labels.is_empty() { &zeros } else { labels }, width: self.label_dim };
+        in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| {
+            student.generate(x, Some(y), &Pass::evaluation())
+        })
     }
 }
 
@@ -112,7 +126,9 @@ impl FrozenStudent {
                 return Some(Self { first, way: None, noise_scale: direct.noise_scale as f32 });
             }
         };
-        let (Network::Unet(encoder), Network::Unet(decoder)) = (&student.noise_encoder, &student.decoder) else {
+        let (Network::Unet(encoder), Network::Unet(decoder)) =
+            (&student.noise_encoder, &student.decoder)
+        else {
             return None;
         };
         let first = FrozenUNet::new(encoder, NOISE_TIME)?;
@@ -122,7 +138,10 @@ impl FrozenStudent {
         let operator = FrozenLinear::new(&narrow(&affine.matrix), narrow(&affine.bias));
         let control = student.control.as_ref().map_or_else(Vec::new, |control| {
             let device = control.weight.device();
-            let labels = Tensor::cat(vec![Tensor::eye(label_dim, &device), Tensor::zeros([1, label_dim], &device)], 0);
+            let labels = Tensor::cat(
+                vec![Tensor::eye(label_dim, &device), Tensor::zeros([1, label_dim], &device)],
+                0,
+            );
             host(control.forward(labels)).chunks_exact(affine.n).map(<[f32]>::to_vec).collect()
         });
         let (maps, place) = match &student.projection {
@@ -167,7 +186,8 @@ mod tests {
     use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
-    /// The frozen student and the student itself, for every form of operator, with classes and without, labels left out.
+    /// The frozen student and the student itself, for every form of operator, with classes and
+    /// without, labels left out.
     #[test]
     fn the_frozen_student_draws_what_the_student_draws() {
         let device = Device::flex();
@@ -191,7 +211,11 @@ mod tests {
                     attn_resolutions: vec![8],
                     dropout: 0.1,
                 },
-                operator: OperatorConfig { kind, projection, control: label_dim > 0 && method == Method::Koopman },
+                operator: OperatorConfig {
+                    kind,
+                    projection,
+                    control: label_dim > 0 && method == Method::Koopman,
+                },
             };
             assert_eq!(config.problems(), []);
             let student = config.init(3, &device);
@@ -203,10 +227,15 @@ mod tests {
                 let found = sampler.sample(&noise, &labels);
                 let expected = sampler.sample_in_blocks(&student, &device, &noise, &labels);
                 assert_eq!(found.len(), expected.len());
-                let scale = (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
-                let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let scale =
+                    (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
+                let off =
+                    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 // The same kernels; shifts and the operator are rounded in another order.
-                assert!(off < 1e-4 * scale, "{kind:?} {projection:?} {label_dim}: {off} of {scale}");
+                assert!(
+                    off < 1e-4 * scale,
+                    "{kind:?} {projection:?} {label_dim}: {off} of {scale}"
+                );
             }
         }
     }

@@ -24,7 +24,10 @@ pub(crate) const CLEAN_TIME: f32 = 0.0;
 
 /// An encoder or decoder on flat rows.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a student has three of them; their tensors lie elsewhere")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a student has three of them; their tensors lie elsewhere"
+)]
 pub enum Network {
     /// For points.
     Mlp(Mlp),
@@ -34,7 +37,13 @@ pub enum Network {
 
 impl Network {
     /// Rows `[N, inputs]` at one time, one-hot labels `[N, label_dim]` -> `[N, outputs]`.
-    fn forward(&self, x: Tensor<2>, time: f32, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        time: f32,
+        labels: Option<Tensor<2>>,
+        pass: &Pass,
+    ) -> Tensor<2> {
         match self {
             Self::Mlp(mlp) => mlp.forward_at(x, time, labels),
             Self::Unet(unet) => {
@@ -83,12 +92,13 @@ pub struct Koopman {
     pub decoder: Network,
     /// The linear maps around the operator, when it works on a projection.
     pub projection: Option<Projection>,
-    /// What the noise encoder's input is divided by: the deviation of x_T for perceptrons; 1 for U-Nets, which take x_T
-    /// as it is (paper).
+    /// What the noise encoder's input is divided by: the deviation of x_T for perceptrons; 1 for
+    /// U-Nets, which take x_T as it is (paper).
     pub noise_scale: f64,
 }
 
-/// Linear maps from the latent to the operator's fewer numbers, one after each encoder, and back before the decoder.
+/// Linear maps from the latent to the operator's fewer numbers, one after each encoder, and back
+/// before the decoder.
 #[derive(Module, Debug)]
 pub struct Projection {
     /// After E_0.
@@ -132,7 +142,8 @@ impl StudentConfig {
                 Network::Mlp(config.init(seed, device))
             }
             None => {
-                let UNets { encoder, decoder, direct } = self.unets().expect("checked by `problems`");
+                let UNets { encoder, decoder, direct } =
+                    self.unets().expect("checked by `problems`");
                 let config = match part {
                     Part::Encoder => encoder,
                     Part::Decoder => decoder,
@@ -145,7 +156,9 @@ impl StudentConfig {
             return Student::Direct(Direct { network: network(Part::Direct, seed), noise_scale });
         }
         let n = self.operator_dim();
-        let linear = |inputs, outputs, seed: &mut InitSeed| LinearConfig { inputs, outputs }.init(seed, device);
+        let linear = |inputs, outputs, seed: &mut InitSeed| {
+            LinearConfig { inputs, outputs }.init(seed, device)
+        };
         Student::Koopman(Koopman {
             clean_encoder: network(Part::Encoder, seed),
             noise_encoder: network(Part::Encoder, seed),
@@ -203,7 +216,12 @@ impl Koopman {
     }
 
     /// z_T = E_T(x_T): `[N, dim]` -> `[N, n]`.
-    pub fn encode_noise(&self, x_t: Tensor<2>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<2> {
+    pub fn encode_noise(
+        &self,
+        x_t: Tensor<2>,
+        labels: Option<Tensor<2>>,
+        pass: &Pass,
+    ) -> Tensor<2> {
         let z = self.noise_encoder.forward(scaled(x_t, self.noise_scale), NOISE_TIME, labels, pass);
         match &self.projection {
             Some(p) => p.noise.forward(z),
@@ -287,7 +305,12 @@ impl StudentFile {
         let (file, state): (Self, _) = model::parse(tensors, KIND)?;
         let again = "import or distill the student again";
         if let Some((field, problem)) = file.student.problems().into_iter().next() {
-            return Err(kdm_data::Error::invalid(path, format!("config.student.{field}"), problem, again));
+            return Err(kdm_data::Error::invalid(
+                path,
+                format!("config.student.{field}"),
+                problem,
+                again,
+            ));
         }
         let student = load_state(file.student.init(0, device), &state)
             .map_err(|e| kdm_data::Error::invalid(path, "tensors", e.0, again))?;
@@ -302,7 +325,8 @@ mod tests {
     use crate::{NetworkConfig, OperatorConfig, OperatorKind};
     use kdm_kernels::random::normal_vec;
 
-    /// A student that is saved and loaded draws the same bits; one by one equals batched, to the bit.
+    /// A student that is saved and loaded draws the same bits; one by one equals batched, to the
+    /// bit.
     #[test]
     fn save_and_load_and_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -338,7 +362,12 @@ mod tests {
             let (student, dim) = (config.init(4, &device), config.dim());
             let batched = if dim == 3 { 300 } else { 19 };
             let origin = Value::Null;
-            let file = StudentFile { student: config, loss: LossConfig::default(), target_seed: 9, origin };
+            let file = StudentFile {
+                student: config,
+                loss: LossConfig::default(),
+                target_seed: 9,
+                origin,
+            };
             file.save(&student, &path).unwrap();
             let (again, loaded) = StudentFile::load(&path, &device).unwrap();
             assert_eq!(again, file);
@@ -354,7 +383,11 @@ mod tests {
             let whole = draw(&student, 0..n);
             assert_eq!(draw(&loaded, 0..n), whole);
             for row in [0, 7, 8, 17, 255, 256, 299].into_iter().filter(|row| *row < n) {
-                assert_eq!(draw(&student, row..row + 1), whole[dim * row..dim * (row + 1)], "{kind:?} row {row}");
+                assert_eq!(
+                    draw(&student, row..row + 1),
+                    whole[dim * row..dim * (row + 1)],
+                    "{kind:?} row {row}"
+                );
             }
         }
     }
@@ -369,7 +402,8 @@ mod tests {
         };
         model::write(&path, "teacher", &Value::Null, &model::State::new()).unwrap();
         refused("this is a teacher, and a student is needed");
-        model::write(&path, KIND, &serde_json::json!({"student": 5}), &model::State::new()).unwrap();
+        model::write(&path, KIND, &serde_json::json!({"student": 5}), &model::State::new())
+            .unwrap();
         refused("config");
     }
 }

@@ -47,17 +47,20 @@ impl Array {
 /// Reads a `.npy` file of floats or integers; f64 and integers are rounded to f32.
 ///
 /// # Errors
-/// When the file is missing, not in NumPy's format, shorter than its header says, or of another kind of number.
+/// When the file is missing, not in NumPy's format, shorter than its header says, or of another
+/// kind of number.
 pub fn read_npy(path: &Path) -> Result<Array> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
     parse_npy(BufReader::new(file), length, path)
 }
 
-/// `length`: bytes there are at most, so that a header can't ask for more memory than the file could fill.
+/// `length`: bytes there are at most, so that a header can't ask for more memory than the file
+/// could fill.
 fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
-    let bad =
-        |problem: String| Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)");
+    let bad = |problem: String| {
+        Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)")
+    };
     let npy = NpyFile::new(reader).map_err(|e| bad(format!("not a NumPy array file ({e})")))?;
     let shape: Vec<usize> = npy.shape().iter().map(|n| *n as usize).collect();
     let columns_first = npy.order() == npyz::Order::Fortran && shape.len() > 1;
@@ -67,7 +70,9 @@ fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
     let (letter, size) = (kind.type_char(), kind.size_field());
     let wanted = shape.iter().try_fold(size, |n, s| n.checked_mul(*s as u64));
     if wanted.is_none_or(|wanted| wanted > length) {
-        return Err(bad(format!("cut short: shape {shape:?} needs more than the file's {length} bytes")));
+        return Err(bad(format!(
+            "cut short: shape {shape:?} needs more than the file's {length} bytes"
+        )));
     }
     let cut = |e: std::io::Error| bad(format!("cut short or damaged ({e})"));
     macro_rules! read_as {
@@ -144,9 +149,18 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>> {
 /// The most that deflate can shrink an entry.
 const MAX_RATIO: u64 = 1032;
 
-fn read_archive(reader: impl Read + Seek, length: u64, path: &Path) -> Result<Vec<(String, Array)>> {
+fn read_archive(
+    reader: impl Read + Seek,
+    length: u64,
+    path: &Path,
+) -> Result<Vec<(String, Array)>> {
     let bad = |e: zip::result::ZipError| {
-        Error::invalid(path, "archive", format!("not a readable .npz ({e})"), "copy or write the file again")
+        Error::invalid(
+            path,
+            "archive",
+            format!("not a readable .npz ({e})"),
+            "copy or write the file again",
+        )
     };
     let mut archive = zip::ZipArchive::new(reader).map_err(bad)?;
     let mut arrays = Vec::new();
@@ -166,8 +180,9 @@ fn read_archive(reader: impl Read + Seek, length: u64, path: &Path) -> Result<Ve
 pub fn write_npz(path: &Path, arrays: &[(&str, &Array)]) -> Result<()> {
     let mut buffer = std::io::Cursor::new(Vec::new());
     let mut archive = zip::ZipWriter::new(&mut buffer);
-    let options =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .large_file(true);
     for (name, array) in arrays {
         archive.start_file(format!("{name}.npy"), options).expect("writing to memory");
         archive.write_all(&npy_bytes(array)).expect("writing to memory");
@@ -196,9 +211,13 @@ mod tests {
     #[test]
     fn fortran_order_is_turned() {
         // numpy.asfortranarray(numpy.arange(6).reshape(2, 3)): by columns 0 3 1 4 2 5.
-        assert_eq!(row_major(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], &[2, 3]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(
+            row_major(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], &[2, 3]),
+            [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+        );
         let shape = [2, 3, 4];
-        let by_columns: Vec<f32> = (0..24).map(|k| ((k % 2) * 12 + (k / 2 % 3) * 4 + k / 6) as f32).collect();
+        let by_columns: Vec<f32> =
+            (0..24).map(|k| ((k % 2) * 12 + (k / 2 % 3) * 4 + k / 6) as f32).collect();
         assert_eq!(row_major(&by_columns, &shape), (0..24).map(|i| i as f32).collect::<Vec<_>>());
     }
 

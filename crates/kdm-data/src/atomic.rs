@@ -1,4 +1,5 @@
-//! Files written whole or not at all: into a temporary neighbour, flushed to the disk, then renamed into place.
+//! Files written whole or not at all: into a temporary neighbour, flushed to the disk, then renamed
+//! into place.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -6,11 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Writes `path` with `fill`. On any failure the old file, if there was one, is untouched and no part file remains.
+/// Writes `path` with `fill`. On any failure the old file, if there was one, is untouched and no
+/// part file remains.
 ///
 /// # Errors
 /// When the folder can't be written or the disk is full.
-pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_with(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let part = part_path(path);
     let written = File::create(&part).and_then(|file| {
         let mut writer = BufWriter::with_capacity(1 << 20, file);
@@ -42,7 +47,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     write(to, &fs::read(from).map_err(Error::io("read", from))?)
 }
 
-/// Removes what writers that were killed left half-written in `folder`. Only for a folder that no other process writes.
+/// Removes what writers that were killed left half-written in `folder`. Only for a folder that no
+/// other process writes.
 pub fn remove_parts(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

@@ -1,4 +1,5 @@
-//! What can go wrong with a file. Every message names the file, says what is wrong, and ends in what to do about it.
+//! What can go wrong with a file. Every message names the file, says what is wrong, and ends in
+//! what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -55,23 +55,33 @@ pub fn config<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<C> {
         let (problem, mend) = match found {
             "unknown" => (
                 "the file doesn't say what it is".to_string(),
-                "bring foreign models in with `kdm import FILE --out MODEL.safetensors`".to_string(),
+                "bring foreign models in with `kdm import FILE --out MODEL.safetensors`"
+                    .to_string(),
             ),
-            other => (format!("this is a {other}, and a {kind} is needed"), format!("give the file of a {kind}")),
+            other => (
+                format!("this is a {other}, and a {kind} is needed"),
+                format!("give the file of a {kind}"),
+            ),
         };
         return Err(Error::invalid(path, "kind", problem, mend));
     }
     if metadata["version"] != MODEL_VERSION {
-        let problem = format!("{}, and this program reads version {MODEL_VERSION}", metadata["version"]);
+        let problem =
+            format!("{}, and this program reads version {MODEL_VERSION}", metadata["version"]);
         return Err(Error::invalid(path, "version", problem, "use the program that wrote it"));
     }
     serde_json::from_value(metadata["config"].clone()).map_err(|e| {
-        Error::invalid(path, "config", e.to_string(), "use the program that wrote it, or import the model again")
+        Error::invalid(
+            path,
+            "config",
+            e.to_string(),
+            "use the program that wrote it, or import the model again",
+        )
     })
 }
 
-/// Writes the model of `file` again with its weights in half precision, at half the size. A value beyond what f16 holds is
-/// an error, not an infinity.
+/// Writes the model of `file` again with its weights in half precision, at half the size. A value
+/// beyond what f16 holds is an error, not an infinity.
 ///
 /// # Errors
 /// When the file holds no model, a weight doesn't fit, or the file can't be written.
@@ -79,7 +89,12 @@ pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
     let metadata = file.metadata();
     if metadata["kind"].is_null() || metadata["version"] != MODEL_VERSION {
         let mend = "give a model file of this program";
-        return Err(Error::invalid(file.path(), "kind", "the file doesn't say what model it holds", mend));
+        return Err(Error::invalid(
+            file.path(),
+            "kind",
+            "the file doesn't say what model it holds",
+            mend,
+        ));
     }
     let mut halves: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     for (name, data) in file.state("")? {
@@ -104,7 +119,8 @@ pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
     tensors::write(path, metadata, &all)
 }
 
-/// A hash of what a model computes: its configuration and all its weights, however the file was written.
+/// A hash of what a model computes: its configuration and all its weights, however the file was
+/// written.
 pub fn fingerprint(config: &impl Serialize, state: &State) -> String {
     let mut bytes = json!(config).to_string().into_bytes();
     for (name, data) in state {

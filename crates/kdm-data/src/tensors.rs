@@ -1,7 +1,8 @@
-//! Named tensors in one `.safetensors` file, with one JSON object of ours under the metadata key `kdm`.
+//! Named tensors in one `.safetensors` file, with one JSON object of ours under the metadata key
+//! `kdm`.
 //!
-//! Models, pair shards and training checkpoints are all such files. They are written whole or not at all, read
-//! through a memory map, and the same content gives the same bytes.
+//! Models, pair shards and training checkpoints are all such files. They are written whole or not
+//! at all, read through a memory map, and the same content gives the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -47,7 +48,8 @@ pub fn write(path: &Path, metadata: &Value, tensors: &BTreeMap<String, RawTensor
 /// The bytes of such a file.
 fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> {
     let views = tensors.iter().map(|(name, t)| {
-        let view = TensorView::new(t.dtype, t.shape.clone(), t.bytes).expect("shape and bytes agree");
+        let view =
+            TensorView::new(t.dtype, t.shape.clone(), t.bytes).expect("shape and bytes agree");
         (name.clone(), view)
     });
     // One key alone: the library writes several in no fixed order.
@@ -59,12 +61,20 @@ fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> 
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn write_state(path: &Path, metadata: &Value, state: &BTreeMap<String, TensorData>) -> Result<()> {
+pub fn write_state(
+    path: &Path,
+    metadata: &Value,
+    state: &BTreeMap<String, TensorData>,
+) -> Result<()> {
     let tensors = state
         .iter()
         .map(|(name, data)| {
             assert_eq!(data.dtype(), DType::F32, "states are f32");
-            let raw = RawTensor { dtype: Dtype::F32, shape: data.shape().to_vec(), bytes: data.as_bytes() };
+            let raw = RawTensor {
+                dtype: Dtype::F32,
+                shape: data.shape().to_vec(),
+                bytes: data.as_bytes(),
+            };
             (name.clone(), raw)
         })
         .collect();
@@ -112,8 +122,8 @@ impl TensorFile {
     /// When the file is missing, is not a safetensors file, or is shorter than its header says.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("read", path))?;
-        // SAFETY: files of this project are never changed in place, only replaced by a rename, which leaves this
-        // map on the old content.
+        // SAFETY: files of this project are never changed in place, only replaced by a rename,
+        // which leaves this map on the old content.
         #[expect(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))?;
         Self::parse(path, Content::Mapped(map))
@@ -129,13 +139,21 @@ impl TensorFile {
 
     fn parse(path: &Path, map: Content) -> Result<Self> {
         let damaged = |problem: String| {
-            Error::invalid(path, "header", problem, "copy or make the file again; it is cut short or damaged")
+            Error::invalid(
+                path,
+                "header",
+                problem,
+                "copy or make the file again; it is cut short or damaged",
+            )
         };
-        let (header, info) =
-            SafeTensors::read_metadata(&map).map_err(|e| damaged(format!("not a readable safetensors file ({e})")))?;
+        let (header, info) = SafeTensors::read_metadata(&map)
+            .map_err(|e| damaged(format!("not a readable safetensors file ({e})")))?;
         let end = 8 + header + info.data_len();
         if map.len() != end {
-            return Err(damaged(format!("the file has {} bytes where its header tells of {end}", map.len())));
+            return Err(damaged(format!(
+                "the file has {} bytes where its header tells of {end}",
+                map.len()
+            )));
         }
         let entries = info
             .tensors()
@@ -176,7 +194,11 @@ impl TensorFile {
     /// Type, shape and bytes of one tensor, if there.
     pub fn get(&self, name: &str) -> Option<RawTensor<'_>> {
         let entry = self.entries.get(name)?;
-        Some(RawTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes: &self.map[entry.range.clone()] })
+        Some(RawTensor {
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            bytes: &self.map[entry.range.clone()],
+        })
     }
 
     /// All tensors whose name starts with `prefix`, without it, as f32 on the host.

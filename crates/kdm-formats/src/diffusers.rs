@@ -1,5 +1,5 @@
-//! Folders of Hugging Face diffusers: a `UNet2DModel`'s `config.json` and weights, with the scheduler's configuration
-//! beside it; or a pipeline's folder that holds both.
+//! Folders of Hugging Face diffusers: a `UNet2DModel`'s `config.json` and weights, with the
+//! scheduler's configuration beside it; or a pipeline's folder that holds both.
 
 use std::path::{Path, PathBuf};
 
@@ -26,8 +26,9 @@ pub fn network_folder(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// When a file is missing or damaged, or the configuration asks for what is not known here.
 pub fn import(path: &Path) -> Result<Imported> {
-    let folder = network_folder(path)
-        .ok_or_else(|| Error::invalid(path, "folder", "holds no config.json, neither itself nor in `unet`", MEND))?;
+    let folder = network_folder(path).ok_or_else(|| {
+        Error::invalid(path, "folder", "holds no config.json, neither itself nor in `unet`", MEND)
+    })?;
     let config_path = folder.join("config.json");
     let config = json_of(&config_path)?;
     let (network, mut ignored) = network_of(&config_path, &config)?;
@@ -52,7 +53,9 @@ pub fn import(path: &Path) -> Result<Imported> {
             preconditioning
         }
         None => {
-            found.push(format!("no {name}: DDPM's schedule is assumed, linear betas 1e-4 to 0.02 over 1000 steps"));
+            found.push(format!(
+                "no {name}: DDPM's schedule is assumed, linear betas 1e-4 to 0.02 over 1000 steps"
+            ));
             let betas = Betas::Linear { start: 1e-4, end: 0.02 };
             Preconditioning::Ddpm { betas, steps: 1000, prediction: Prediction::Epsilon }
         }
@@ -62,8 +65,9 @@ pub fn import(path: &Path) -> Result<Imported> {
 
 fn json_of(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|e| Error::invalid(path, "JSON", e.to_string(), "download the file again, whole"))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| {
+        Error::invalid(path, "JSON", e.to_string(), "download the file again, whole")
+    })?;
     match value {
         Value::Object(_) => Ok(value),
         _ => Err(Error::invalid(path, "JSON", "is no object", MEND)),
@@ -90,7 +94,10 @@ fn network_of(path: &Path, config: &Value) -> Result<(DiffusersUNetConfig, Vec<S
         if let Some(value) = config.get(field)
             && !allowed.contains(&value.to_string().as_str())
         {
-            return Err(invalid(field, format!("is {value}, and this program knows {}", allowed.join(" or "))));
+            return Err(invalid(
+                field,
+                format!("is {value}, and this program knows {}", allowed.join(" or ")),
+            ));
         }
     }
     let mut known = config.clone();
@@ -101,7 +108,12 @@ fn network_of(path: &Path, config: &Value) -> Result<(DiffusersUNetConfig, Vec<S
             [a, b] if a == b => {
                 object.insert("sample_size".into(), a.clone());
             }
-            _ => return Err(invalid("sample_size", format!("is {size}, and square images are known here"))),
+            _ => {
+                return Err(invalid(
+                    "sample_size",
+                    format!("is {size}, and square images are known here"),
+                ));
+            }
         }
     }
     if size.is_null() {
@@ -121,21 +133,27 @@ fn network_of(path: &Path, config: &Value) -> Result<(DiffusersUNetConfig, Vec<S
             && !SILENT.contains(&key.as_str())
             && !FIXED.iter().any(|(field, _)| field == &key.as_str())
     });
-    let ignored = unread.map(|(key, value)| format!("`{key}` = {value}: not a setting of the known blocks")).collect();
+    let ignored = unread
+        .map(|(key, value)| format!("`{key}` = {value}: not a setting of the known blocks"))
+        .collect();
     Ok((network, ignored))
 }
 
 fn weights(folder: &Path) -> Result<(StateDict, String)> {
     let safetensors = folder.join("diffusion_pytorch_model.safetensors");
     if safetensors.is_file() {
-        return Ok((TensorFile::open(&safetensors)?.state("")?, "diffusion_pytorch_model.safetensors".into()));
+        return Ok((
+            TensorFile::open(&safetensors)?.state("")?,
+            "diffusion_pytorch_model.safetensors".into(),
+        ));
     }
     let bin = folder.join("diffusion_pytorch_model.bin");
     if bin.is_file() {
         let torch = TorchFile::open(&bin)?;
         return Ok((torch.dict(torch.pickle.root)?, "diffusion_pytorch_model.bin".into()));
     }
-    let problem = "holds neither diffusion_pytorch_model.safetensors nor diffusion_pytorch_model.bin";
+    let problem =
+        "holds neither diffusion_pytorch_model.safetensors nor diffusion_pytorch_model.bin";
     let mend = "download the weights beside config.json; weights split over several files, or of a variant, have to be \
                 saved again as one";
     Err(Error::invalid(folder, "weights", problem, mend))
@@ -143,8 +161,12 @@ fn weights(folder: &Path) -> Result<(StateDict, String)> {
 
 /// Attention's old names as the new ones.
 fn renamed(state: StateDict) -> StateDict {
-    const NAMES: [(&str, &str); 4] =
-        [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
+    const NAMES: [(&str, &str); 4] = [
+        (".query.", ".to_q."),
+        (".key.", ".to_k."),
+        (".value.", ".to_v."),
+        (".proj_attn.", ".to_out.0."),
+    ];
     let new = |name: String| {
         if !name.contains("attentions.") {
             return name;
@@ -157,39 +179,69 @@ fn renamed(state: StateDict) -> StateDict {
 /// The schedule of the noise, and notes on what is left out.
 fn schedule_of(path: &Path, config: &Value) -> Result<(Preconditioning, Vec<String>)> {
     let invalid = |field: &str, problem: String| {
-        Error::invalid(path, field, problem, "give the scheduler of a DDPM: betas and what the network predicts")
+        Error::invalid(
+            path,
+            field,
+            problem,
+            "give the scheduler of a DDPM: betas and what the network predicts",
+        )
     };
     let class = config["_class_name"].as_str().unwrap_or("DDPMScheduler");
     let number = |field: &str, default: f64| config[field].as_f64().unwrap_or(default);
     let mut notes = Vec::new();
     if class == "FlowMatchEulerDiscreteScheduler" {
-        let flow = Preconditioning::Flow { time_scale: number("num_train_timesteps", 1000.0), data_at_one: false };
+        let flow = Preconditioning::Flow {
+            time_scale: number("num_train_timesteps", 1000.0),
+            data_at_one: false,
+        };
         return Ok((flow, notes));
     }
     if class.contains("ScoreSde") || class.contains("Karras") || class == "EDMEulerScheduler" {
-        return Err(invalid("_class_name", format!("is {class}, whose noise levels are not a DDPM's")));
+        return Err(invalid(
+            "_class_name",
+            format!("is {class}, whose noise levels are not a DDPM's"),
+        ));
     }
     if config["rescale_betas_zero_snr"] == true {
-        return Err(invalid("rescale_betas_zero_snr", "is true, and then the first noise level is infinite".into()));
+        return Err(invalid(
+            "rescale_betas_zero_snr",
+            "is true, and then the first noise level is infinite".into(),
+        ));
     }
     let (start, end) = (number("beta_start", 1e-4), number("beta_end", 0.02));
     let steps = number("num_train_timesteps", 1000.0).clamp(0.0, 1e9) as usize;
-    let betas = match (&config["trained_betas"], config["beta_schedule"].as_str().unwrap_or("linear")) {
-        (Value::Array(list), _) => Betas::Given { betas: list.iter().filter_map(Value::as_f64).collect() },
-        (_, "linear") => Betas::Linear { start, end },
-        (_, "scaled_linear") => Betas::ScaledLinear { start, end },
-        (_, "squaredcos_cap_v2") => Betas::Cosine,
-        (_, other) => return Err(invalid("beta_schedule", format!("is `{other}`, which is not known here"))),
-    };
+    let betas =
+        match (&config["trained_betas"], config["beta_schedule"].as_str().unwrap_or("linear")) {
+            (Value::Array(list), _) => {
+                Betas::Given { betas: list.iter().filter_map(Value::as_f64).collect() }
+            }
+            (_, "linear") => Betas::Linear { start, end },
+            (_, "scaled_linear") => Betas::ScaledLinear { start, end },
+            (_, "squaredcos_cap_v2") => Betas::Cosine,
+            (_, other) => {
+                return Err(invalid(
+                    "beta_schedule",
+                    format!("is `{other}`, which is not known here"),
+                ));
+            }
+        };
     let prediction = match config["prediction_type"].as_str().unwrap_or("epsilon") {
         "epsilon" => Prediction::Epsilon,
         "v_prediction" => Prediction::V,
         "sample" => Prediction::Sample,
-        other => return Err(invalid("prediction_type", format!("is `{other}`, which is not known here"))),
+        other => {
+            return Err(invalid(
+                "prediction_type",
+                format!("is `{other}`, which is not known here"),
+            ));
+        }
     };
     for field in ["clip_sample", "thresholding"] {
         if config[field] == true {
-            notes.push(format!("`{field}`: a rule of that sampler; the solvers here follow the differential equation"));
+            notes.push(format!(
+                "`{field}`: a rule of that sampler; the solvers here follow the \
+                                differential equation"
+            ));
         }
     }
     Ok((Preconditioning::Ddpm { betas, steps, prediction }, notes))

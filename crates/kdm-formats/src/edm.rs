@@ -1,6 +1,7 @@
 //! Network pickles of NVlabs/edm, and plain state dicts of the same networks.
 //!
-//! The architecture is read off the weights; the preconditioning and its constants off the pickled module.
+//! The architecture is read off the weights; the preconditioning and its constants off the pickled
+//! module.
 
 use std::path::Path;
 
@@ -21,8 +22,9 @@ const MEND: &str = "give a network pickle of NVlabs/edm, or a state dict of one 
 fn network_of(torch: &TorchFile) -> Option<(&'static str, Id)> {
     let p = &torch.pickle;
     let is_module = |id: &Id| torch.module(*id).is_some();
-    let inside =
-        ["ema", "net", "G_ema"].into_iter().find_map(|key| Some((key, p.field(p.root, key).filter(is_module)?)));
+    let inside = ["ema", "net", "G_ema"]
+        .into_iter()
+        .find_map(|key| Some((key, p.field(p.root, key).filter(is_module)?)));
     inside.or_else(|| is_module(&p.root).then_some(("the whole file", p.root)))
 }
 
@@ -33,7 +35,9 @@ pub fn recognises(torch: &TorchFile) -> bool {
 
 fn preconditioning_class(torch: &TorchFile, id: Id) -> Option<&str> {
     let (class, _) = torch.module(id)?;
-    ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"].into_iter().find(|known| *known == class)
+    ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"]
+        .into_iter()
+        .find(|known| *known == class)
 }
 
 /// Reads a pickled, preconditioned network.
@@ -42,7 +46,8 @@ fn preconditioning_class(torch: &TorchFile, id: Id) -> Option<&str> {
 /// When a tensor is damaged, or the weights are not those of a known network.
 pub fn import(torch: &TorchFile) -> Result<Imported> {
     let invalid = |field: &str, problem: String| Error::invalid(torch.path(), field, problem, MEND);
-    let (key, id) = network_of(torch).ok_or_else(|| invalid("pickle", "holds no network".into()))?;
+    let (key, id) =
+        network_of(torch).ok_or_else(|| invalid("pickle", "holds no network".into()))?;
     let class = preconditioning_class(torch, id)
         .ok_or_else(|| invalid(key, "is no preconditioned network of NVlabs/edm".into()))?
         .to_string();
@@ -55,21 +60,24 @@ pub fn import(torch: &TorchFile) -> Result<Imported> {
             m: number("M", 1000.0),
             epsilon_t: number("epsilon_t", 1e-5),
         },
-        "VEPrecond" => {
-            Preconditioning::Ve { sigma_min: number("sigma_min", 0.02), sigma_max: number("sigma_max", 100.0) }
-        }
+        "VEPrecond" => Preconditioning::Ve {
+            sigma_min: number("sigma_min", 0.02),
+            sigma_max: number("sigma_max", 100.0),
+        },
         _ => Preconditioning::Iddpm {
             c_1: number("C_1", 0.001),
             c_2: number("C_2", 0.008),
             m: number("M", 1000.0).clamp(0.0, 1e9) as usize,
         },
     };
-    let inner = torch.child(id, "model").ok_or_else(|| invalid(key, "has no part `model`".into()))?;
+    let inner =
+        torch.child(id, "model").ok_or_else(|| invalid(key, "has no part `model`".into()))?;
     let mut network = infer::unet(&torch.state(inner)?).map_err(|e| invalid("model", e))?;
     // What weights don't tell stands in the constructor's arguments.
     let settings = torch.attribute(inner, "_init_kwargs");
     let setting = |name: &str| torch.pickle.number(torch.pickle.field(settings?, name)?);
-    let (dropout, label_dropout) = (setting("dropout").unwrap_or(0.0), setting("label_dropout").unwrap_or(0.0));
+    let (dropout, label_dropout) =
+        (setting("dropout").unwrap_or(0.0), setting("label_dropout").unwrap_or(0.0));
     match &mut network {
         UNetConfig::SongUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
         UNetConfig::AdmUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
@@ -103,10 +111,16 @@ fn why_ignored(name: &str) -> &'static str {
 ///
 /// # Errors
 /// When the names and shapes are not those of a known network.
-pub fn from_state(path: &Path, state: StateDict, preconditioning: Preconditioning) -> Result<Imported> {
+pub fn from_state(
+    path: &Path,
+    state: StateDict,
+    preconditioning: Preconditioning,
+) -> Result<Imported> {
     let inner = if infer::is_unet(&state) { state.clone() } else { infer::under(&state, "model.") };
     let network = infer::unet(&inner).map_err(|e| Error::invalid(path, "tensors", e, MEND))?;
-    let ignored = state.keys().filter(|name| !inner.contains_key(name.strip_prefix("model.").unwrap_or(name)));
+    let ignored = state
+        .keys()
+        .filter(|name| !inner.contains_key(name.strip_prefix("model.").unwrap_or(name)));
     let ignored = ignored.map(|name| format!("`{name}`: no part of the network")).collect();
     let found = vec!["a state dict of a U-Net with NVlabs' names".to_string()];
     teacher(path, network, preconditioning, infer::without_filters(inner), found, ignored)
@@ -136,10 +150,15 @@ pub(crate) fn teacher(
     found.push(format!("images {inputs}x{0}x{0}, classes: {1}", n.resolution(), n.label_dim()));
     found.push(format!("preconditioning: {}", serde_json::json!(config.preconditioning)));
     found.push(counted(&state));
-    Ok(Imported { model: Model::Teacher { config: TeacherConfig::Network(config), state }, found, ignored })
+    Ok(Imported {
+        model: Model::Teacher { config: TeacherConfig::Network(config), state },
+        found,
+        ignored,
+    })
 }
 
-/// Refuses a configuration whose network would be far larger than the weights that are there, before it is made.
+/// Refuses a configuration whose network would be far larger than the weights that are there,
+/// before it is made.
 pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> Result<()> {
     let (channels, mults, blocks) = match network {
         UNetConfig::SongUnet(c) => (c.model_channels, c.channel_mult.clone(), c.num_blocks),
@@ -155,7 +174,8 @@ pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> R
         })
         .fold(0, usize::saturating_add);
     if least > numbers {
-        let problem = format!("tell of a network of at least {least} numbers, and there are {numbers}");
+        let problem =
+            format!("tell of a network of at least {least} numbers, and there are {numbers}");
         return Err(Error::invalid(path, "tensors", problem, MEND));
     }
     Ok(())
@@ -164,7 +184,8 @@ pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> R
 fn describe(network: &UNetConfig) -> String {
     match network {
         UNetConfig::SongUnet(c) => format!(
-            "SongUNet ({:?} embedding, {:?} encoder, {:?} decoder): width {} x {:?}, {} blocks, attention at {:?}, filter {:?}",
+            "SongUNet ({:?} embedding, {:?} encoder, {:?} decoder): width {} x {:?}, {} blocks, \
+             attention at {:?}, filter {:?}",
             c.embedding_type,
             c.encoder_type,
             c.decoder_type,

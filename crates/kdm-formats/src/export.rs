@@ -1,5 +1,5 @@
-//! Models with the names that their original implementations give them, as plain safetensors: what PyTorch code of the
-//! originals loads as a state dict, and what an import reads back.
+//! Models with the names that their original implementations give them, as plain safetensors: what
+//! PyTorch code of the originals loads as a state dict, and what an import reads back.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::official;
 
-/// Writes the model file `model` to `out` with original names. Gives a line on what the names are of.
+/// Writes the model file `model` to `out` with original names. Gives a line on what the names are
+/// of.
 ///
 /// # Errors
 /// When the model is damaged, or there is no original that it could be a state dict of.
@@ -30,18 +31,26 @@ pub fn export(model: &Path, out: &Path) -> Result<String> {
         }
         TEACHER => {
             let config: TeacherConfig = serde_json::from_value(file.metadata()["config"].clone())
-                .map_err(|e| Error::invalid(model, "config", e.to_string(), "import the model again"))?;
+                .map_err(|e| {
+                Error::invalid(model, "config", e.to_string(), "import the model again")
+            })?;
             match config {
                 TeacherConfig::Network(config) => match config.network {
-                    kdm_nn::UNetConfig::DiffusersUnet(_) => (file.state("")?, "diffusers' UNet2DModel"),
-                    _ => (renamed(file.state("")?, |name| format!("model.{name}")), "NVlabs/edm's networks"),
+                    kdm_nn::UNetConfig::DiffusersUnet(_) => {
+                        (file.state("")?, "diffusers' UNet2DModel")
+                    }
+                    _ => (
+                        renamed(file.state("")?, |name| format!("model.{name}")),
+                        "NVlabs/edm's networks",
+                    ),
                 },
                 _ => return Err(no_original(model, "a teacher of points")),
             }
         }
-        official::DISCRIMINATOR => {
-            (renamed(file.state("")?, official::original_discriminator_name), "the official KDM discriminator")
-        }
+        official::DISCRIMINATOR => (
+            renamed(file.state("")?, official::original_discriminator_name),
+            "the official KDM discriminator",
+        ),
         "lpips" | "inception" => (file.state("")?, "the package the weights are from"),
         other => return Err(no_original(model, &format!("of the kind `{other}`"))),
     };
@@ -51,7 +60,12 @@ pub fn export(model: &Path, out: &Path) -> Result<String> {
 
 fn no_original(model: &Path, what: &str) -> Error {
     let problem = format!("is {what}, and no original implementation has such a model");
-    Error::invalid(model, "kind", problem, "the file itself is a safetensors file that any program can read")
+    Error::invalid(
+        model,
+        "kind",
+        problem,
+        "the file itself is a safetensors file that any program can read",
+    )
 }
 
 fn renamed(state: StateDict, name: impl Fn(&str) -> String) -> StateDict {

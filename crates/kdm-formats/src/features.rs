@@ -1,4 +1,5 @@
-//! Weights of feature networks: VGG16 and the heads of LPIPS, and the Inception v3 of the Fréchet distance.
+//! Weights of feature networks: VGG16 and the heads of LPIPS, and the Inception v3 of the Fréchet
+//! distance.
 
 use std::path::Path;
 
@@ -26,16 +27,23 @@ pub fn is_heads(state: &StateDict) -> bool {
 
 /// Whether this is the Inception network.
 pub fn is_inception(state: &StateDict) -> bool {
-    state.contains_key("Mixed_7c.branch_pool.conv.weight") || state.contains_key("Mixed_7c.branch_pool.bn.weight")
+    state.contains_key("Mixed_7c.branch_pool.conv.weight")
+        || state.contains_key("Mixed_7c.branch_pool.bn.weight")
 }
 
-/// LPIPS from VGG16's convolutions and the heads. `heads` may be a list of five weights under the names `0` to `4`, as
-/// `piq` keeps them.
+/// LPIPS from VGG16's convolutions and the heads. `heads` may be a list of five weights under the
+/// names `0` to `4`, as `piq` keeps them.
 ///
 /// # Errors
 /// When a tensor is missing or of another shape.
-pub fn lpips(path: &Path, vgg: &StateDict, heads_path: &Path, heads: &StateDict) -> Result<Imported> {
-    let mend = "give torchvision's VGG16 (vgg16-397923af.pth) and the heads of the lpips package (vgg.pth) or of piq";
+pub fn lpips(
+    path: &Path,
+    vgg: &StateDict,
+    heads_path: &Path,
+    heads: &StateDict,
+) -> Result<Imported> {
+    let mend = "give torchvision's VGG16 (vgg16-397923af.pth) and the heads of the lpips package \
+                (vgg.pth) or of piq";
     let mut state = StateDict::new();
     let wanted = state_dict(&Lpips::init(Pooling::Max, &mut InitSeed::new(0), &Device::flex()));
     let mut ignored = 0;
@@ -47,16 +55,21 @@ pub fn lpips(path: &Path, vgg: &StateDict, heads_path: &Path, heads: &StateDict)
         }
     }
     for i in 0..5 {
-        let names = [format!("lin{i}.model.1.weight"), format!("lins.{i}.model.1.weight"), format!("{i}")];
+        let names =
+            [format!("lin{i}.model.1.weight"), format!("lins.{i}.model.1.weight"), format!("{i}")];
         let head = names.iter().find_map(|name| heads.get(name));
-        let head = head.ok_or_else(|| Error::invalid(heads_path, names[0].clone(), "is missing", mend))?;
+        let head =
+            head.ok_or_else(|| Error::invalid(heads_path, names[0].clone(), "is missing", mend))?;
         let n = head.shape().num_elements();
         let bytes = TensorData::from_bytes(head.clone().into_bytes(), [1, n, 1, 1], head.dtype());
         state.insert(names[0].clone(), bytes);
     }
     load_state(Lpips::init(Pooling::Max, &mut InitSeed::new(0), &Device::flex()), &state)
         .map_err(|e| Error::invalid(path, "tensors", e.0, mend))?;
-    let found = vec!["LPIPS: VGG16's convolutions and a weight for every feature".to_string(), counted(&state)];
+    let found = vec![
+        "LPIPS: VGG16's convolutions and a weight for every feature".to_string(),
+        counted(&state),
+    ];
     let ignored = match ignored {
         0 => Vec::new(),
         n => vec![format!("{n} tensors of VGG16's classifier: LPIPS takes features alone")],
@@ -69,13 +82,22 @@ pub fn lpips(path: &Path, vgg: &StateDict, heads_path: &Path, heads: &StateDict)
 /// # Errors
 /// When a tensor is missing or of another shape.
 pub fn inception(path: &Path, state: StateDict) -> Result<Imported> {
-    let mend = "give pytorch-fid's weights, pt_inception-2015-12-05-6726825d.pth; torchvision's are other ones";
+    let mend = "give pytorch-fid's weights, pt_inception-2015-12-05-6726825d.pth; torchvision's \
+                are other ones";
     let wanted = state_dict(&Inception::init(&mut InitSeed::new(0), &Device::flex()));
-    let (state, other): (StateDict, StateDict) = state.into_iter().partition(|(name, _)| wanted.contains_key(name));
+    let (state, other): (StateDict, StateDict) =
+        state.into_iter().partition(|(name, _)| wanted.contains_key(name));
     load_state(Inception::init(&mut InitSeed::new(0), &Device::flex()), &state)
         .map_err(|e| Error::invalid(path, "tensors", e.0, mend))?;
-    let found = vec!["Inception v3 as the Fréchet inception distance uses it".to_string(), counted(&state)];
-    let ignored =
-        other.keys().map(|name| format!("`{name}`: no part of the network that features come from")).collect();
-    Ok(Imported { model: Model::Weights { kind: inception::NAME, config: json!({}), state }, found, ignored })
+    let found =
+        vec!["Inception v3 as the Fréchet inception distance uses it".to_string(), counted(&state)];
+    let ignored = other
+        .keys()
+        .map(|name| format!("`{name}`: no part of the network that features come from"))
+        .collect();
+    Ok(Imported {
+        model: Model::Weights { kind: inception::NAME, config: json!({}), state },
+        found,
+        ignored,
+    })
 }

@@ -88,7 +88,8 @@ pub fn import_bytes(path: &Path, bytes: Vec<u8>, options: &Options) -> Result<Im
 
 fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
     let root = torch.pickle.root;
-    let invalid = |field: &str, problem: String| Err(Error::invalid(torch.path(), field, problem, MEND));
+    let invalid =
+        |field: &str, problem: String| Err(Error::invalid(torch.path(), field, problem, MEND));
     let (may_edm, may_kdm) = (options.format != Format::Kdm, options.format != Format::Edm);
     if may_kdm && official::recognises(torch, root) {
         return official::import(torch, root);
@@ -97,10 +98,16 @@ fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
         return edm::import(torch);
     }
     if edm::recognises(torch) {
-        return invalid("format", "is a network pickle of NVlabs/EDM, and no KDM checkpoint".into());
+        return invalid(
+            "format",
+            "is a network pickle of NVlabs/EDM, and no KDM checkpoint".into(),
+        );
     }
     if official::recognises(torch, root) {
-        return invalid("format", "is an official KDM checkpoint, and no network of NVlabs/edm".into());
+        return invalid(
+            "format",
+            "is an official KDM checkpoint, and no network of NVlabs/edm".into(),
+        );
     }
     if let Some((class, _)) = torch.module(root) {
         let state = torch.state(root)?;
@@ -114,7 +121,8 @@ fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
         None => {
             let what = match torch.pickle.get(root) {
                 Value::Dict(_) => {
-                    let keys: Vec<&str> = torch.pickle.entries(root).into_iter().map(|(k, _)| k).take(8).collect();
+                    let keys: Vec<&str> =
+                        torch.pickle.entries(root).into_iter().map(|(k, _)| k).take(8).collect();
                     format!("holds a dict of {keys:?}, and no network")
                 }
                 Value::Call(..) if torch.is_tensor(root) => "holds a single tensor".to_string(),
@@ -168,16 +176,21 @@ fn by_state(path: &Path, state: StateDict, options: &Options) -> Result<Imported
         return match &options.heads {
             Some(heads) => features::lpips(path, &state, heads, &heads_of(heads)?),
             None => {
-                let mend = "give the heads of LPIPS too, with --heads vgg.pth (of the lpips package) or piq's weights";
+                let mend = "give the heads of LPIPS too, with --heads vgg.pth (of the lpips \
+                            package) or piq's weights";
                 Err(Error::invalid(path, "tensors", "are VGG16's, which are half of LPIPS", mend))
             }
         };
     }
     if features::is_heads(&state) {
-        return invalid("are the heads of LPIPS alone; give VGG16's weights, and these with --heads");
+        return invalid(
+            "are the heads of LPIPS alone; give VGG16's weights, and these with --heads",
+        );
     }
     if state.contains_key("time_embedding.linear_1.weight") {
-        return invalid("are a diffusers network's without its configuration; give the folder with config.json");
+        return invalid(
+            "are a diffusers network's without its configuration; give the folder with config.json",
+        );
     }
     let names: Vec<&str> = state.keys().map(String::as_str).take(4).collect();
     invalid(&format!("are of no known network; the first are {names:?}"))

@@ -1,11 +1,14 @@
-//! A U-Net's architecture, read off the names and shapes of its weights. What weights can't tell (dropout) is zero.
+//! A U-Net's architecture, read off the names and shapes of its weights. What weights can't tell
+//! (dropout) is zero.
 
 use kdm_nn::song_unet::{DecoderKind, Embedding, EncoderKind};
 use kdm_nn::{AdmUNetConfig, SongUNetConfig, StateDict, UNetConfig};
 
 /// The part of a state under `prefix`, without the prefix.
 pub fn under(state: &StateDict, prefix: &str) -> StateDict {
-    let entries = state.iter().filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_string(), data.clone())));
+    let entries = state
+        .iter()
+        .filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_string(), data.clone())));
     entries.collect()
 }
 
@@ -29,7 +32,11 @@ impl Shapes<'_> {
 
     fn size(&self, name: &str, axis: usize) -> Result<usize, String> {
         let shape = self.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
-        shape.get(axis).copied().filter(|size| *size > 0).ok_or_else(|| format!("`{name}` has shape {shape:?}"))
+        shape
+            .get(axis)
+            .copied()
+            .filter(|size| *size > 0)
+            .ok_or_else(|| format!("`{name}` has shape {shape:?}"))
     }
 
     /// Sides of images, falling, at which a part of this name ending stands under `root`.
@@ -60,9 +67,13 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
         return Err("it has no first convolution, `enc.NxN_conv`".into());
     };
     if sides.first() != Some(&resolution) || sides.len() > 12 {
-        return Err(format!("it has blocks at the sizes {sides:?} and its images are {resolution}x{resolution}"));
+        return Err(format!(
+            "it has blocks at the sizes {sides:?} and its images are {resolution}x{resolution}"
+        ));
     }
-    if let Some(level) = (1..sides.len()).find(|l| Some(sides[*l]) != resolution.checked_shr(*l as u32)) {
+    if let Some(level) =
+        (1..sides.len()).find(|l| Some(sides[*l]) != resolution.checked_shr(*l as u32))
+    {
         return Err(format!(
             "it has blocks at the sizes {sides:?}, and {} is not half of the one before",
             sides[level]
@@ -70,7 +81,8 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
     }
     let first = format!("enc.{resolution}x{resolution}_conv.weight");
     let (width, in_channels) = (s.size(&first, 0)?, s.size(&first, 1)?);
-    let num_blocks = (0..).find(|i| s.get(&format!("enc.{resolution}x{resolution}_block{i}.conv0.weight")).is_none());
+    let num_blocks = (0..)
+        .find(|i| s.get(&format!("enc.{resolution}x{resolution}_block{i}.conv0.weight")).is_none());
     let num_blocks = num_blocks.unwrap_or(0);
     let model_channels = if adm { s.size("map_layer0.weight", 1)? } else { width };
     let mut channel_mult = Vec::new();
@@ -78,7 +90,8 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
         let outputs = s.size(&format!("enc.{side}x{side}_block0.conv1.weight"), 0)?;
         if !outputs.is_multiple_of(model_channels) {
             return Err(format!(
-                "its width at {side}x{side}, {outputs}, is no multiple of its base width {model_channels}"
+                "its width at {side}x{side}, {outputs}, is no multiple of its base width \
+                 {model_channels}"
             ));
         }
         channel_mult.push(outputs / model_channels);
@@ -86,7 +99,8 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
     let attn_resolutions = s.sides("enc.", "block0.qkv.weight");
     let emb = s.size("map_layer1.weight", 0)?;
     let label_dim = s.get("map_label.weight").map_or(Ok(0), |_| s.size("map_label.weight", 1))?;
-    let augment_dim = s.get("map_augment.weight").map_or(Ok(0), |_| s.size("map_augment.weight", 1))?;
+    let augment_dim =
+        s.get("map_augment.weight").map_or(Ok(0), |_| s.size("map_augment.weight", 1))?;
     let channel_mult_emb = emb / model_channels;
     if adm {
         return Ok(UNetConfig::AdmUnet(AdmUNetConfig {
@@ -125,7 +139,11 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
         attn_resolutions,
         dropout: 0.0,
         label_dropout: 0.0,
-        embedding_type: if state.contains_key("map_noise.freqs") { Embedding::Fourier } else { Embedding::Positional },
+        embedding_type: if state.contains_key("map_noise.freqs") {
+            Embedding::Fourier
+        } else {
+            Embedding::Positional
+        },
         channel_mult_noise: s.size("map_layer0.weight", 1)? / model_channels,
         encoder_type,
         decoder_type: if outputs.len() > 1 { DecoderKind::Skip } else { DecoderKind::Standard },
@@ -133,15 +151,18 @@ pub fn unet(state: &StateDict) -> Result<UNetConfig, String> {
     }))
 }
 
-/// The resampling filter's taps: row sums of a buffer that holds their outer product; the box filter without one.
+/// The resampling filter's taps: row sums of a buffer that holds their outer product; the box
+/// filter without one.
 fn taps(state: &StateDict) -> Result<Vec<f64>, String> {
-    let Some((name, data)) = state.iter().find(|(name, _)| name.ends_with("resample_filter")) else {
+    let Some((name, data)) = state.iter().find(|(name, _)| name.ends_with("resample_filter"))
+    else {
         return Ok(vec![1.0, 1.0]);
     };
     let values = data.as_slice::<f32>().map_err(|e| format!("`{name}`: {e:?}"))?;
     match data.shape()[..] {
         [1, 1, h, w] if h == w && (1..=64).contains(&h) => {
-            let sums: Vec<f64> = values.chunks(w).map(|row| row.iter().map(|x| f64::from(*x)).sum()).collect();
+            let sums: Vec<f64> =
+                values.chunks(w).map(|row| row.iter().map(|x| f64::from(*x)).sum()).collect();
             let least = sums.iter().copied().filter(|s| *s > 0.0).fold(f64::INFINITY, f64::min);
             // Published filters have whole numbers for taps.
             let whole: Vec<f64> = sums.iter().map(|s| (s / least).round()).collect();

@@ -1,8 +1,9 @@
-//! Importers for models written by other programs. A pickle is data here: it is read by an interpreter that knows the
-//! opcodes and the few tensor-building functions that weights need, and refuses all else by name. Nothing in a file is
-//! ever executed.
+//! Importers for models written by other programs. A pickle is data here: it is read by an
+//! interpreter that knows the opcodes and the few tensor-building functions that weights need, and
+//! refuses all else by name. Nothing in a file is ever executed.
 //!
-//! This crate knows foreign formats, the students, teachers and networks they become, and their names on the way back.
+//! This crate knows foreign formats, the students, teachers and networks they become, and their
+//! names on the way back.
 
 mod diffusers;
 mod edm;

@@ -1,12 +1,14 @@
-//! The official KDM checkpoints: `torch.save` of a whole module, whose settings are read off the file itself; or a state
-//! dict of one, whose settings are the paper's. And the discriminators saved beside them.
+//! The official KDM checkpoints: `torch.save` of a whole module, whose settings are read off the
+//! file itself; or a state dict of one, whose settings are the paper's. And the discriminators
+//! saved beside them.
 
 use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_core::student::StudentFile;
 use kdm_core::{
-    EigenvalueTarget, LossConfig, NetworkConfig, OperatorConfig, OperatorKind, Reconstruction, StudentConfig,
+    EigenvalueTarget, LossConfig, NetworkConfig, OperatorConfig, OperatorKind, Reconstruction,
+    StudentConfig,
 };
 use kdm_data::{Error, Result};
 use kdm_nn::song_unet::{DecoderKind, Embedding, EncoderKind};
@@ -30,11 +32,14 @@ const NETWORKS: [(&str, &str, &str); 3] = [
 /// The kind that discriminators' model files name.
 pub const DISCRIMINATOR: &str = "discriminator";
 
-const MEND: &str = "give an official KDM checkpoint: a whole module written by torch.save, or its state dict";
+const MEND: &str =
+    "give an official KDM checkpoint: a whole module written by torch.save, or its state dict";
 
 /// Whether the names are those of a student.
 pub fn is_student(state: &StateDict) -> bool {
-    NETWORKS.iter().all(|(theirs, ..)| state.keys().any(|name| name.starts_with(&format!("{theirs}."))))
+    NETWORKS
+        .iter()
+        .all(|(theirs, ..)| state.keys().any(|name| name.starts_with(&format!("{theirs}."))))
 }
 
 /// Whether a module is a student.
@@ -51,16 +56,26 @@ pub fn import(torch: &TorchFile, id: Id) -> Result<Imported> {
     let mut ignored = Vec::new();
     for (name, child) in torch.children(id) {
         if name == "lpips" {
-            ignored
-                .push("`lpips`: VGG weights for the training's loss; bring them in from their own files".to_string());
+            ignored.push(
+                "`lpips`: VGG weights for the training's loss; bring them in from their own files"
+                    .to_string(),
+            );
             continue;
         }
-        state.extend(torch.state(child)?.into_iter().map(|(part, data)| (format!("{name}.{part}"), data)));
+        state.extend(
+            torch.state(child)?.into_iter().map(|(part, data)| (format!("{name}.{part}"), data)),
+        );
     }
     check_activations(torch, id)?;
     let settings = Settings { torch, id };
     let class = torch.module(id).map_or("", |(class, _)| class).to_string();
-    student(torch.path(), state, Some(&settings), &format!("an official KDM checkpoint, class `{class}`"), ignored)
+    student(
+        torch.path(),
+        state,
+        Some(&settings),
+        &format!("an official KDM checkpoint, class `{class}`"),
+        ignored,
+    )
 }
 
 /// Reads a state dict.
@@ -68,10 +83,14 @@ pub fn import(torch: &TorchFile, id: Id) -> Result<Imported> {
 /// # Errors
 /// As [`import`].
 pub fn from_state(path: &Path, state: StateDict) -> Result<Imported> {
-    let (lpips, state): (StateDict, StateDict) = state.into_iter().partition(|(name, _)| name.starts_with("lpips."));
+    let (lpips, state): (StateDict, StateDict) =
+        state.into_iter().partition(|(name, _)| name.starts_with("lpips."));
     let mut ignored = Vec::new();
     if !lpips.is_empty() {
-        ignored.push("`lpips`: VGG weights for the training's loss; bring them in from their own files".to_string());
+        ignored.push(
+            "`lpips`: VGG weights for the training's loss; bring them in from their own files"
+                .to_string(),
+        );
     }
     ignored.push("a state dict has no settings: the loss is taken to be the paper's".to_string());
     student(path, state, None, "a state dict of an official KDM checkpoint", ignored)
@@ -114,7 +133,9 @@ fn student(
         let linear = taken(&mut network, "linear.");
         if !linear.is_empty() {
             projected.push(linear.get("weight").map(|w| w.shape().to_vec()).unwrap_or_default());
-            state.extend(linear.into_iter().map(|(part, data)| (format!("{projection}.{part}"), data)));
+            state.extend(
+                linear.into_iter().map(|(part, data)| (format!("{projection}.{part}"), data)),
+            );
             network = taken(&mut network, "main_module.");
         }
         if infer::is_unet(&network) {
@@ -122,7 +143,11 @@ fn student(
                 UNetConfig::SongUnet(config) => config,
                 _ => return Err(invalid(name, "is a U-Net of another kind than DDPM++".into())),
             };
-            state.extend(infer::without_filters(network).into_iter().map(|(part, d)| (format!("{ours}.{part}"), d)));
+            state.extend(
+                infer::without_filters(network)
+                    .into_iter()
+                    .map(|(part, d)| (format!("{ours}.{part}"), d)),
+            );
             parts.push(Part::Unet(config));
         } else {
             parts.push(perceptron(&network).map_err(|e| invalid(name, e))?);
@@ -140,7 +165,12 @@ fn student(
     let (kind, n) = match (operator.get("weight"), operator.get("nu_log")) {
         (Some(weight), _) => (OperatorKind::Dense, weight.shape().first().copied().unwrap_or(0)),
         (None, Some(nu)) => (OperatorKind::Factorized, nu.shape().num_elements()),
-        (None, None) => return Err(invalid("koopman_operator", "is neither a matrix nor a factorized one".into())),
+        (None, None) => {
+            return Err(invalid(
+                "koopman_operator",
+                "is neither a matrix nor a factorized one".into(),
+            ));
+        }
     };
     for (name, data) in operator {
         let name = match kind {
@@ -155,12 +185,17 @@ fn student(
     ignored.extend(theirs.keys().map(|name| format!("`{name}`: no part of the student")));
 
     let [clean, noise, decoder] = &parts[..] else { unreachable!("three networks were read") };
-    let (shape, label_dim, latent, network, described) =
-        together(clean, noise, decoder, settings).map_err(|(field, problem)| invalid(field, problem))?;
+    let (shape, label_dim, latent, network, described) = together(clean, noise, decoder, settings)
+        .map_err(|(field, problem)| invalid(field, problem))?;
     let projection = match &projected[..] {
         [] => None,
         [_, _, _] => Some(n),
-        _ => return Err(invalid("linear", "stands in some of the three networks and not in others".into())),
+        _ => {
+            return Err(invalid(
+                "linear",
+                "stands in some of the three networks and not in others".into(),
+            ));
+        }
     };
     let noise_std = settings.and_then(|s| s.number("initial_noise_factor"));
     let noise_std = noise_std.unwrap_or(if shape.len() == 1 { 1.0 } else { 80.0 });
@@ -194,9 +229,13 @@ fn student(
         check_size(path, &UNetConfig::SongUnet(unets.encoder), numbers)?;
     }
     if n.saturating_mul(n) > numbers || latent.saturating_mul(projection.unwrap_or(0)) > numbers {
-        return Err(invalid("koopman_operator", format!("tells of {n} x {n} numbers, and the file has {numbers}")));
+        return Err(invalid(
+            "koopman_operator",
+            format!("tells of {n} x {n} numbers, and the file has {numbers}"),
+        ));
     }
-    let student = load_state(file.student.init(0, &Device::flex()), &state).map_err(|e| invalid("tensors", e.0))?;
+    let student = load_state(file.student.init(0, &Device::flex()), &state)
+        .map_err(|e| invalid("tensors", e.0))?;
     let on = projection.map_or(String::new(), |p| format!(", on a projection to {p} numbers"));
     let with = if with_control { ", with control" } else { "" };
     let operator = match kind {
@@ -230,20 +269,30 @@ fn perceptron(state: &StateDict) -> std::result::Result<Part, String> {
     let shape = |i: usize| state.get(&format!("main.{}.weight", 2 * i)).map(|w| w.shape().to_vec());
     let shapes: Vec<Vec<usize>> = (0..).map_while(shape).collect();
     let (Some(first), Some(last)) = (shapes.first(), shapes.last()) else {
-        return Err("is neither a U-Net nor a perceptron, which is what students are made of".into());
+        return Err(
+            "is neither a U-Net nor a perceptron, which is what students are made of".into()
+        );
     };
     if shapes.iter().any(|s| s.len() != 2 || s.contains(&0)) {
         return Err("has layers of the wrong rank".into());
     }
-    if shapes[..shapes.len() - 1].iter().any(|s| s[0] != first[0]) || shapes.windows(2).any(|w| w[0][0] != w[1][1]) {
+    if shapes[..shapes.len() - 1].iter().any(|s| s[0] != first[0])
+        || shapes.windows(2).any(|w| w[0][0] != w[1][1])
+    {
         return Err("has layers of different widths".into());
     }
-    Ok(Part::Perceptron { inputs: first[1], outputs: last[0], hidden: first[0], layers: shapes.len() })
+    Ok(Part::Perceptron {
+        inputs: first[1],
+        outputs: last[0],
+        hidden: first[0],
+        layers: shapes.len(),
+    })
 }
 
 type Together = (Vec<usize>, usize, usize, NetworkConfig, String);
 
-/// Shape of samples, classes, numbers of the latent, networks, and a description, of three networks that fit each other.
+/// Shape of samples, classes, numbers of the latent, networks, and a description, of three networks
+/// that fit each other.
 fn together(
     clean: &Part,
     noise: &Part,
@@ -269,7 +318,8 @@ fn together(
                 return Err(misfit(decoder_name));
             }
             let described = format!(
-                "encoders and decoder: perceptrons of {layers} layers, width {hidden}; points of {dim} numbers"
+                "encoders and decoder: perceptrons of {layers} layers, width {hidden}; points of \
+                 {dim} numbers"
             );
             let network = NetworkConfig::Mlp { hidden: *hidden, layers: *layers };
             Ok((vec![*dim], 0, *latent, network, described))
@@ -297,8 +347,11 @@ fn together(
             if noise != clean {
                 return Err(misfit(noise_name));
             }
-            let swapped =
-                SongUNetConfig { in_channels: clean.out_channels, out_channels: clean.in_channels, ..standard };
+            let swapped = SongUNetConfig {
+                in_channels: clean.out_channels,
+                out_channels: clean.in_channels,
+                ..standard
+            };
             if *decoder != swapped {
                 return Err(misfit(decoder_name));
             }
@@ -333,14 +386,18 @@ fn dropout(settings: &Settings) -> f64 {
     let torch = settings.torch;
     let encoder = torch.child(settings.id, NETWORKS[0].0);
     let unet = encoder.and_then(|id| torch.child(id, "main_module").or(Some(id)));
-    let blocks = unet.and_then(|id| torch.child(id, "enc")).map(|enc| torch.children(enc)).unwrap_or_default();
+    let blocks = unet
+        .and_then(|id| torch.child(id, "enc"))
+        .map(|enc| torch.children(enc))
+        .unwrap_or_default();
     blocks.iter().find_map(|(_, block)| torch.number(*block, "dropout")).unwrap_or(0.0)
 }
 
 /// The loss that the settings tell of, and notes on what can't be told.
 fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig, Vec<String>) {
     let mut notes = Vec::new();
-    let weight = |name: &str, default: f64| settings.and_then(|s| s.number(name)).unwrap_or(default);
+    let weight =
+        |name: &str, default: f64| settings.and_then(|s| s.number(name)).unwrap_or(default);
     let rec = settings.and_then(|s| s.text("rec_loss_type")).unwrap_or("L2");
     let reconstruction = match rec.to_lowercase().as_str() {
         "l2" | "mse" => Reconstruction::L2,
@@ -348,7 +405,9 @@ fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig, Vec<String
         "both" | "l2+lpips" | "lpips+l2" | "l2_lpips" => Reconstruction::L2Lpips,
         other if other.contains("huber") || other.contains("hober") => Reconstruction::Huber,
         _ => {
-            notes.push(format!("`rec_loss_type` = {rec}: not known; distances are told as squared errors"));
+            notes.push(format!(
+                "`rec_loss_type` = {rec}: not known; distances are told as squared errors"
+            ));
             Reconstruction::L2
         }
     };
@@ -364,7 +423,10 @@ fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig, Vec<String
         }
     };
     if matches!(eigenvalues, EigenvalueTarget::Uniform | EigenvalueTarget::Gradual) {
-        notes.push("`uniform_vec`: the eigenvalues' targets; others are drawn from the same distribution".into());
+        notes.push(
+            "`uniform_vec`: the eigenvalues' targets; others are drawn from the same distribution"
+                .into(),
+        );
     }
     let loss = LossConfig {
         reconstruction,
@@ -381,10 +443,13 @@ fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig, Vec<String
     (loss, notes)
 }
 
-/// Perceptrons end where they should: activations stand after every layer, but not after the decoder's last.
+/// Perceptrons end where they should: activations stand after every layer, but not after the
+/// decoder's last.
 fn check_activations(torch: &TorchFile, id: Id) -> Result<()> {
     for (name, ..) in NETWORKS {
-        let Some(main) = torch.child(id, name).and_then(|part| torch.child(part, "main")) else { continue };
+        let Some(main) = torch.child(id, name).and_then(|part| torch.child(part, "main")) else {
+            continue;
+        };
         let mut linear = false;
         for (key, module) in torch.children(main) {
             let class = torch.module(module).map_or("no module", |(class, _)| class);
@@ -394,13 +459,19 @@ fn check_activations(torch: &TorchFile, id: Id) -> Result<()> {
                 _ => false,
             };
             if !fits {
-                let problem = format!("has `{class}` at place {key}, where linear layers and SiLU alternate");
+                let problem =
+                    format!("has `{class}` at place {key}, where linear layers and SiLU alternate");
                 return Err(Error::invalid(torch.path(), name, problem, MEND));
             }
             linear = class == "Linear";
         }
         if linear != (name == NETWORKS[2].0) {
-            return Err(Error::invalid(torch.path(), name, "ends in another activation than the paper's", MEND));
+            return Err(Error::invalid(
+                torch.path(),
+                name,
+                "ends in another activation than the paper's",
+                MEND,
+            ));
         }
     }
     Ok(())
@@ -447,15 +518,16 @@ pub(crate) fn original_name(ours: &str, student: &StudentConfig) -> String {
 
 /// The official name of a discriminator's tensor.
 pub(crate) fn original_discriminator_name(ours: &str) -> String {
-    let place = DISCRIMINATOR_PARTS
-        .iter()
-        .find_map(|(theirs, name)| Some(format!("{theirs}.{}", ours.strip_prefix(name)?.strip_prefix('.')?)));
+    let place = DISCRIMINATOR_PARTS.iter().find_map(|(theirs, name)| {
+        Some(format!("{theirs}.{}", ours.strip_prefix(name)?.strip_prefix('.')?))
+    });
     place.unwrap_or_else(|| ours.to_string())
 }
 
 /// Whether the names are those of a discriminator.
 pub fn is_discriminator(state: &StateDict) -> bool {
-    state.get("model.8.weight").is_some_and(|w| w.shape()[..] == [1, 256, 4, 4]) && state.contains_key("model.6.weight")
+    state.get("model.8.weight").is_some_and(|w| w.shape()[..] == [1, 256, 4, 4])
+        && state.contains_key("model.6.weight")
 }
 
 /// Reads a discriminator's state.
@@ -474,15 +546,24 @@ pub fn discriminator(path: &Path, theirs: StateDict) -> Result<Imported> {
             Some(ours) => {
                 state.insert(ours, data);
             }
-            None => ignored.push(format!("`{name}`: the network is only run in training, on its batch's statistics")),
+            None => ignored.push(format!(
+                "`{name}`: the network is only run in training, on its batch's statistics"
+            )),
         }
     }
-    let in_channels = state.get("conv0.weight").and_then(|w| w.shape().get(1).copied()).unwrap_or(3);
+    let in_channels =
+        state.get("conv0.weight").and_then(|w| w.shape().get(1).copied()).unwrap_or(3);
     let config = DiscriminatorConfig { in_channels };
-    load_state(config.init(&mut InitSeed::new(0), &Device::flex()), &state)
-        .map_err(|e| Error::invalid(path, "tensors", e.0, "give a discriminator of the official KDM code"))?;
-    let found = vec![format!("a discriminator for images of {in_channels} channels"), counted(&state)];
-    Ok(Imported { model: Model::Weights { kind: DISCRIMINATOR, config: json!(config), state }, found, ignored })
+    load_state(config.init(&mut InitSeed::new(0), &Device::flex()), &state).map_err(|e| {
+        Error::invalid(path, "tensors", e.0, "give a discriminator of the official KDM code")
+    })?;
+    let found =
+        vec![format!("a discriminator for images of {in_channels} channels"), counted(&state)];
+    Ok(Imported {
+        model: Model::Weights { kind: DISCRIMINATOR, config: json!(config), state },
+        found,
+        ignored,
+    })
 }
 
 /// Whether the value is a dict of tensors.

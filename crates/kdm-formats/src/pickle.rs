@@ -1,9 +1,10 @@
 //! An interpreter for Python pickles that builds plain data and runs nothing.
 //!
-//! Values live in an arena and refer to each other by number, since pickles share and mutate them through a memo. A
-//! class is a name; an instance is its class's name and its state. Every opcode adds at most one value, so memory is
-//! bounded by the pickle's length and by [`MAX_VALUES`]. Nothing recurses: depth costs the interpreter nothing, and
-//! readers of what it built bound their own.
+//! Values live in an arena and refer to each other by number, since pickles share and mutate them
+//! through a memo. A class is a name; an instance is its class's name and its state. Every opcode
+//! adds at most one value, so memory is bounded by the pickle's length and by [`MAX_VALUES`].
+//! Nothing recurses: depth costs the interpreter nothing, and readers of what it built bound their
+//! own.
 
 use std::collections::HashMap;
 
@@ -37,7 +38,8 @@ pub enum Value {
     Global(String),
     /// What a persistent id stands for: outside data, such as a tensor's storage.
     Persistent(Id),
-    /// A function's result: its name and its arguments (a tuple). Only the functions of [`FUNCTIONS`] come here.
+    /// A function's result: its name and its arguments (a tuple). Only the functions of
+    /// [`FUNCTIONS`] come here.
     Call(String, Id),
     /// An instance: its class's name and, once built, its state.
     Object(String, Option<Id>),
@@ -69,11 +71,17 @@ pub const FUNCTIONS: [&str; 18] = [
 ];
 
 /// Modules whose classes may stand in a file; instances of them are names with attributes.
-pub const CLASS_MODULES: [&str; 4] = ["torch.nn.modules.", "models.", "piq.", "dnnlib.util.EasyDict"];
+pub const CLASS_MODULES: [&str; 4] =
+    ["torch.nn.modules.", "models.", "piq.", "dnnlib.util.EasyDict"];
 
 /// Further names that may stand in a file: types that say what a number or a tensor is.
-const TYPES: [&str; 5] =
-    ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.float32", "torch.float16", "numpy.ndarray"];
+const TYPES: [&str; 5] = [
+    "torch.Tensor",
+    "torch.nn.parameter.Parameter",
+    "torch.float32",
+    "torch.float16",
+    "numpy.ndarray",
+];
 
 /// Why a pickle was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +93,10 @@ pub enum PickleError {
     #[error("opcode 0x{1:02x} at byte {0} is not one that weights need")]
     Opcode(usize, u8),
     /// Something is named that is not on the list.
-    #[error("it names `{0}`, which is neither a tensor-building function nor a network's class; nothing was run")]
+    #[error(
+        "it names `{0}`, which is neither a tensor-building function nor a network's class; \
+         nothing was run"
+    )]
     Refused(String),
 }
 
@@ -111,8 +122,14 @@ impl Pickle {
     /// # Errors
     /// As [`Self::parse`].
     pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
-        let mut machine =
-            Machine { bytes, at: 0, arena: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine {
+            bytes,
+            at: 0,
+            arena: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
         let root = machine.run()?;
         Ok((Self { arena: machine.arena, root }, machine.at))
     }
@@ -127,7 +144,8 @@ impl Pickle {
         &self.arena[id]
     }
 
-    /// A dict's, ordered dict's or set instance's entry by its text key; for an instance, its attribute.
+    /// A dict's, ordered dict's or set instance's entry by its text key; for an instance, its
+    /// attribute.
     pub fn field(&self, id: Id, key: &str) -> Option<Id> {
         let entries = match self.get(id) {
             Value::Dict(entries) => entries,
@@ -190,7 +208,10 @@ impl Pickle {
             Value::Bytes(bytes) => Some(bytes.as_slice().into()),
             Value::Call(name, arguments) if name == "_codecs.encode" => {
                 let text = self.text(*self.tuple(*arguments)?.first()?)?;
-                text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Into::into)
+                text.chars()
+                    .map(|c| u8::try_from(u32::from(c)).ok())
+                    .collect::<Option<Vec<u8>>>()
+                    .map(Into::into)
             }
             _ => None,
         }
@@ -253,7 +274,9 @@ impl Machine<'_> {
 
     fn line(&mut self) -> Step<String> {
         let rest = &self.bytes[self.at..];
-        let Some(length) = rest.iter().position(|b| *b == b'\n') else { return self.damaged("a line has no end") };
+        let Some(length) = rest.iter().position(|b| *b == b'\n') else {
+            return self.damaged("a line has no end");
+        };
         let line = self.take(length + 1)?;
         Ok(String::from_utf8_lossy(&line[..length]).into_owned())
     }
@@ -274,7 +297,9 @@ impl Machine<'_> {
     /// A string as Python 2 wrote it: text where it is text.
     fn old_string(&mut self, n: usize) -> Step<()> {
         let bytes = self.take(n)?.to_vec();
-        self.push(String::from_utf8(bytes).map_or_else(|e| Value::Bytes(e.into_bytes()), Value::Text));
+        self.push(
+            String::from_utf8(bytes).map_or_else(|e| Value::Bytes(e.into_bytes()), Value::Text),
+        );
         Ok(())
     }
 
@@ -318,7 +343,8 @@ impl Machine<'_> {
     fn global(&mut self, module: &str, name: &str) -> Step<()> {
         let full = format!("{module}.{name}");
         let storage = module == "torch" && name.ends_with("Storage");
-        let class = CLASS_MODULES.iter().any(|prefix| full.starts_with(prefix)) || TYPES.contains(&full.as_str());
+        let class = CLASS_MODULES.iter().any(|prefix| full.starts_with(prefix))
+            || TYPES.contains(&full.as_str());
         if !(storage || class || FUNCTIONS.contains(&full.as_str())) {
             return Err(PickleError::Refused(full));
         }
@@ -431,7 +457,10 @@ impl Machine<'_> {
 
     fn run(&mut self) -> Step<Id> {
         loop {
-            if self.arena.len() > MAX_VALUES || self.stack.len() > MAX_VALUES || self.marks.len() > MAX_VALUES {
+            if self.arena.len() > MAX_VALUES
+                || self.stack.len() > MAX_VALUES
+                || self.marks.len() > MAX_VALUES
+            {
                 return self.damaged("it has more values than any network");
             }
             let [opcode] = self.array()?;
@@ -622,11 +651,17 @@ mod tests {
         let two = b"\x80\x02cposix\nsystem\nq\x00X\x08\x00\x00\x00rm -rf /q\x01\x85q\x02Rq\x03.";
         let four = b"\x80\x04\x95\x23\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x08rm -rf /\x94\x85\x94R\x94.";
         for bytes in [&two[..], &four[..]] {
-            assert_eq!(Pickle::parse(bytes).unwrap_err(), PickleError::Refused("posix.system".into()));
+            assert_eq!(
+                Pickle::parse(bytes).unwrap_err(),
+                PickleError::Refused("posix.system".into())
+            );
         }
         // A class of an allowed module can't be called either, only stand as an instance.
         let called = b"\x80\x02cmodels.x\nEvil\n)R.";
-        assert_eq!(Pickle::parse(called).unwrap_err(), PickleError::Refused("models.x.Evil(...)".into()));
+        assert_eq!(
+            Pickle::parse(called).unwrap_err(),
+            PickleError::Refused("models.x.Evil(...)".into())
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Files written by `torch.save`: a zip archive of a pickle and one file a storage (PyTorch 1.6 and later), or the older
-//! stream of pickles followed by the storages; and plain pickles that hold such streams inside (NVlabs).
+//! Files written by `torch.save`: a zip archive of a pickle and one file a storage (PyTorch 1.6 and
+//! later), or the older stream of pickles followed by the storages; and plain pickles that hold
+//! such streams inside (NVlabs).
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,7 +16,8 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::pickle::{Id, Pickle, PickleError, Value};
 
-/// Pickles of zip archives above this size hold more than a network's structure: a tensor takes about 300 bytes.
+/// Pickles of zip archives above this size hold more than a network's structure: a tensor takes
+/// about 300 bytes.
 const MAX_PICKLE: u64 = 64 << 20;
 
 /// What an older stream begins with: a pickle of one large number.
@@ -61,7 +63,8 @@ impl TorchFile {
         } else if bytes.first() == Some(&0x80) {
             (Pickle::parse(&bytes).map_err(|e| refusal(path, "pickle", e))?, HashMap::new())
         } else {
-            let problem = "is neither a zip archive nor a pickle, so PyTorch didn't write it".to_string();
+            let problem =
+                "is neither a zip archive nor a pickle, so PyTorch didn't write it".to_string();
             return Err(Error::invalid(
                 path,
                 "format",
@@ -82,7 +85,9 @@ impl TorchFile {
     /// # Errors
     /// When the value is no tensor, of a type that is no float, or reaches outside its storage.
     pub fn tensor(&self, id: Id, name: &str) -> Result<Array> {
-        self.try_tensor(id).map_err(|problem| Error::invalid(&self.path, format!("tensor `{name}`"), problem, MEND))
+        self.try_tensor(id).map_err(|problem| {
+            Error::invalid(&self.path, format!("tensor `{name}`"), problem, MEND)
+        })
     }
 
     /// Whether the value is a tensor or parameter.
@@ -95,10 +100,16 @@ impl TorchFile {
         let mut id = id;
         // A parameter wraps a tensor; nothing wraps deeper than this.
         for _ in 0..3 {
-            let Value::Call(function, arguments) = p.get(id) else { return Err("is no tensor".into()) };
+            let Value::Call(function, arguments) = p.get(id) else {
+                return Err("is no tensor".into());
+            };
             let arguments = p.tuple(*arguments).unwrap_or(&[]);
             match (function.as_str(), arguments) {
-                ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", [inner, ..]) => {
+                (
+                    "torch._utils._rebuild_parameter"
+                    | "torch._utils._rebuild_parameter_with_state",
+                    [inner, ..],
+                ) => {
                     id = *inner;
                 }
                 ("torch._tensor._rebuild_from_type_v2", [_, _, inner, ..]) => {
@@ -116,51 +127,74 @@ impl TorchFile {
     /// The tensor that (storage, offset, shape, strides, ...) tell of.
     fn view(&self, arguments: &[Id]) -> std::result::Result<Array, String> {
         let p = &self.pickle;
-        let [storage, offset, shape, strides, ..] = arguments else { return Err("has no storage and shape".into()) };
+        let [storage, offset, shape, strides, ..] = arguments else {
+            return Err("has no storage and shape".into());
+        };
         let size = |id: Id| match p.get(id) {
             Value::Int(i) => usize::try_from(*i).ok(),
             _ => None,
         };
         // A torch.Size is a call on the tuple.
         let items = |id: Id| match p.get(id) {
-            Value::Call(name, arguments) if name == "torch.Size" => p.items(*p.tuple(*arguments)?.first()?),
+            Value::Call(name, arguments) if name == "torch.Size" => {
+                p.items(*p.tuple(*arguments)?.first()?)
+            }
             _ => p.items(id),
         };
-        let sizes = |id: Id| -> Option<Vec<usize>> { items(id)?.iter().map(|i| size(*i)).collect() };
-        let (Some(offset), Some(shape), Some(strides)) = (size(*offset), sizes(*shape), sizes(*strides)) else {
+        let sizes =
+            |id: Id| -> Option<Vec<usize>> { items(id)?.iter().map(|i| size(*i)).collect() };
+        let (Some(offset), Some(shape), Some(strides)) =
+            (size(*offset), sizes(*shape), sizes(*strides))
+        else {
             return Err("has no shape".into());
         };
         let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
         match self.budget.get().checked_sub(count) {
             Some(rest) => self.budget.set(rest),
-            None => return Err(format!("of shape {shape:?} is larger than what is left of the file could hold")),
+            None => {
+                return Err(format!(
+                    "of shape {shape:?} is larger than what is left of the file could hold"
+                ));
+            }
         }
         match p.get(*storage) {
             Value::Call(function, arguments) if function == "torch.storage._load_from_bytes" => {
-                let id = p.tuple(*arguments).and_then(|a| a.first()).copied().ok_or("has no storage")?;
+                let id =
+                    p.tuple(*arguments).and_then(|a| a.first()).copied().ok_or("has no storage")?;
                 let stream = p.bytes(id).ok_or("has a storage that is no bytes")?;
-                let (inner, storages) =
-                    if stream.starts_with(LEGACY_MAGIC) { read_stream(&stream) } else { Err(DAMAGED) }
-                        .map_err(|e| format!("has a storage that is unreadable: {e}"))?;
+                let (inner, storages) = if stream.starts_with(LEGACY_MAGIC) {
+                    read_stream(&stream)
+                } else {
+                    Err(DAMAGED)
+                }
+                .map_err(|e| format!("has a storage that is unreadable: {e}"))?;
                 let (class, key) = persistent(&inner, inner.root)?;
                 let range = storages.get(key).ok_or("has a storage without data")?.clone();
                 strided(&Numbers { class, bytes: &stream[range] }, offset, &shape, &strides)
             }
             _ => {
                 let (class, key) = persistent(p, *storage)?;
-                let range =
-                    self.storages.get(key).ok_or_else(|| format!("storage {key} is missing from the file"))?.clone();
+                let range = self
+                    .storages
+                    .get(key)
+                    .ok_or_else(|| format!("storage {key} is missing from the file"))?
+                    .clone();
                 strided(&Numbers { class, bytes: &self.bytes[range] }, offset, &shape, &strides)
             }
         }
     }
 
-    /// Class name and attributes of a module: an instance, or a call of NVlabs' persistence on a dict that tells both.
+    /// Class name and attributes of a module: an instance, or a call of NVlabs' persistence on a
+    /// dict that tells both.
     pub fn module(&self, id: Id) -> Option<(&str, Id)> {
         let p = &self.pickle;
         match p.get(id) {
-            Value::Object(class, Some(state)) => Some((class.rsplit('.').next().unwrap_or(class), *state)),
-            Value::Call(function, arguments) if function.ends_with("._reconstruct_persistent_obj") => {
+            Value::Object(class, Some(state)) => {
+                Some((class.rsplit('.').next().unwrap_or(class), *state))
+            }
+            Value::Call(function, arguments)
+                if function.ends_with("._reconstruct_persistent_obj") =>
+            {
                 let told = *p.tuple(*arguments)?.first()?;
                 Some((p.text(p.field(told, "class_name")?)?, p.field(told, "state")?))
             }
@@ -195,8 +229,8 @@ impl TorchFile {
         self.children(module).into_iter().find(|(n, _)| *n == name).map(|(_, id)| id)
     }
 
-    /// All float parameters and buffers under a module, by dotted name. Buffers of whole numbers, such as a counter of
-    /// batches, are left out.
+    /// All float parameters and buffers under a module, by dotted name. Buffers of whole numbers,
+    /// such as a counter of batches, are left out.
     ///
     /// # Errors
     /// When a tensor is damaged, or modules lie too deep in each other.
@@ -222,7 +256,12 @@ impl TorchFile {
                     Ok(array) => insert(state, full, array),
                     Err(problem) if part == "_buffers" && problem.contains(NOT_FLOAT) => {}
                     Err(problem) => {
-                        return Err(Error::invalid(&self.path, format!("tensor `{full}`"), problem, MEND));
+                        return Err(Error::invalid(
+                            &self.path,
+                            format!("tensor `{full}`"),
+                            problem,
+                            MEND,
+                        ));
                     }
                 }
             }
@@ -246,7 +285,14 @@ impl TorchFile {
             match self.try_tensor(id) {
                 Ok(array) => insert(&mut state, name.to_string(), array),
                 Err(problem) if problem.contains(NOT_FLOAT) => {}
-                Err(problem) => return Err(Error::invalid(&self.path, format!("tensor `{name}`"), problem, MEND)),
+                Err(problem) => {
+                    return Err(Error::invalid(
+                        &self.path,
+                        format!("tensor `{name}`"),
+                        problem,
+                        MEND,
+                    ));
+                }
             }
         }
         Ok(state)
@@ -282,32 +328,42 @@ fn refusal(path: &Path, field: &str, error: PickleError) -> Error {
 /// The structure and the places of the storages in a zip archive.
 fn read_zip(path: &Path, bytes: &[u8]) -> Result<Parts> {
     let bad = |field: &str, problem: String| Error::invalid(path, field, problem, MEND);
-    let mut archive = ZipArchive::new(Cursor::new(bytes))
-        .map_err(|e| bad("archive", format!("not a readable zip archive ({e}); was it cut short?")))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
+        bad("archive", format!("not a readable zip archive ({e}); was it cut short?"))
+    })?;
     let names: Vec<String> = archive
         .file_names()
         .map(|n| n.map(Cow::into_owned))
         .collect::<std::result::Result<_, _>>()
         .map_err(|e| bad("archive", e.to_string()))?;
-    let Some(pickle_name) = names.iter().find(|n| n.ends_with("/data.pkl") || *n == "data.pkl") else {
-        let mend = "give a file that torch.save wrote; an archive of images is a data set, not a model";
+    let Some(pickle_name) = names.iter().find(|n| n.ends_with("/data.pkl") || *n == "data.pkl")
+    else {
+        let mend =
+            "give a file that torch.save wrote; an archive of images is a data set, not a model";
         return Err(Error::invalid(path, "archive", "holds no data.pkl", mend));
     };
     let folder = pickle_name.trim_end_matches("data.pkl").to_string();
     let mut read = |name: &str, limit: u64| -> Result<Vec<u8>> {
         let entry = archive.by_name(name).map_err(|e| bad(name, e.to_string()))?;
         if entry.size() > limit {
-            return Err(bad(name, format!("claims {} bytes, more than a network's structure takes", entry.size())));
+            return Err(bad(
+                name,
+                format!("claims {} bytes, more than a network's structure takes", entry.size()),
+            ));
         }
         let mut out = Vec::new();
-        entry.take(limit).read_to_end(&mut out).map_err(|e| bad(name, format!("cut short or damaged ({e})")))?;
+        entry
+            .take(limit)
+            .read_to_end(&mut out)
+            .map_err(|e| bad(name, format!("cut short or damaged ({e})")))?;
         Ok(out)
     };
     let byte_order = format!("{folder}byteorder");
     if names.contains(&byte_order) && read(&byte_order, 64)? != b"little" {
         return Err(bad("byteorder", "is not little-endian".into()));
     }
-    let pickle = Pickle::parse(&read(pickle_name, MAX_PICKLE)?).map_err(|e| refusal(path, "data.pkl", e))?;
+    let pickle =
+        Pickle::parse(&read(pickle_name, MAX_PICKLE)?).map_err(|e| refusal(path, "data.pkl", e))?;
     let prefix = format!("{folder}data/");
     let mut storages = HashMap::new();
     for name in names.iter().filter(|n| n.starts_with(&prefix)) {
@@ -316,7 +372,9 @@ fn read_zip(path: &Path, bytes: &[u8]) -> Result<Parts> {
         if entry.compression() != CompressionMethod::Stored {
             return Err(bad(name, "is compressed, which torch.save never does".into()));
         }
-        let range = start.and_then(|start| Some(start as usize..usize::try_from(start.checked_add(size)?).ok()?));
+        let range = start.and_then(|start| {
+            Some(start as usize..usize::try_from(start.checked_add(size)?).ok()?)
+        });
         let range = range.filter(|r| r.end <= bytes.len());
         let range = range.ok_or_else(|| bad(name, "reaches beyond the end of the file".into()))?;
         // Reading to the end compares the checksum, so a flipped bit in a weight is found.
@@ -327,8 +385,9 @@ fn read_zip(path: &Path, bytes: &[u8]) -> Result<Parts> {
     Ok((pickle, storages))
 }
 
-/// The structure and the places of the storages in an older stream: pickles of the magic number, the protocol, the
-/// system, the object and the storages' keys; then for each key a count of 8 bytes and the data.
+/// The structure and the places of the storages in an older stream: pickles of the magic number,
+/// the protocol, the system, the object and the storages' keys; then for each key a count of 8
+/// bytes and the data.
 fn read_stream(bytes: &[u8]) -> std::result::Result<Parts, PickleError> {
     let damaged = |at: usize, what| Err(PickleError::Damaged(at, what));
     let mut at = 0;
@@ -353,7 +412,9 @@ fn read_stream(bytes: &[u8]) -> std::result::Result<Parts, PickleError> {
         let Some(width) = classes.get(key).and_then(|class| width(class)) else {
             return damaged(at, "a storage is of an unknown type");
         };
-        let Some(count) = bytes.get(at..at + 8) else { return damaged(at, "it ends before a storage") };
+        let Some(count) = bytes.get(at..at + 8) else {
+            return damaged(at, "it ends before a storage");
+        };
         let count = u64::from_le_bytes(count.try_into().expect("eight bytes"));
         at += 8;
         let end = usize::try_from(count).ok().and_then(|n| n.checked_mul(width)?.checked_add(at));
@@ -371,7 +432,10 @@ fn persistent(p: &Pickle, id: Id) -> std::result::Result<(&str, &str), String> {
     persistent_of(p, p.get(id))
 }
 
-fn persistent_of<'a>(p: &'a Pickle, value: &Value) -> std::result::Result<(&'a str, &'a str), String> {
+fn persistent_of<'a>(
+    p: &'a Pickle,
+    value: &Value,
+) -> std::result::Result<(&'a str, &'a str), String> {
     let Value::Persistent(id) = value else { return Err("has no storage".into()) };
     let Some([_, class, key, ..]) = p.tuple(*id) else { return Err("has no storage".into()) };
     match (p.get(*class), p.text(*key)) {
@@ -420,15 +484,21 @@ impl Numbers<'_> {
 }
 
 /// The elements of a strided view, row-major.
-fn strided(numbers: &Numbers, offset: usize, shape: &[usize], strides: &[usize]) -> std::result::Result<Array, String> {
+fn strided(
+    numbers: &Numbers,
+    offset: usize,
+    shape: &[usize],
+    strides: &[usize],
+) -> std::result::Result<Array, String> {
     let (width, decode) = numbers.decoder()?;
     let there = numbers.bytes.len() / width;
     let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
-    let last = shape
-        .iter()
-        .zip(strides)
-        .try_fold(offset, |at, (size, stride)| at.checked_add(size.saturating_sub(1).checked_mul(*stride)?));
-    let (Some(count), Some(last)) = (count, last) else { return Err("has an impossible shape".into()) };
+    let last = shape.iter().zip(strides).try_fold(offset, |at, (size, stride)| {
+        at.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
+    });
+    let (Some(count), Some(last)) = (count, last) else {
+        return Err("has an impossible shape".into());
+    };
     if shape.len() != strides.len() || count > there || (count > 0 && last >= there) {
         return Err(format!("of shape {shape:?} reaches outside its storage of {there} numbers"));
     }
@@ -461,6 +531,8 @@ mod tests {
         assert!(strided(&numbers, 1, &[3, 2], &[1, 3]).is_err());
         assert!(strided(&numbers, 0, &[usize::MAX, 2], &[1, 1]).is_err());
         assert!(strided(&numbers, 0, &[7], &[0]).is_err());
-        assert!(strided(&Numbers { class: "torch.LongStorage", bytes: &bytes }, 0, &[1], &[1]).is_err());
+        assert!(
+            strided(&Numbers { class: "torch.LongStorage", bytes: &bytes }, 0, &[1], &[1]).is_err()
+        );
     }
 }

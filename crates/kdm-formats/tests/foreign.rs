@@ -1,5 +1,5 @@
-//! Every kind of foreign file, small: what an import makes of it; and the same files cut short, with bits flipped, and
-//! hostile ones. The files and their generator are in `foreign/`.
+//! Every kind of foreign file, small: what an import makes of it; and the same files cut short,
+//! with bits flipped, and hostile ones. The files and their generator are in `foreign/`.
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,10 @@ fn official_students_are_read_with_their_settings() {
     assert_eq!((factorized.loss.adversarial_weight, factorized.student.label_dim), (0.0, 0));
     // A state dict, whose settings are the paper's.
     let state = student("kdm_state.pt");
-    assert_eq!((state.student.operator_dim(), state.student.noise_std, state.student.label_dim), (16, 80.0, 3));
+    assert_eq!(
+        (state.student.operator_dim(), state.student.noise_std, state.student.label_dim),
+        (16, 80.0, 3)
+    );
     assert_eq!(state.student.network, {
         let mut network = control.student.network.clone();
         if let kdm_core::NetworkConfig::Unet { dropout, .. } = &mut network {
@@ -92,12 +95,14 @@ fn official_students_are_read_with_their_settings() {
     });
 }
 
-/// Through the probability-flow ODE's denoiser, D = x - s eps(x / sqrt(1 + s^2), t), at levels of the schedule.
+/// Through the probability-flow ODE's denoiser, D = x - s eps(x / sqrt(1 + s^2), t), at levels of
+/// the schedule.
 #[test]
 fn diffusers_folders_denoise_as_diffusers_does() {
     let folder = tempfile::tempdir().unwrap();
     let cases: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(file("diffusers.golden.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(file("diffusers.golden.json")).unwrap())
+            .unwrap();
     let mut stamps: Vec<TeacherStamp> = Vec::new();
     for name in ["diffusers", "diffusers/unet", "diffusers_old"] {
         let path = folder.path().join("teacher.safetensors");
@@ -106,10 +111,12 @@ fn diffusers_folders_denoise_as_diffusers_does() {
         let (least, most) = teacher.sigma_range();
         assert!((least - 0.01).abs() < 1e-3 && (most - 157.4).abs() < 0.1, "{least} {most}");
         for case in cases.as_array().unwrap() {
-            let numbers =
-                |key: &str| -> Vec<f64> { case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect() };
+            let numbers = |key: &str| -> Vec<f64> {
+                case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+            };
             let level = Level { alpha: 1.0, sigma: case["sigma"].as_f64().unwrap() };
-            let (found, expected) = (teacher.denoise(&numbers("x"), level, &[]), numbers("denoised"));
+            let (found, expected) =
+                (teacher.denoise(&numbers("x"), level, &[]), numbers("denoised"));
             let n = expected.len() as f64;
             let std = (expected.iter().map(|x| x * x).sum::<f64>() / n).sqrt();
             let error = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -122,27 +129,37 @@ fn diffusers_folders_denoise_as_diffusers_does() {
     refused(&file("diffusers"), &only, &["diffusers", "folder"]);
 }
 
-/// What a configuration asks for and this program doesn't know is refused by name, never drawn wrongly.
+/// What a configuration asks for and this program doesn't know is refused by name, never drawn
+/// wrongly.
 #[test]
 fn unknown_settings_of_diffusers_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let change = |file_name: &str, field: &str, value: serde_json::Value, parts: &[&str]| {
         let target = folder.path().join("model");
         let _ = std::fs::remove_dir_all(&target);
-        for part in ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"]
-        {
+        for part in [
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "scheduler/scheduler_config.json",
+        ] {
             let to = target.join(part);
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             std::fs::copy(file("diffusers").join(part), to).unwrap();
         }
         let path = target.join(file_name);
-        let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut config: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         config[field] = value;
         std::fs::write(&path, config.to_string()).unwrap();
         refused(&target, &Options::default(), parts);
     };
     let network = "unet/config.json";
-    change(network, "_class_name", "UNet2DConditionModel".into(), &["config.json", "_class_name", "UNet2DModel"]);
+    change(
+        network,
+        "_class_name",
+        "UNet2DConditionModel".into(),
+        &["config.json", "_class_name", "UNet2DModel"],
+    );
     change(
         network,
         "down_block_types",
@@ -156,7 +173,12 @@ fn unknown_settings_of_diffusers_are_refused_by_name() {
     change(network, "block_out_channels", vec![4, 1_000_000].into(), &["block_out_channels"]);
     change(network, "block_out_channels", vec![4, 4096].into(), &["tensors"]);
     let scheduler = "scheduler/scheduler_config.json";
-    change(scheduler, "beta_schedule", "sigmoid".into(), &["scheduler_config.json", "beta_schedule", "sigmoid"]);
+    change(
+        scheduler,
+        "beta_schedule",
+        "sigmoid".into(),
+        &["scheduler_config.json", "beta_schedule", "sigmoid"],
+    );
     change(scheduler, "prediction_type", "flow".into(), &["prediction_type", "flow"]);
     change(scheduler, "rescale_betas_zero_snr", true.into(), &["rescale_betas_zero_snr"]);
     change(scheduler, "trained_betas", vec![0.1, 2.0].into(), &["betas"]);
@@ -175,7 +197,8 @@ fn feature_networks_are_imported() {
     };
     let device = burn::tensor::Device::flex();
     let seed = &mut kdm_nn::InitSeed::new(0);
-    let mut vgg = kdm_nn::state::state_dict(&kdm_nn::Lpips::init(kdm_nn::Pooling::Max, seed, &device));
+    let mut vgg =
+        kdm_nn::state::state_dict(&kdm_nn::Lpips::init(kdm_nn::Pooling::Max, seed, &device));
     vgg.retain(|name, _| name.starts_with("features"));
     vgg.insert("classifier.6.bias".into(), TensorData::new(vec![0f32; 10], [10]));
     let path = write("vgg16.safetensors", &vgg);
@@ -186,7 +209,10 @@ fn feature_networks_are_imported() {
         let imported = import(&path, &options).unwrap();
         assert_eq!(imported.kind(), "lpips");
         let Model::Weights { state, .. } = &imported.model else { panic!() };
-        assert_eq!((state.len(), &state["lin2.model.1.weight"].shape()[..]), (31, &[1, 256, 1, 1][..]));
+        assert_eq!(
+            (state.len(), &state["lin2.model.1.weight"].shape()[..]),
+            (31, &[1, 256, 1, 1][..])
+        );
         assert!(imported.ignored[0].contains("classifier"));
     }
     let options = Options { heads: Some(file("tensor.pt")), ..Options::default() };
@@ -197,7 +223,11 @@ fn feature_networks_are_imported() {
     let imported = import(&path, &Options::default()).unwrap();
     assert_eq!((imported.kind(), imported.ignored.len()), ("inception", 1));
     inception.remove("fc.bias");
-    refused(&write("cut.safetensors", &inception), &Options::default(), &["cut.safetensors", "`fc.bias`", "missing"]);
+    refused(
+        &write("cut.safetensors", &inception),
+        &Options::default(),
+        &["cut.safetensors", "`fc.bias`", "missing"],
+    );
 }
 
 #[test]
@@ -227,12 +257,14 @@ const SMALL: [&str; 7] = [
     "tensor.pt",
 ];
 
-/// Cut anywhere, and with bits flipped anywhere: a model or one message that names the file, never a panic.
+/// Cut anywhere, and with bits flipped anywhere: a model or one message that names the file, never
+/// a panic.
 #[test]
 fn damaged_files_never_panic() {
     for name in SMALL {
         let whole = std::fs::read(file(name)).unwrap();
-        let read = |bytes: Vec<u8>| import_bytes(Path::new("damaged.pt"), bytes, &Options::default());
+        let read =
+            |bytes: Vec<u8>| import_bytes(Path::new("damaged.pt"), bytes, &Options::default());
         for i in 0..60u64 {
             let at = |stream: u64| (uniform_u64(stream, i) % whole.len() as u64) as usize;
             let message = read(whole[..at(1)].to_vec()).unwrap_err().to_string();
@@ -252,7 +284,9 @@ fn damaged_files_never_panic() {
 #[test]
 fn hostile_pickles_are_refused() {
     let refused = |bytes: Vec<u8>, part: &str| {
-        let message = import_bytes(Path::new("evil.pkl"), bytes, &Options::default()).unwrap_err().to_string();
+        let message = import_bytes(Path::new("evil.pkl"), bytes, &Options::default())
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("evil.pkl") && message.contains(part), "{message}");
     };
     let pickle = |body: &[u8]| [b"\x80\x04", body, b"."].concat();
@@ -268,7 +302,8 @@ fn hostile_pickles_are_refused() {
     let huge = [&tensor[..], b"NK\x00J\xff\xff\xff\x7f\x85K\x01\x85t\x85Rs"].concat();
     refused(pickle(&huge), "");
     // Modules within themselves.
-    let inside = b"cmodels.x\nSongUNet\n)\x81\x94}\x94\x8c\x08_modules\x94}\x94(\x8c\x01a\x94h\x00usb";
+    let inside =
+        b"cmodels.x\nSongUNet\n)\x81\x94}\x94\x8c\x08_modules\x94}\x94(\x8c\x01a\x94h\x00usb";
     refused(pickle(inside), "");
     // A text of four gigabytes that isn't there.
     refused(pickle(b"X\xff\xff\xff\xff"), "ends too early");
@@ -278,7 +313,8 @@ fn hostile_pickles_are_refused() {
 #[test]
 fn models_go_out_under_their_original_names() {
     let folder = tempfile::tempdir().unwrap();
-    let (model, out) = (folder.path().join("model.safetensors"), folder.path().join("out.safetensors"));
+    let (model, out) =
+        (folder.path().join("model.safetensors"), folder.path().join("out.safetensors"));
     for (name, expected) in [
         ("edm_protocol4.pkl", "model.dec.4x4_aux_conv.weight"),
         ("kdm_control.pt", "koopman_control.weight"),

@@ -1,7 +1,8 @@
 //! Adam and the exponential moving average of the weights, in one pass over memory.
 //!
-//! Adam: Kingma & Ba, arXiv:1412.6980, algorithm 1, with PyTorch's placement of epsilon (after the bias-corrected
-//! root). The moving average follows the updated weight: ema <- decay ema + (1 - decay) param.
+//! Adam: Kingma & Ba, arXiv:1412.6980, algorithm 1, with PyTorch's placement of epsilon (after the
+//! bias-corrected root). The moving average follows the updated weight: ema <- decay ema + (1 -
+//! decay) param.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex};
@@ -43,7 +44,8 @@ impl AdamEmaStep {
     }
 }
 
-/// What Adam and the average carry from step to step for one parameter; all of the parameter's shape.
+/// What Adam and the average carry from step to step for one parameter; all of the parameter's
+/// shape.
 #[derive(Clone, Debug)]
 pub struct AdamState<const D: usize> {
     /// First moment of the gradient.
@@ -54,8 +56,8 @@ pub struct AdamState<const D: usize> {
     pub ema: Tensor<D>,
 }
 
-/// One step for one parameter: gives the new parameter and the new state. `param` and `grad` are plain tensors,
-/// outside autodiff. Buffers that nobody else holds are updated in place.
+/// One step for one parameter: gives the new parameter and the new state. `param` and `grad` are
+/// plain tensors, outside autodiff. Buffers that nobody else holds are updated in place.
 pub fn adam_ema<const D: usize>(
     param: Tensor<D>,
     grad: Tensor<D>,
@@ -85,7 +87,10 @@ pub(crate) fn adam_ema_plain<B: Backend>(
     s: AdamEmaStep,
 ) -> Four<FloatTensor<B>> {
     let mix = |old: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
-        B::float_add(B::float_mul_scalar(old, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
+        B::float_add(
+            B::float_mul_scalar(old, decay.into()),
+            B::float_mul_scalar(new, (1.0 - decay).into()),
+        )
     };
     let m = mix(m, grad.clone(), s.beta1);
     let v = mix(v, B::float_mul(grad.clone(), grad), s.beta2);
@@ -109,11 +114,25 @@ pub(crate) fn adam_ema_flex(
     }
     let [mut param, mut m, mut v, mut ema] = [param, m, v, ema].map(dense);
     let grad = dense(grad);
-    adam_ema_loop(param.storage_mut(), grad.storage(), m.storage_mut(), v.storage_mut(), ema.storage_mut(), step);
+    adam_ema_loop(
+        param.storage_mut(),
+        grad.storage(),
+        m.storage_mut(),
+        v.storage_mut(),
+        ema.storage_mut(),
+        step,
+    );
     (param, m, v, ema)
 }
 
-fn adam_ema_loop(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], ema: &mut [f32], s: AdamEmaStep) {
+fn adam_ema_loop(
+    param: &mut [f32],
+    grad: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    ema: &mut [f32],
+    s: AdamEmaStep,
+) {
     param
         .par_chunks_mut(TASK)
         .zip(grad.par_chunks(TASK))
@@ -159,7 +178,8 @@ pub(crate) fn sum_of_squares_flex(x: FlexTensor) -> FlexTensor {
                 for x in whole {
                     (0..16).for_each(|i| sums[i] += x[i] * x[i]);
                 }
-                sums.iter().map(|x| f64::from(*x)).sum::<f64>() + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
+                sums.iter().map(|x| f64::from(*x)).sum::<f64>()
+                    + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
             },
         )
     };
@@ -178,7 +198,8 @@ mod tests {
     fn follows_the_textbook_recursion() {
         let n = 40_000;
         let start = normal_vec(1, n);
-        let tensor = |x: &[f32]| Tensor::<1>::from_data(TensorData::new(x.to_vec(), [n]), &Device::flex());
+        let tensor =
+            |x: &[f32]| Tensor::<1>::from_data(TensorData::new(x.to_vec(), [n]), &Device::flex());
         let mut param = tensor(&start);
         let zeros = tensor(&vec![0.0; n]);
         let mut state = AdamState { m: zeros.clone(), v: zeros, ema: param.clone() };
@@ -227,7 +248,8 @@ mod tests {
             let b = adam_ema_plain::<Flex>(flex(1), flex(2), flex(3), positive(4), flex(5), step);
             for (a, b) in [(a.0, b.0), (a.1, b.1), (a.2, b.2), (a.3, b.3)] {
                 for (x, y) in a.storage::<f32>().iter().zip(b.storage::<f32>()) {
-                    // The two multiply in another order: a few units in the last place of numbers of size 1.
+                    // The two multiply in another order: a few units in the last place of numbers
+                    // of size 1.
                     assert!((x - y).abs() < 2e-6, "{x} {y}");
                 }
             }

@@ -1,5 +1,5 @@
-//! Self-attention over the pixels of maps, and its gradient. The weights of one image and head are a matrix of pixels by
-//! pixels, which stays in the cache and is computed anew for the gradient.
+//! Self-attention over the pixels of maps, and its gradient. The weights of one image and head are
+//! a matrix of pixels by pixels, which stays in the cache and is computed anew for the gradient.
 
 use rayon::prelude::*;
 
@@ -8,8 +8,8 @@ use crate::panels::{Outer, Packed, Product};
 use crate::scratch::scratch;
 use crate::vector::{exp, vectorised};
 
-/// softmax(q k^T / sqrt(depth)) v of each image and head. Queries, keys and values are maps side by side,
-/// `[count, pixels, 3 width]`, each of padded width.
+/// softmax(q k^T / sqrt(depth)) v of each image and head. Queries, keys and values are maps side by
+/// side, `[count, pixels, 3 width]`, each of padded width.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attention {
     pub pixels: usize,
@@ -40,19 +40,41 @@ impl Attention {
 
     /// A head's `part`, transposed: `[depth, pixels]`.
     fn turned(self, qkv: &[f32], part: usize, head: usize) -> Packed {
-        Packed::from_columns(&qkv[self.start(part, head)..], 3 * self.width(), self.depth(), self.pixels)
+        Packed::from_columns(
+            &qkv[self.start(part, head)..],
+            3 * self.width(),
+            self.depth(),
+            self.pixels,
+        )
     }
 
     /// A head's `part`: `[pixels, depth]`.
     fn packed(self, qkv: &[f32], part: usize, head: usize) -> Packed {
-        Packed::from_rows(&qkv[self.start(part, head)..], 3 * self.width(), self.pixels, self.depth())
+        Packed::from_rows(
+            &qkv[self.start(part, head)..],
+            3 * self.width(),
+            self.pixels,
+            self.depth(),
+        )
     }
 
     /// The weights of a head's queries `rows`: `[rows, padded pixels]`.
     fn weights(self, qkv: &[f32], head: usize, keys: &Packed, rows: &[usize], out: &mut [f32]) {
-        let offsets: Vec<usize> = rows.iter().map(|p| p * 3 * self.width() + self.start(0, head)).collect();
+        let offsets: Vec<usize> =
+            rows.iter().map(|p| p * 3 * self.width() + self.start(0, head)).collect();
         let (depth, stride) = (self.depth(), padded(self.pixels));
-        Product { a: qkv, offsets: &offsets, taps: &[0], depth, b: keys, matrix: 0, c: out, stride, add: false }.run();
+        Product {
+            a: qkv,
+            offsets: &offsets,
+            taps: &[0],
+            depth,
+            b: keys,
+            matrix: 0,
+            c: out,
+            stride,
+            add: false,
+        }
+        .run();
         let scale = 1.0 / (depth as f32).sqrt();
         vectorised(
             #[inline(always)]
@@ -64,10 +86,12 @@ impl Attention {
     pub fn forward(self, qkv: &[f32], out: &mut [f32]) {
         let (pixels, width, depth) = (self.pixels, self.width(), self.depth());
         let stride = padded(pixels);
-        out.par_chunks_exact_mut(pixels * width).zip(qkv.par_chunks_exact(pixels * 3 * width)).for_each(
-            |(out, qkv)| {
-                let heads: Vec<(Packed, Packed)> =
-                    (0..self.heads).map(|head| (self.turned(qkv, 1, head), self.packed(qkv, 2, head))).collect();
+        out.par_chunks_exact_mut(pixels * width)
+            .zip(qkv.par_chunks_exact(pixels * 3 * width))
+            .for_each(|(out, qkv)| {
+                let heads: Vec<(Packed, Packed)> = (0..self.heads)
+                    .map(|head| (self.turned(qkv, 1, head), self.packed(qkv, 2, head)))
+                    .collect();
                 let task = 64.min(pixels.div_ceil(rayon::current_num_threads()));
                 out.par_chunks_mut(task * width).enumerate().for_each(|(i, out)| {
                     let rows: Vec<usize> = (i * task..i * task + out.len() / width).collect();
@@ -89,19 +113,22 @@ impl Attention {
                             add: false,
                         }
                         .run();
-                        for (out, mixed) in out.chunks_exact_mut(width).zip(mixed.chunks_exact(padded(depth))) {
+                        for (out, mixed) in
+                            out.chunks_exact_mut(width).zip(mixed.chunks_exact(padded(depth)))
+                        {
                             out[head * depth..(head + 1) * depth].copy_from_slice(&mixed[..depth]);
                         }
                     }
                 });
-            },
-        );
+            });
     }
 
     /// The gradient of queries, keys and values from that of the result.
     pub fn backward(self, qkv: &[f32], grad: &[f32], out: &mut [f32]) {
         let (pixels, width, depth) = (self.pixels, self.width(), self.depth());
-        let images = out.par_chunks_exact_mut(pixels * 3 * width).zip(qkv.par_chunks_exact(pixels * 3 * width));
+        let images = out
+            .par_chunks_exact_mut(pixels * 3 * width)
+            .zip(qkv.par_chunks_exact(pixels * 3 * width));
         images.zip(grad.par_chunks_exact(pixels * width)).for_each(|((out, qkv), grad)| {
             out.fill(0.0);
             for head in 0..self.heads {
@@ -158,7 +185,9 @@ impl Attention {
         vectorised(
             #[inline(always)]
             || {
-                for (slopes, weights) in slopes.chunks_exact_mut(across).zip(weights.chunks_exact(across)) {
+                for (slopes, weights) in
+                    slopes.chunks_exact_mut(across).zip(weights.chunks_exact(across))
+                {
                     let along: f32 = slopes[..pixels].iter().zip(weights).map(|(s, w)| s * w).sum();
                     for (slope, weight) in slopes[..pixels].iter_mut().zip(weights) {
                         *slope = scale * weight * (*slope - along);

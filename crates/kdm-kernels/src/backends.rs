@@ -1,5 +1,5 @@
-//! Which function computes an operation on which backend: fused loops on `flex`, exact gradients on any backend with
-//! autodiff. Backends that are not here run the plain bodies of [`KernelOps`].
+//! Which function computes an operation on which backend: fused loops on `flex`, exact gradients on
+//! any backend with autodiff. Backends that are not here run the plain bodies of [`KernelOps`].
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
@@ -7,10 +7,17 @@ use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
 use crate::block::ops::{self, BlockPassed, BlockSlots};
-use crate::{AdamEmaStep, BlockOptions, GroupNormOptions, KernelOps, adam, conv, group_norm, linear, linear_silu};
+use crate::{
+    AdamEmaStep, BlockOptions, GroupNormOptions, KernelOps, adam, conv, group_norm, linear,
+    linear_silu,
+};
 
 impl KernelOps for Flex {
-    fn linear_silu_saving(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn linear_silu_saving(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
         linear_silu::saving_flex(x, weight, bias)
     }
 
@@ -34,7 +41,12 @@ impl KernelOps for Flex {
         linear_silu::silu_backward_flex(a, grad)
     }
 
-    fn group_norm(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: GroupNormOptions) -> FlexTensor {
+    fn group_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        options: GroupNormOptions,
+    ) -> FlexTensor {
         group_norm::forward_flex(x, weight, bias, options)
     }
 
@@ -56,7 +68,11 @@ impl KernelOps for Flex {
         conv::input_gradient_flex(grad, weight)
     }
 
-    fn conv_same_weight_gradient(x: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+    fn conv_same_weight_gradient(
+        x: FlexTensor,
+        grad: FlexTensor,
+        weight: FlexTensor,
+    ) -> FlexTensor {
         conv::weight_gradient_flex(x, grad, weight)
     }
 
@@ -72,7 +88,10 @@ impl KernelOps for Flex {
         ops::forward_flex(tensors, options)
     }
 
-    fn residual_block_saving(tensors: BlockSlots<Flex>, options: BlockOptions) -> BlockPassed<Flex> {
+    fn residual_block_saving(
+        tensors: BlockSlots<Flex>,
+        options: BlockOptions,
+    ) -> BlockPassed<Flex> {
         ops::saving_flex(tensors, options)
     }
 
@@ -102,7 +121,11 @@ impl KernelOps for Flex {
 }
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn linear_silu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         linear_silu::forward_autodiff::<B, C>(x, weight, bias)
     }
 
@@ -119,7 +142,11 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         group_norm::forward_autodiff::<B, C>(x, weight, bias, options)
     }
 
-    fn conv_same(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn conv_same(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         conv::forward_autodiff::<B, C>(x, weight, bias)
     }
 

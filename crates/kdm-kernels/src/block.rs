@@ -1,10 +1,10 @@
-//! The residual block of U-Nets as one operation: norm, SiLU, resampling, convolution, norm with the time's shift, SiLU,
-//! dropout, convolution, the skip path, and self-attention.
+//! The residual block of U-Nets as one operation: norm, SiLU, resampling, convolution, norm with
+//! the time's shift, SiLU, dropout, convolution, the skip path, and self-attention.
 //!
-//! On the CPU images are maps (channel-last) between blocks, so that no block turns them around; a forward pass for
-//! training keeps what came out of the first convolution and, with attention, of the second; everything else is computed
-//! anew in the backward pass: memory is dearer than these loops. Elsewhere a block is the plain operations of [`plain`],
-//! on `[N, C, H, W]`.
+//! On the CPU images are maps (channel-last) between blocks, so that no block turns them around; a
+//! forward pass for training keeps what came out of the first convolution and, with attention, of
+//! the second; everything else is computed anew in the backward pass: memory is dearer than these
+//! loops. Elsewhere a block is the plain operations of [`plain`], on `[N, C, H, W]`.
 
 use rayon::prelude::*;
 
@@ -61,7 +61,8 @@ pub struct BlockOptions {
     pub epsilon: f64,
     /// Factor of the sum of the two paths, and of that with the attention.
     pub scale: f32,
-    /// Whether the embedding gives a scale and a shift after the second norm, instead of a shift before it.
+    /// Whether the embedding gives a scale and a shift after the second norm, instead of a shift
+    /// before it.
     pub adaptive: bool,
     /// Whether the skip path has a convolution.
     pub skip: bool,
@@ -168,7 +169,9 @@ impl BlockOptions {
         let mut all = scratch(count * self.size[0] * self.size[1] * to);
         let rows = all.par_chunks_mut(64 * to).zip(tensors[X as usize].par_chunks(64 * from_a));
         rows.zip(tensors[Joined as usize].par_chunks(64 * from_b)).for_each(|((all, x), y)| {
-            for ((all, x), y) in all.chunks_exact_mut(to).zip(x.chunks_exact(from_a)).zip(y.chunks_exact(from_b)) {
+            for ((all, x), y) in
+                all.chunks_exact_mut(to).zip(x.chunks_exact(from_a)).zip(y.chunks_exact(from_b))
+            {
                 all[..a].copy_from_slice(&x[..a]);
                 all[a..a + b].copy_from_slice(&y[..b]);
                 all[a + b..].fill(0.0);
@@ -191,8 +194,15 @@ impl NormWeights {
         Self { scale: weight.repeat(count), bias: bias.repeat(count), shift: None }
     }
 
-    /// With the embedding's numbers: `[count, C]` before the norm, or `[count, 2 C]`, scale and shift after it.
-    fn embedded(weight: &[f32], bias: &[f32], embedding: &[f32], adaptive: bool, count: usize) -> Self {
+    /// With the embedding's numbers: `[count, C]` before the norm, or `[count, 2 C]`, scale and
+    /// shift after it.
+    fn embedded(
+        weight: &[f32],
+        bias: &[f32],
+        embedding: &[f32],
+        adaptive: bool,
+        count: usize,
+    ) -> Self {
         if !adaptive {
             return Self { shift: Some(embedding.to_vec()), ..Self::plain(weight, bias, count) };
         }
@@ -221,7 +231,8 @@ fn sorted_qkv(values: &[f32], channels: usize, row: usize) -> Vec<f32> {
     let mut sorted = vec![0.0; 3 * width * row];
     for c in 0..channels {
         for part in 0..3 {
-            sorted[(part * width + c) * row..][..row].copy_from_slice(&values[(c * 3 + part) * row..][..row]);
+            sorted[(part * width + c) * row..][..row]
+                .copy_from_slice(&values[(c * 3 + part) * row..][..row]);
         }
     }
     sorted
@@ -233,7 +244,8 @@ fn unsorted_qkv(sorted: &[f32], channels: usize, row: usize) -> Vec<f32> {
     let mut values = vec![0.0; 3 * channels * row];
     for c in 0..channels {
         for part in 0..3 {
-            values[(c * 3 + part) * row..][..row].copy_from_slice(&sorted[(part * width + c) * row..][..row]);
+            values[(c * 3 + part) * row..][..row]
+                .copy_from_slice(&sorted[(part * width + c) * row..][..row]);
         }
     }
     values
@@ -271,7 +283,8 @@ impl Block {
         };
         let attention = (options.heads > 0).then(|| {
             let values = sorted_qkv(of(QkvWeight), c, c);
-            let kernel = Kernel { values: &values, outputs: 3 * padded(c), inputs: c, side: 1, scale: 1.0 };
+            let kernel =
+                Kernel { values: &values, outputs: 3 * padded(c), inputs: c, side: 1, scale: 1.0 };
             let qkv = Conv::new(kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, width, usage);
             (qkv, conv(ProjWeight, of(ProjBias), c, 1, options.scale))
         });
@@ -321,7 +334,9 @@ impl Block {
             Some(convolved) => (&convolved[..], 1.0),
             None => (skip, o.scale),
         };
-        let Some((qkv, proj)) = &self.convs.attention else { return self.convs.conv1.run(&frames, Some(more), y) };
+        let Some((qkv, proj)) = &self.convs.attention else {
+            return self.convs.conv1.run(&frames, Some(more), y);
+        };
         self.convs.conv1.run(&frames, Some(more), mixed);
         let weights = parts.third_weights();
         let norm = parts.third_norm(&weights);
@@ -350,7 +365,13 @@ impl<'a> Parts<'a> {
         Self { options, count, pixels: height * width, norms, first }
     }
 
-    fn norm<'b>(&self, size: [usize; 2], channels: usize, group: usize, weights: &'b NormWeights) -> MapNorm<'b> {
+    fn norm<'b>(
+        &self,
+        size: [usize; 2],
+        channels: usize,
+        group: usize,
+        weights: &'b NormWeights,
+    ) -> MapNorm<'b> {
         MapNorm {
             count: self.count,
             height: size[0],
@@ -388,7 +409,13 @@ impl<'a> Parts<'a> {
     }
 
     fn second_weights(&self, embedding: &[f32]) -> NormWeights {
-        NormWeights::embedded(self.norms[2], self.norms[3], embedding, self.options.adaptive, self.count)
+        NormWeights::embedded(
+            self.norms[2],
+            self.norms[3],
+            embedding,
+            self.options.adaptive,
+            self.count,
+        )
     }
 
     fn second_norm<'b>(&self, weights: &'b NormWeights) -> MapNorm<'b> {
@@ -425,7 +452,13 @@ impl<'a> Parts<'a> {
     }
 
     /// What queries, keys and values are made of, and these.
-    fn queries(&self, mixed: &[f32], norm: &MapNorm, found: &Statistics, qkv: &Conv) -> (Scratch, Scratch) {
+    fn queries(
+        &self,
+        mixed: &[f32],
+        norm: &MapNorm,
+        found: &Statistics,
+        qkv: &Conv,
+    ) -> (Scratch, Scratch) {
         let mut normed = scratch(mixed.len());
         norm.forward(mixed, found, self.options.frame(1), &mut normed);
         let mut queries = scratch(3 * mixed.len());
@@ -438,7 +471,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The gradients of a block's tensors, in their order; empty for those it doesn't have. `grad` is that of the result.
+/// The gradients of a block's tensors, in their order; empty for those it doesn't have. `grad` is
+/// that of the result.
 pub(crate) fn backward(
     options: &BlockOptions,
     tensors: &Tensors,
@@ -465,15 +499,17 @@ pub(crate) fn backward(
         values.iter_mut().for_each(|x| *x *= o.scale);
         values
     };
-    let sums =
-        |maps: &[f32], width: usize, channels: usize| image_sums(&channel_sums(maps, pixels, width), width, channels);
+    let sums = |maps: &[f32], width: usize, channels: usize| {
+        image_sums(&channel_sums(maps, pixels, width), width, channels)
+    };
     let mut all: [Vec<f32>; SLOTS] = std::array::from_fn(|_| Vec::new());
 
     // The attention.
     let mut before_attention = None;
     if o.heads > 0 {
         let values = sorted_qkv(of(QkvWeight), c, c);
-        let qkv_kernel = Kernel { values: &values, outputs: 3 * width, inputs: c, side: 1, scale: 1.0 };
+        let qkv_kernel =
+            Kernel { values: &values, outputs: 3 * width, inputs: c, side: 1, scale: 1.0 };
         let qkv = Conv::new(qkv_kernel, Some(&sorted_qkv(of(QkvBias), c, 1)), height, w, Use::Many);
         let weights = parts.third_weights();
         let norm = parts.third_norm(&weights);
@@ -484,7 +520,11 @@ pub(crate) fn backward(
         all[ProjWeight as usize] = weight_gradient(&attended, c, o.frame(1), grad, c, o.scale);
         all[ProjBias as usize] = scaled(sums(grad, width, c));
         let mut to_attended = attended;
-        Conv::turned(kernel(ProjWeight, c, 1, o.scale), height, w).run(grad, None, &mut to_attended);
+        Conv::turned(kernel(ProjWeight, c, 1, o.scale), height, w).run(
+            grad,
+            None,
+            &mut to_attended,
+        );
         let mut to_queries = scratch(3 * count * pixels * width);
         parts.attention().backward(&queries, &to_attended, &mut to_queries);
         drop(queries);
@@ -494,7 +534,8 @@ pub(crate) fn backward(
         let mut to_normed = normed;
         Conv::turned(qkv_kernel, height, w).run(&to_queries, None, &mut to_normed);
         let mut to_mixed = scratch(count * pixels * width);
-        let grads = norm.backward(mixed, &found, &mut to_normed, Some((grad, o.scale)), &mut to_mixed);
+        let grads =
+            norm.backward(mixed, &found, &mut to_normed, Some((grad, o.scale)), &mut to_mixed);
         all[Norm2Weight as usize] = image_sums(&grads.scale, width, c);
         all[Norm2Bias as usize] = image_sums(&grads.bias, width, c);
         before_attention = Some(to_mixed);
@@ -516,8 +557,9 @@ pub(crate) fn backward(
     let mut to_hidden = scratch(count * pixels * width);
     let grads = norm.backward(hidden, &found, &mut to_second, None, &mut to_hidden);
     drop(to_second);
-    let rows =
-        |values: &[f32]| -> Vec<f32> { values.chunks_exact(width).flat_map(|row| row[..c].iter().copied()).collect() };
+    let rows = |values: &[f32]| -> Vec<f32> {
+        values.chunks_exact(width).flat_map(|row| row[..c].iter().copied()).collect()
+    };
     if o.adaptive {
         // scale' = w (1 + s), shift' = b (1 + s) + t
         let (to_scale, to_shift) = (rows(&grads.scale), rows(&grads.bias));

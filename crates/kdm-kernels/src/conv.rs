@@ -1,11 +1,14 @@
-//! Convolution with stride 1 and a kernel of 1x1 or 3x3 that keeps the image's size: what U-Nets spend their time on.
+//! Convolution with stride 1 and a kernel of 1x1 or 3x3 that keeps the image's size: what U-Nets
+//! spend their time on.
 //!
-//! Images lie channel-last in frames of zeros, so that what a tap of the kernel sees lies at a constant distance from its
-//! output and channels fill whole vectors. A 1x1 kernel and small images take the plain sum of products; 3x3 kernels on
-//! larger images take Winograd's F(4x4, 3x3), which needs a quarter of the multiplications. The input's gradient is the
-//! same convolution with the kernel turned around; the weights' gradient is the gradient of the same formula.
+//! Images lie channel-last in frames of zeros, so that what a tap of the kernel sees lies at a
+//! constant distance from its output and channels fill whole vectors. A 1x1 kernel and small images
+//! take the plain sum of products; 3x3 kernels on larger images take Winograd's F(4x4, 3x3), which
+//! needs a quarter of the multiplications. The input's gradient is the same convolution with the
+//! kernel turned around; the weights' gradient is the gradient of the same formula.
 //!
-//! Each image's result is computed by itself: its bits don't depend on the batch or the number of threads.
+//! Each image's result is computed by itself: its bits don't depend on the batch or the number of
+//! threads.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -26,13 +29,15 @@ use crate::panels::{BLOCK, Lanes, Outer, Packed, Product};
 use crate::scratch::scratch;
 use crate::vector::{dense, dispatch, vectorised};
 use crate::winograd::{
-    self, GradientTransform, InputTransform, OutputTransform, PRODUCTS, Place, Planes, TILE, kernel_gradient,
+    self, GradientTransform, InputTransform, OutputTransform, PRODUCTS, Place, Planes, TILE,
+    kernel_gradient,
 };
 
 /// `x` convolved with `weight` (1x1 or 3x3, stride 1, zeros around the image), plus `bias`.
 ///
 /// # Shapes
-/// `x` `[N, in, H, W]`, `weight` `[out, in, k, k]` with k 1 or 3, `bias` `[out]`; the result is `[N, out, H, W]`.
+/// `x` `[N, in, H, W]`, `weight` `[out, in, k, k]` with k 1 or 3, `bias` `[out]`; the result is
+/// `[N, out, H, W]`.
 pub fn conv_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as KernelOps>::conv_same(
         x.into_dispatch(),
@@ -53,8 +58,9 @@ pub(crate) struct Kernel<'a> {
     pub scale: f32,
 }
 
-/// The use that a packed convolution is for: it decides from how many pixels an image has on a 3x3 kernel takes Winograd's
-/// way. Below, reading the four times larger weights costs more than the multiplications saved.
+/// The use that a packed convolution is for: it decides from how many pixels an image has on a 3x3
+/// kernel takes Winograd's way. Below, reading the four times larger weights costs more than the
+/// multiplications saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
     /// Many images at a time.
@@ -92,7 +98,13 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// The convolution of images of `height` x `width`; the kernel's factor goes for the bias too.
-    pub fn new(kernel: Kernel, bias: Option<&[f32]>, height: usize, width: usize, usage: Use) -> Self {
+    pub fn new(
+        kernel: Kernel,
+        bias: Option<&[f32]>,
+        height: usize,
+        width: usize,
+        usage: Use,
+    ) -> Self {
         let Kernel { values, outputs, inputs, side, scale } = kernel;
         let area = side * side;
         let at = |o: usize, i: usize| (o * inputs + i) * area;
@@ -118,7 +130,14 @@ impl Conv {
             turned
         };
         let weight = |o: usize, i: usize, t: usize| scale * values[at(o, i) + (area - 1 - t)];
-        Self::pack(outputs, inputs, Frame { height, width, kernel: side }, Use::Many, weights, weight)
+        Self::pack(
+            outputs,
+            inputs,
+            Frame { height, width, kernel: side },
+            Use::Many,
+            weights,
+            weight,
+        )
     }
 
     /// `weights` gives the nine weights of (output, input), `weight` one of them.
@@ -131,7 +150,8 @@ impl Conv {
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let depth = padded(inputs);
-        let transformed = frame.kernel == 3 && frame.height * frame.width >= usage.winograd_pixels();
+        let transformed =
+            frame.kernel == 3 && frame.height * frame.width >= usage.winograd_pixels();
         let weights = if transformed {
             winograd::pack(inputs, depth, outputs, weights)
         } else {
@@ -140,7 +160,8 @@ impl Conv {
                 let (tap, input) = (k / depth, k % depth);
                 let mut block = [0.0; BLOCK];
                 if input < inputs {
-                    (0..BLOCK.min(outputs - first)).for_each(|i| block[i] = weight(first + i, input, tap));
+                    (0..BLOCK.min(outputs - first))
+                        .for_each(|i| block[i] = weight(first + i, input, tap));
                 }
                 block
             })
@@ -153,17 +174,22 @@ impl Conv {
         padded(self.outputs)
     }
 
-    /// Frames of `[count, frame, inputs]` to maps `[count, pixels, outputs]`; adds `more`, maps of the result's shape, times
-    /// its factor.
+    /// Frames of `[count, frame, inputs]` to maps `[count, pixels, outputs]`; adds `more`, maps of
+    /// the result's shape, times its factor.
     pub fn run(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
-        if self.transformed { self.winograd(frames, more, out) } else { self.direct(frames, more, out) }
+        if self.transformed {
+            self.winograd(frames, more, out)
+        } else {
+            self.direct(frames, more, out)
+        }
     }
 
     fn direct(&self, frames: &[f32], more: Option<(&[f32], f32)>, out: &mut [f32]) {
         let (frame, depth, width) = (self.frame, padded(self.inputs), self.width());
         let taps: Vec<usize> = frame.taps().map(|tap| tap * depth).collect();
         let total = out.len() / width;
-        let task = TASK_PIXELS.min(total.div_ceil(rayon::current_num_threads())).next_multiple_of(6);
+        let task =
+            TASK_PIXELS.min(total.div_ceil(rayon::current_num_threads())).next_multiple_of(6);
         out.par_chunks_mut(task * width).enumerate().for_each(|(i, out)| {
             let first = i * task;
             match more {
@@ -233,7 +259,15 @@ impl Conv {
             }
             let more = more.map(|(more, factor)| (&more[first * width..][..out.len()], factor));
             let row = frame.width * width;
-            dispatch(OutputTransform { products: &products, planes: to, places: &places, row, bias, more, out });
+            dispatch(OutputTransform {
+                products: &products,
+                planes: to,
+                places: &places,
+                row,
+                bias,
+                more,
+                out,
+            });
         });
     }
 }
@@ -268,7 +302,12 @@ impl Tiles {
     }
 
     /// Maps in runs of `task` rows of tiles: the rows, the first pixel, the part.
-    fn split(self, task: usize, width: usize, mut out: &mut [f32]) -> Vec<(std::ops::Range<usize>, usize, &mut [f32])> {
+    fn split(
+        self,
+        task: usize,
+        width: usize,
+        mut out: &mut [f32],
+    ) -> Vec<(std::ops::Range<usize>, usize, &mut [f32])> {
         let count = out.len() / (self.frame.height * self.frame.width * width);
         let total = count * self.rows;
         let mut parts = Vec::with_capacity(total.div_ceil(task));
@@ -310,14 +349,14 @@ const TASK_CHANNELS: usize = 32;
 /// Tiles that go into such a sum at a time.
 const SUM_TILES: usize = 32;
 
-/// Pixels of an image from which on weights' gradients are taken through tiles. With fewer, adding to the four times
-/// larger sums costs more than the multiplications saved.
+/// Pixels of an image from which on weights' gradients are taken through tiles. With fewer, adding
+/// to the four times larger sums costs more than the multiplications saved.
 const WINOGRAD_SUM_PIXELS: usize = 256;
 /// Pixels that go into a plain sum at a time, at least.
 const SUM_PIXELS: usize = 256;
 
-/// The gradient of a convolution's weights, `[outputs, inputs, side, side]`, times `scale`, from frames of the input and
-/// maps of the result's gradient.
+/// The gradient of a convolution's weights, `[outputs, inputs, side, side]`, times `scale`, from
+/// frames of the input and maps of the result's gradient.
 pub(crate) fn weight_gradient(
     frames: &[f32],
     inputs: usize,
@@ -332,7 +371,8 @@ pub(crate) fn weight_gradient(
     let planes = if winograd { PRODUCTS } else { area };
     // For every input: planes by outputs.
     let mut sums = scratch(depth * planes * width);
-    let task = TASK_CHANNELS.min(depth.div_ceil(rayon::current_num_threads()).next_multiple_of(BLOCK));
+    let task =
+        TASK_CHANNELS.min(depth.div_ceil(rayon::current_num_threads()).next_multiple_of(BLOCK));
     sums.par_chunks_mut(task * planes * width).enumerate().for_each(|(i, sums)| {
         sums.fill(0.0);
         let channels = sums.len() / (planes * width);
@@ -350,7 +390,8 @@ pub(crate) fn weight_gradient(
                 let of = |i: usize, p: usize| -> &Lanes {
                     &sums[(i * planes + p) * width + block * BLOCK..].as_chunks::<BLOCK>().0[0]
                 };
-                for (i, taps) in taps.as_chunks_mut::<BLOCK>().0.chunks_exact_mut(area).enumerate() {
+                for (i, taps) in taps.as_chunks_mut::<BLOCK>().0.chunks_exact_mut(area).enumerate()
+                {
                     if winograd {
                         taps.copy_from_slice(&kernel_gradient(&std::array::from_fn(|p| *of(i, p))));
                     } else {
@@ -385,7 +426,8 @@ impl Part<'_> {
     fn direct(&self, sums: &mut [f32]) {
         let Self { frame, depth, width, .. } = *self;
         let (pixels, area) = (frame.height * frame.width, frame.kernel * frame.kernel);
-        // Some images at a time, so that sums are taken over many pixels and stay in the cache's reach.
+        // Some images at a time, so that sums are taken over many pixels and stay in the cache's
+        // reach.
         let some = SUM_PIXELS.div_ceil(pixels).min(self.count);
         let x_at: Vec<usize> = (0..some * pixels).map(|p| frame.seen_by(p) * depth).collect();
         let g_at: Vec<usize> = (0..some * pixels).map(|p| p * width).collect();
@@ -415,11 +457,13 @@ impl Part<'_> {
         let tiles = Tiles::new(frame);
         let total = self.count * tiles.rows;
         let some = SUM_TILES.div_ceil(tiles.columns).min(total);
-        let (from, to) = (Planes::new(channels, some * tiles.columns), Planes::new(width, some * tiles.columns));
+        let (from, to) =
+            (Planes::new(channels, some * tiles.columns), Planes::new(width, some * tiles.columns));
         let (mut x, mut g) = (scratch(from.size()), scratch(to.size()));
         for row in (0..total).step_by(some) {
             let rows = row..(row + some).min(total);
-            let starts: Vec<usize> = tiles.starts(rows.clone(), depth).iter().map(|at| at + self.first).collect();
+            let starts: Vec<usize> =
+                tiles.starts(rows.clone(), depth).iter().map(|at| at + self.first).collect();
             let places = tiles.places(rows, width, 0);
             let (frames, grads) = (self.frames, self.grads);
             dispatch(InputTransform {
@@ -430,7 +474,13 @@ impl Part<'_> {
                 planes: from,
                 out: &mut x,
             });
-            dispatch(GradientTransform { grads, places: &places, row: frame.width * width, planes: to, out: &mut g });
+            dispatch(GradientTransform {
+                grads,
+                places: &places,
+                row: frame.width * width,
+                planes: to,
+                out: &mut g,
+            });
             let x_at: Vec<usize> = (0..starts.len()).map(|t| t * channels).collect();
             let g_at: Vec<usize> = (0..starts.len()).map(|t| t * width).collect();
             for p in 0..PRODUCTS {
@@ -463,7 +513,10 @@ pub(crate) fn forward_plain<B: Backend>(
     B::conv2d(x, weight, Some(bias), options(kernel))
 }
 
-pub(crate) fn input_gradient_plain<B: Backend>(grad: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn input_gradient_plain<B: Backend>(
+    grad: FloatTensor<B>,
+    weight: FloatTensor<B>,
+) -> FloatTensor<B> {
     // The convolution with the kernel turned around and its channels swapped.
     let kernel = weight.shape()[3];
     let turned = B::float_flip(B::float_swap_dims(weight, 0, 1), &[2, 3]);
@@ -484,7 +537,8 @@ fn flex(values: Vec<f32>, shape: [usize; 4]) -> FlexTensor {
 }
 
 fn is_ours(tensors: &[&FlexTensor], kernel: usize) -> bool {
-    (kernel == 1 || kernel == 3) && tensors.iter().all(|t| t.dtype() == DType::F32 && t.shape().num_elements() > 0)
+    (kernel == 1 || kernel == 3)
+        && tensors.iter().all(|t| t.dtype() == DType::F32 && t.shape().num_elements() > 0)
 }
 
 pub(crate) fn forward_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -520,7 +574,11 @@ fn convolve(x: &FlexTensor, conv: impl Fn(usize, usize) -> Conv) -> FlexTensor {
     flex(y, [count, conv.outputs, height, width])
 }
 
-pub(crate) fn weight_gradient_flex(x: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+pub(crate) fn weight_gradient_flex(
+    x: FlexTensor,
+    grad: FlexTensor,
+    weight: FlexTensor,
+) -> FlexTensor {
     let side = weight.shape()[3];
     if !is_ours(&[&x, &grad], side) {
         return weight_gradient_plain::<burn::backend::Flex>(x, grad, weight);
@@ -534,7 +592,10 @@ pub(crate) fn weight_gradient_flex(x: FlexTensor, grad: FlexTensor, weight: Flex
     // A frame without a border is a map.
     let mut grads = scratch(count * height * width * padded(outputs));
     frames_from_planes(grad.storage(), outputs, Frame { kernel: 1, ..frame }, &mut grads);
-    flex(weight_gradient(&frames, inputs, frame, &grads, outputs, 1.0), [outputs, inputs, side, side])
+    flex(
+        weight_gradient(&frames, inputs, frame, &grads, outputs, 1.0),
+        [outputs, inputs, side, side],
+    )
 }
 
 pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
@@ -549,7 +610,12 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
         /// The input and the weight as checkpoints.
         type State = (NodeId, NodeId);
 
-        fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        fn backward(
+            self,
+            ops: Ops<Self::State, 3>,
+            grads: &mut Gradients,
+            checkpointer: &mut Checkpointer,
+        ) {
             let (x, weight) = ops.state;
             let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
             let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
@@ -557,12 +623,16 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
             let grad = grads.consume::<B>(&ops.node);
             if let Some(node) = bias_node {
                 let [count, outputs, height, width] = grad.shape().dims();
-                let rows = B::float_reshape(grad.clone(), Shape::new([count, outputs, height * width]));
+                let rows =
+                    B::float_reshape(grad.clone(), Shape::new([count, outputs, height * width]));
                 let sum = B::float_sum_dim(B::float_sum_dim(rows, 2), 0);
                 grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([outputs])));
             }
             if let Some(node) = weight_node {
-                grads.register::<B>(node.id, B::conv_same_weight_gradient(x, grad.clone(), weight.clone()));
+                grads.register::<B>(
+                    node.id,
+                    B::conv_same_weight_gradient(x, grad.clone(), weight.clone()),
+                );
             }
             if let Some(node) = x_node {
                 grads.register::<B>(node.id, B::conv_same_input_gradient(grad, weight));
@@ -574,11 +644,16 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     match Conv.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-            prep.finish(state, B::conv_same(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
+            prep.finish(
+                state,
+                B::conv_same(x.into_primitive(), weight.into_primitive(), bias.into_primitive()),
+            )
         }
-        OpsKind::UnTracked(prep) => {
-            prep.finish(B::conv_same(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
-        }
+        OpsKind::UnTracked(prep) => prep.finish(B::conv_same(
+            x.into_primitive(),
+            weight.into_primitive(),
+            bias.into_primitive(),
+        )),
     }
 }
 
@@ -599,17 +674,19 @@ mod tests {
         let g = tensor::<4>(4, [count, outputs, height, width], &device);
         let ours = conv_same(x.clone(), weight.clone(), bias.clone());
         let plain = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options(kernel));
-        let (a, b) = ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
+        let (a, b) =
+            ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
         let what = format!("{count} {inputs} {outputs} {height} {width} {kernel}");
-        // Sums of up to 10 000 products in another order, and the rounding of the transforms of tiles (2e-5 was seen), in
-        // units of the result's root mean square.
+        // Sums of up to 10 000 products in another order, and the rounding of the transforms of
+        // tiles (2e-5 was seen), in units of the result's root mean square.
         assert!(error(ours, plain) < 5e-5, "{what}");
         assert!(error(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 5e-5, "{what}: x");
         assert!(error(weight.grad(&a).unwrap(), weight.grad(&b).unwrap()) < 5e-5, "{what}: weight");
         assert!(error(bias.grad(&a).unwrap(), bias.grad(&b).unwrap()) < 2e-5, "{what}: bias");
     }
 
-    /// Odd sizes, one pixel, one channel, channels that don't fill a block, more images than threads.
+    /// Odd sizes, one pixel, one channel, channels that don't fill a block, more images than
+    /// threads.
     #[test]
     fn convolution_equals_plain_ops_with_its_gradients() {
         for case in [
@@ -654,7 +731,8 @@ mod tests {
             let one = conv_same(x.clone().slice([i..i + 1]), weight.clone(), bias.clone());
             assert_eq!(one.to_data(), whole.clone().slice([i..i + 1]).to_data());
         }
-        let turned = conv_same(x.clone().swap_dims(2, 3), weight.clone().swap_dims(2, 3), bias).swap_dims(2, 3);
+        let turned = conv_same(x.clone().swap_dims(2, 3), weight.clone().swap_dims(2, 3), bias)
+            .swap_dims(2, 3);
         assert!(error(turned, whole) < 1e-5);
     }
 }

@@ -1,8 +1,8 @@
-//! Dropout as a function of a seed: which values are dropped depends on the seed and their place alone, so that the
-//! backward pass draws the same ones again instead of storing them.
+//! Dropout as a function of a seed: which values are dropped depends on the seed and their place
+//! alone, so that the backward pass draws the same ones again instead of storing them.
 //!
-//! Places are hashed by two rounds of multiplication and exclusive or (constants of Ellis' search for low bias,
-//! `lowbias32`), which is plenty for dropout and a few instructions a vector.
+//! Places are hashed by two rounds of multiplication and exclusive or (constants of Ellis' search
+//! for low bias, `lowbias32`), which is plenty for dropout and a few instructions a vector.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -48,14 +48,18 @@ fn mix(x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The factors of [`Dropout`] for images of `channels` channels and `pixels` pixels, `[count, channels, pixels]`.
+/// The factors of [`Dropout`] for images of `channels` channels and `pixels` pixels, `[count,
+/// channels, pixels]`.
 pub(crate) fn factors(dropout: Dropout, count: usize, channels: usize, pixels: usize) -> Vec<f32> {
     let width = crate::maps::padded(channels);
     let mut all = Vec::with_capacity(count * channels * pixels);
     for image in 0..count {
         let mut map = vec![1.0; pixels * width];
         dropout.apply(image, 0, &mut map);
-        all.extend((0..channels).flat_map(|c| map.iter().skip(c).step_by(width).copied().collect::<Vec<f32>>()));
+        all.extend(
+            (0..channels)
+                .flat_map(|c| map.iter().skip(c).step_by(width).copied().collect::<Vec<f32>>()),
+        );
     }
     all
 }
@@ -75,7 +79,11 @@ mod tests {
         assert!((share - p).abs() < 0.0052, "{share}");
         assert!(values.iter().all(|x| dropped(x) || (x - 1.0 / 0.7).abs() < 1e-6));
         for distance in [1, 16, n / 20, n / 2] {
-            let both = values.iter().zip(&values[distance..]).filter(|(a, b)| dropped(a) && dropped(b)).count();
+            let both = values
+                .iter()
+                .zip(&values[distance..])
+                .filter(|(a, b)| dropped(a) && dropped(b))
+                .count();
             let share = both as f64 / (n - distance) as f64;
             assert!((share - p * p).abs() < 0.0052, "{distance}: {share}");
         }

@@ -1,5 +1,6 @@
-//! Layers for inference alone: their weights are packed once, their buffers are used over and over, and no tensor is made.
-//! They compute what the operations of the same names do, image by image with the same bits in any batch.
+//! Layers for inference alone: their weights are packed once, their buffers are used over and over,
+//! and no tensor is made. They compute what the operations of the same names do, image by image
+//! with the same bits in any batch.
 
 use burn::tensor::Tensor;
 
@@ -35,7 +36,8 @@ pub struct FrozenConv {
 }
 
 impl FrozenConv {
-    /// Packs `weight` `[outputs, inputs, k, k]` and `bias` `[outputs]` for images of height and width `size`.
+    /// Packs `weight` `[outputs, inputs, k, k]` and `bias` `[outputs]` for images of height and
+    /// width `size`.
     pub fn new((weight, bias): ConvWeights, size: [usize; 2]) -> Self {
         let ([outputs, inputs, side, _], [height, width]) = (weight.dims(), size);
         let (values, bias) = (host(weight), host(bias));
@@ -52,7 +54,12 @@ impl FrozenConv {
         frames_from_planes(planes, self.inputs, self.frame, &mut frames);
         let mut values = scratch(count * pixels * padded(self.outputs));
         self.conv.run(&frames, None, &mut values);
-        Images { values, count, size: [self.frame.height, self.frame.width], channels: self.outputs }
+        Images {
+            values,
+            count,
+            size: [self.frame.height, self.frame.width],
+            channels: self.outputs,
+        }
     }
 }
 
@@ -130,7 +137,11 @@ impl FrozenBlock {
         let len = x.count * size[0] * size[1] * padded(channels);
         let (mut values, mut hidden) = (scratch(len), scratch(len));
         let mut mixed = scratch(if options.heads > 0 { len } else { 0 });
-        self.0.run(&tensors, x.count, Passed { y: &mut values, hidden: &mut hidden, mixed: &mut mixed });
+        self.0.run(
+            &tensors,
+            x.count,
+            Passed { y: &mut values, hidden: &mut hidden, mixed: &mut mixed },
+        );
         Images { values, count: x.count, size, channels }
     }
 }

@@ -1,9 +1,9 @@
-//! Group norm with a scale and a shift for every channel, and SiLU after it where asked for: between any two convolutions of
-//! a U-Net. In plain ops this is a dozen passes over the image on one thread; here it is two forward and two backward, and
-//! groups are worked on in parallel.
+//! Group norm with a scale and a shift for every channel, and SiLU after it where asked for:
+//! between any two convolutions of a U-Net. In plain ops this is a dozen passes over the image on
+//! one thread; here it is two forward and two backward, and groups are worked on in parallel.
 //!
-//! A group of an image is one run of memory. Its sums are taken in 16 lanes, each in f32 over at most a plane's share, and
-//! added up in f64.
+//! A group of an image is one run of memory. Its sums are taken in 16 lanes, each in f32 over at
+//! most a plane's share, and added up in f64.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -30,11 +30,17 @@ pub struct GroupNormOptions {
     pub silu: bool,
 }
 
-/// (x - mean) / sqrt(variance + epsilon) over each group of an image, times `weight` plus `bias`, then SiLU if asked for.
+/// (x - mean) / sqrt(variance + epsilon) over each group of an image, times `weight` plus `bias`,
+/// then SiLU if asked for.
 ///
 /// # Shapes
 /// `x` `[N, C, H, W]`, `weight` and `bias` `[C]`; the result is `[N, C, H, W]`.
-pub fn group_norm(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, options: GroupNormOptions) -> Tensor<4> {
+pub fn group_norm(
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    options: GroupNormOptions,
+) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as KernelOps>::group_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -47,7 +53,10 @@ pub fn group_norm(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, options: Gro
 pub(crate) type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 /// x in groups, its deviations and their root mean square, as `[N, G, values]` and `[N, G, 1]`.
-fn normalised<B: Backend>(x: FloatTensor<B>, options: GroupNormOptions) -> (FloatTensor<B>, FloatTensor<B>) {
+fn normalised<B: Backend>(
+    x: FloatTensor<B>,
+    options: GroupNormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>) {
     let [n, c, h, w] = x.shape().dims();
     let values = c / options.groups * h * w;
     let x = B::float_reshape(x, Shape::new([n, options.groups, values]));
@@ -92,13 +101,19 @@ pub(crate) fn backward_plain<B: KernelOps>(
         grad
     };
     let channels = |t: FloatTensor<B>| {
-        let sums = B::float_sum_dim(B::float_sum_dim(B::float_reshape(t, Shape::new([n, c, h * w])), 2), 0);
+        let sums = B::float_sum_dim(
+            B::float_sum_dim(B::float_reshape(t, Shape::new([n, c, h * w])), 2),
+            0,
+        );
         B::float_reshape(sums, Shape::new([c]))
     };
     let (d_weight, d_bias) = (channels(B::float_mul(grad.clone(), image)), channels(grad.clone()));
     let d_unit = B::float_reshape(B::float_mul(grad, by_channel::<B>(weight)), unit.shape());
     let along = B::float_mean_dim(B::float_mul(d_unit.clone(), unit.clone()), 2);
-    let rest = B::float_sub(B::float_sub(d_unit.clone(), B::float_mean_dim(d_unit, 2)), B::float_mul(unit, along));
+    let rest = B::float_sub(
+        B::float_sub(d_unit.clone(), B::float_mean_dim(d_unit, 2)),
+        B::float_mul(unit, along),
+    );
     (B::float_reshape(B::float_div(rest, std), shape), d_weight, d_bias)
 }
 
@@ -117,7 +132,10 @@ fn two_sums(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> (f32, f32)) -> (f64, f
             t[i] += y;
         }
     }
-    let (mut s, mut t) = (s.iter().map(|x| f64::from(*x)).sum::<f64>(), t.iter().map(|x| f64::from(*x)).sum::<f64>());
+    let (mut s, mut t) = (
+        s.iter().map(|x| f64::from(*x)).sum::<f64>(),
+        t.iter().map(|x| f64::from(*x)).sum::<f64>(),
+    );
     for (a, b) in rest_a.iter().zip(rest_b) {
         let (x, y) = f(*a, *b);
         s += f64::from(x);
@@ -130,7 +148,8 @@ fn two_sums(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> (f32, f32)) -> (f64, f
 #[inline(always)]
 fn statistics(group: &[f32], pixels: usize, epsilon: f64) -> (f32, f32) {
     let n = group.len() as f64;
-    let total: f64 = group.chunks_exact(pixels).map(|plane| two_sums(plane, plane, |x, _| (x, 0.0)).0).sum();
+    let total: f64 =
+        group.chunks_exact(pixels).map(|plane| two_sums(plane, plane, |x, _| (x, 0.0)).0).sum();
     let mean = (total / n) as f32;
     let squares = |plane: &[f32]| two_sums(plane, plane, |x, _| ((x - mean) * (x - mean), 0.0)).0;
     let variance = group.chunks_exact(pixels).map(squares).sum::<f64>() / n;
@@ -156,26 +175,32 @@ pub(crate) fn forward_flex(
     let mut y = FlexTensor::empty(x.shape(), DType::F32);
     let (weights, biases) = (weight.storage::<f32>(), bias.storage::<f32>());
     let groups = y.storage_mut::<f32>().par_chunks_exact_mut(channels * pixels);
-    groups.zip(x.storage::<f32>().par_chunks_exact(channels * pixels)).enumerate().for_each(|(i, (y, x))| {
-        let first = i % options.groups * channels;
-        vectorised(
-            #[inline(always)]
-            || {
-                let (mean, rstd) = statistics(x, pixels, options.epsilon);
-                for (k, (y, x)) in y.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
-                    let (scale, bias) = (weights[first + k], biases[first + k]);
-                    if options.silu {
-                        for (y, x) in y.iter_mut().zip(x) {
-                            let a = (x - mean) * rstd * scale + bias;
-                            *y = a * sigmoid(a);
+    groups.zip(x.storage::<f32>().par_chunks_exact(channels * pixels)).enumerate().for_each(
+        |(i, (y, x))| {
+            let first = i % options.groups * channels;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mean, rstd) = statistics(x, pixels, options.epsilon);
+                    for (k, (y, x)) in
+                        y.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate()
+                    {
+                        let (scale, bias) = (weights[first + k], biases[first + k]);
+                        if options.silu {
+                            for (y, x) in y.iter_mut().zip(x) {
+                                let a = (x - mean) * rstd * scale + bias;
+                                *y = a * sigmoid(a);
+                            }
+                        } else {
+                            y.iter_mut()
+                                .zip(x)
+                                .for_each(|(y, x)| *y = (x - mean) * rstd * scale + bias);
                         }
-                    } else {
-                        y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - mean) * rstd * scale + bias);
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        },
+    );
     y
 }
 
@@ -197,41 +222,49 @@ pub(crate) fn backward_flex(
     let mut shares = vec![(0.0f64, 0.0f64); n * c];
     let groups = grad.storage_mut::<f32>().par_chunks_exact_mut(channels * pixels);
     let groups = groups.zip(x.storage::<f32>().par_chunks_exact(channels * pixels));
-    groups.zip(shares.par_chunks_exact_mut(channels)).enumerate().for_each(|(i, ((grad, x), shares))| {
-        let first = i % options.groups * channels;
-        vectorised(
-            #[inline(always)]
-            || {
-                let (mean, rstd) = statistics(x, pixels, options.epsilon);
-                let (mut sum, mut along) = (0.0f64, 0.0f64);
-                let planes = grad.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).zip(&mut *shares);
-                for (k, ((grad, x), share)) in planes.enumerate() {
-                    let (scale, bias) = (weights[first + k], biases[first + k]);
-                    if options.silu {
+    groups.zip(shares.par_chunks_exact_mut(channels)).enumerate().for_each(
+        |(i, ((grad, x), shares))| {
+            let first = i % options.groups * channels;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mean, rstd) = statistics(x, pixels, options.epsilon);
+                    let (mut sum, mut along) = (0.0f64, 0.0f64);
+                    let planes =
+                        grad.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).zip(&mut *shares);
+                    for (k, ((grad, x), share)) in planes.enumerate() {
+                        let (scale, bias) = (weights[first + k], biases[first + k]);
+                        if options.silu {
+                            for (g, x) in grad.iter_mut().zip(x) {
+                                let a = (x - mean) * rstd * scale + bias;
+                                let s = sigmoid(a);
+                                *g *= s * (1.0 + a * (1.0 - s));
+                            }
+                        }
+                        *share = two_sums(grad, x, |g, x| (g * ((x - mean) * rstd), g));
+                        along += f64::from(scale) * share.0;
+                        sum += f64::from(scale) * share.1;
+                    }
+                    let count = (channels * pixels) as f64;
+                    let (sum, along) = ((sum / count) as f32, (along / count) as f32);
+                    for (k, (grad, x)) in
+                        grad.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate()
+                    {
+                        let scale = weights[first + k];
                         for (g, x) in grad.iter_mut().zip(x) {
-                            let a = (x - mean) * rstd * scale + bias;
-                            let s = sigmoid(a);
-                            *g *= s * (1.0 + a * (1.0 - s));
+                            *g = rstd * (*g * scale - sum - (x - mean) * rstd * along);
                         }
                     }
-                    *share = two_sums(grad, x, |g, x| (g * ((x - mean) * rstd), g));
-                    along += f64::from(scale) * share.0;
-                    sum += f64::from(scale) * share.1;
-                }
-                let count = (channels * pixels) as f64;
-                let (sum, along) = ((sum / count) as f32, (along / count) as f32);
-                for (k, (grad, x)) in grad.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
-                    let scale = weights[first + k];
-                    for (g, x) in grad.iter_mut().zip(x) {
-                        *g = rstd * (*g * scale - sum - (x - mean) * rstd * along);
-                    }
-                }
-            },
-        );
-    });
+                },
+            );
+        },
+    );
     let total = |pick: fn(&(f64, f64)) -> f64| {
         let of = |k: usize| (0..n).map(|image| pick(&shares[image * c + k])).sum::<f64>() as f32;
-        FlexTensor::from_data(burn::tensor::TensorData::new((0..c).map(of).collect::<Vec<f32>>(), [c]))
+        FlexTensor::from_data(burn::tensor::TensorData::new(
+            (0..c).map(of).collect::<Vec<f32>>(),
+            [c],
+        ))
     };
     (grad, total(|share| share.0), total(|share| share.1))
 }
@@ -248,9 +281,15 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     impl<B: KernelOps> Backward<B, 3> for Norm {
         type State = ([NodeId; 3], GroupNormOptions);
 
-        fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        fn backward(
+            self,
+            ops: Ops<Self::State, 3>,
+            grads: &mut Gradients,
+            checkpointer: &mut Checkpointer,
+        ) {
             let (nodes, options) = ops.state;
-            let [x, weight, bias]: [FloatTensor<B>; 3] = nodes.map(|node| checkpointer.retrieve_node_output(node));
+            let [x, weight, bias]: [FloatTensor<B>; 3] =
+                nodes.map(|node| checkpointer.retrieve_node_output(node));
             let grad = grads.consume::<B>(&ops.node);
             let (dx, d_weight, d_bias) = B::group_norm_backward(x, weight, bias, grad, options);
             for (node, grad) in ops.parents.into_iter().zip([dx, d_weight, d_bias]) {
@@ -264,13 +303,22 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     let nodes = [x.node(), weight.node(), bias.node()];
     match Norm.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let state = ([prep.checkpoint(&x), prep.checkpoint(&weight), prep.checkpoint(&bias)], options);
-            let y = B::group_norm(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options);
+            let state =
+                ([prep.checkpoint(&x), prep.checkpoint(&weight), prep.checkpoint(&bias)], options);
+            let y = B::group_norm(
+                x.into_primitive(),
+                weight.into_primitive(),
+                bias.into_primitive(),
+                options,
+            );
             prep.finish(state, y)
         }
-        OpsKind::UnTracked(prep) => {
-            prep.finish(B::group_norm(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options))
-        }
+        OpsKind::UnTracked(prep) => prep.finish(B::group_norm(
+            x.into_primitive(),
+            weight.into_primitive(),
+            bias.into_primitive(),
+            options,
+        )),
     }
 }
 
@@ -281,8 +329,9 @@ mod tests {
     use crate::testing::{error, tensor};
     use burn::tensor::{Device, TensorData, activation};
 
-    /// The kernel, its plain-ops fallback, and Burn's own differentiable ops: outputs and all three gradients. One image,
-    /// odd sizes, planes that don't fill a vector, one channel a group, values far from zero.
+    /// The kernel, its plain-ops fallback, and Burn's own differentiable ops: outputs and all three
+    /// gradients. One image, odd sizes, planes that don't fill a vector, one channel a group,
+    /// values far from zero.
     #[test]
     fn group_norm_equals_plain_ops_with_its_gradients() {
         let device = Device::flex().autodiff();
@@ -302,18 +351,23 @@ mod tests {
             let in_groups = x.clone().reshape([n, groups, c / groups * h * w]);
             let centred = in_groups.clone() - in_groups.mean_dim(2);
             let unit = centred.clone() / (centred.square().mean_dim(2) + 1e-6).sqrt();
-            let plain =
-                unit.reshape([n, c, h, w]) * weight.clone().reshape([1, c, 1, 1]) + bias.clone().reshape([1, c, 1, 1]);
+            let plain = unit.reshape([n, c, h, w]) * weight.clone().reshape([1, c, 1, 1])
+                + bias.clone().reshape([1, c, 1, 1]);
             let plain = if silu { activation::silu(plain) } else { plain };
-            let (a, b) = ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
+            let (a, b) =
+                ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
             let what = format!("{n} {c} {h} {w} {groups}");
             assert!(error(ours, plain) < 1e-5, "{what}");
-            // A group of two values has almost no gradient: what is left of it is rounding, of values of size 1.
+            // A group of two values has almost no gradient: what is left of it is rounding, of
+            // values of size 1.
             let (dx, exact) = (x.grad(&a).unwrap(), x.grad(&b).unwrap());
             let off = (dx - exact.clone()).abs().max().into_scalar::<f32>();
             let scale = exact.square().mean().sqrt().into_scalar::<f32>();
             assert!(off < 2e-5 * scale.max(1.0), "{what}: x {off}");
-            assert!(error(weight.grad(&a).unwrap(), weight.grad(&b).unwrap()) < 1e-4, "{what}: weight");
+            assert!(
+                error(weight.grad(&a).unwrap(), weight.grad(&b).unwrap()) < 1e-4,
+                "{what}: weight"
+            );
             assert!(error(bias.grad(&a).unwrap(), bias.grad(&b).unwrap()) < 1e-4, "{what}: bias");
         }
     }
@@ -336,8 +390,12 @@ mod tests {
         );
         for (a, b) in [(ours.0, plain.0), (ours.1, plain.1), (ours.2, plain.2), forward] {
             let (a, b) = (dense(a), dense(b));
-            let most =
-                a.storage::<f32>().iter().zip(b.storage::<f32>()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let most = a
+                .storage::<f32>()
+                .iter()
+                .zip(b.storage::<f32>())
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             assert!(most < 1e-5, "{most}");
         }
     }

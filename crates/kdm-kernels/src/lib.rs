@@ -1,14 +1,18 @@
 //! Fused kernels, as Burn backend extensions with exact gradients.
 //!
-//! Every operation here has three faces: a function over [`burn::Tensor`]s that the rest of the project calls, a
-//! plain-ops body that any Burn backend can run, and a fused loop for the CPU backend `flex`. The loops are ordinary
-//! Rust, compiled once for each instruction set (AVX-512, AVX2, NEON, portable) and chosen at run time. Elementwise loops use no
-//! fused multiply-add and no reordered sum, so every path gives the same bits; convolutions and norms sum in an order that
+//! Every operation here has three faces: a function over [`burn::Tensor`]s that the rest of the
+//! project calls, a plain-ops body that any Burn backend can run, and a fused loop for the CPU
+//! backend `flex`. The loops are ordinary Rust, compiled once for each instruction set (AVX-512,
+//! AVX2, NEON, portable) and chosen at run time. Elementwise loops use no fused multiply-add and no
+//! reordered sum, so every path gives the same bits; convolutions and norms sum in an order that
 //! the instruction set decides, and give the same bits on the same kind of processor.
 //!
 //! This crate knows arrays and nothing of the method: no configuration, no files, no networks.
 
-#![expect(clippy::needless_range_loop, reason = "loops over the lanes of several arrays at once are written by index")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over the lanes of several arrays at once are written by index"
+)]
 
 mod adam;
 mod attention;
@@ -34,7 +38,8 @@ mod winograd;
 
 pub use adam::{AdamEmaStep, AdamState, adam_ema, sum_of_squares};
 pub use block::ops::{
-    BlockPassed, BlockSlots, BlockTensors, BlockWeights, ConvWeights, Norm, from_maps, layout, residual_block, to_maps,
+    BlockPassed, BlockSlots, BlockTensors, BlockWeights, ConvWeights, Norm, from_maps, layout,
+    residual_block, to_maps,
 };
 pub use block::{BlockOptions, Layout, Resize};
 pub use conv::conv_same;
@@ -54,7 +59,11 @@ use burn::backend::{Backend, backend_extension};
 #[backend_extension(Flex, Autodiff)]
 pub trait KernelOps: Backend {
     /// `silu(x weight^T + bias)` for `x` `[N, in]`, `weight` `[out, in]`, `bias` `[out]`.
-    fn linear_silu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn linear_silu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         linear_silu::forward_plain::<Self>(x, weight, bias)
     }
 
@@ -73,7 +82,10 @@ pub trait KernelOps: Backend {
     }
 
     /// The input's gradient of [`Self::linear_product`].
-    fn linear_input_gradient(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn linear_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         linear::input_gradient_plain::<Self>(grad, weight)
     }
 
@@ -92,13 +104,21 @@ pub trait KernelOps: Backend {
         linear_silu::silu_backward_plain::<Self>(a, grad)
     }
 
-    /// Convolution with stride 1 that keeps the size: `x` `[N, in, H, W]`, `weight` `[out, in, k, k]`, `bias` `[out]`.
-    fn conv_same(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    /// Convolution with stride 1 that keeps the size: `x` `[N, in, H, W]`, `weight` `[out, in, k,
+    /// k]`, `bias` `[out]`.
+    fn conv_same(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         conv::forward_plain::<Self>(x, weight, bias)
     }
 
     /// The input's gradient of [`Self::conv_same`].
-    fn conv_same_input_gradient(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn conv_same_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         conv::input_gradient_plain::<Self>(grad, weight)
     }
 
@@ -143,12 +163,19 @@ pub trait KernelOps: Backend {
     }
 
     /// A residual block; see [`residual_block`].
-    fn residual_block(#[extension_type] tensors: BlockSlots<Self>, options: BlockOptions) -> FloatTensor<Self> {
+    fn residual_block(
+        #[extension_type] tensors: BlockSlots<Self>,
+        options: BlockOptions,
+    ) -> FloatTensor<Self> {
         block::ops::forward_plain::<Self>(tensors, options)
     }
 
-    /// A residual block on maps: its result, and what its gradient needs beside the block's tensors.
-    fn residual_block_saving(#[extension_type] tensors: BlockSlots<Self>, options: BlockOptions) -> BlockPassed<Self> {
+    /// A residual block on maps: its result, and what its gradient needs beside the block's
+    /// tensors.
+    fn residual_block_saving(
+        #[extension_type] tensors: BlockSlots<Self>,
+        options: BlockOptions,
+    ) -> BlockPassed<Self> {
         let _ = (tensors, options);
         unreachable!("maps are made on the CPU alone, which has this operation")
     }

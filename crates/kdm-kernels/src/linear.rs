@@ -1,4 +1,5 @@
-//! y = x W^T and its gradients: the products of affine layers, on the packed panels of convolutions.
+//! y = x W^T and its gradients: the products of affine layers, on the packed panels of
+//! convolutions.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -20,18 +21,30 @@ use crate::vector::{dense, vectorised};
 
 /// x weight^T: `x` `[N, in]`, `weight` `[out, in]` (PyTorch's order); the result is `[N, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as KernelOps>::linear_product(x.into_dispatch(), weight.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as KernelOps>::linear_product(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+    ))
 }
 
-pub(crate) fn forward_plain<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn forward_plain<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+) -> FloatTensor<B> {
     B::float_matmul(x, B::float_transpose(weight))
 }
 
-pub(crate) fn input_gradient_plain<B: Backend>(grad: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn input_gradient_plain<B: Backend>(
+    grad: FloatTensor<B>,
+    weight: FloatTensor<B>,
+) -> FloatTensor<B> {
     B::float_matmul(grad, weight)
 }
 
-pub(crate) fn weight_gradient_plain<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn weight_gradient_plain<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
     B::float_matmul(B::float_transpose(grad), x)
 }
 
@@ -42,7 +55,8 @@ pub(crate) fn is_ours(tensors: &[&FlexTensor]) -> bool {
 /// Rows that a task works on.
 const ROWS: usize = 96;
 
-/// Rows of x times a packed matrix, a task's worth at a time; `also` gets them with the same rows of `more`.
+/// Rows of x times a packed matrix, a task's worth at a time; `also` gets them with the same rows
+/// of `more`.
 pub(crate) fn rows_times(
     x: &[f32],
     depth: usize,
@@ -56,12 +70,24 @@ pub(crate) fn rows_times(
     let count = y.len() / columns;
     let task = ROWS.min(count.div_ceil(rayon::current_num_threads()).next_multiple_of(6));
     let mut parts = more.chunks_mut(task * columns);
-    let parts: Vec<&mut [f32]> = (0..count.div_ceil(task)).map(|_| parts.next().unwrap_or_default()).collect();
+    let parts: Vec<&mut [f32]> =
+        (0..count.div_ceil(task)).map(|_| parts.next().unwrap_or_default()).collect();
     let rows = y.par_chunks_mut(task * columns).zip(x.par_chunks(task * depth));
     rows.zip(parts).for_each(|((y, x), more)| {
         let offsets: Vec<usize> = (0..x.len() / depth).map(|row| row * depth).collect();
         let product = |c: &mut [f32]| {
-            Product { a: x, offsets: &offsets, taps: &[0], depth, b: matrix, matrix: 0, c, stride, add: false }.run();
+            Product {
+                a: x,
+                offsets: &offsets,
+                taps: &[0],
+                depth,
+                b: matrix,
+                matrix: 0,
+                c,
+                stride,
+                add: false,
+            }
+            .run();
         };
         if stride == columns {
             product(y);
@@ -76,7 +102,8 @@ pub(crate) fn rows_times(
     });
 }
 
-/// x weight^T into `y`, and while its rows are in the cache `also(rows, the same rows of more)`. All dense.
+/// x weight^T into `y`, and while its rows are in the cache `also(rows, the same rows of more)`.
+/// All dense.
 pub(crate) fn products(
     x: &FlexTensor,
     weight: &FlexTensor,
@@ -172,7 +199,8 @@ pub(crate) fn column_sums_flex(x: FlexTensor) -> FlexTensor {
     }
     let x = dense(x);
     let width = x.shape()[1];
-    // Runs of a fixed number of rows, then the runs in order: the same bits on any number of threads.
+    // Runs of a fixed number of rows, then the runs in order: the same bits on any number of
+    // threads.
     let runs = |rows: &[f32]| {
         let mut sums = vec![0.0f32; width];
         vectorised(
@@ -201,7 +229,12 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
         /// The input and the weight as checkpoints.
         type State = (NodeId, NodeId);
 
-        fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        fn backward(
+            self,
+            ops: Ops<Self::State, 2>,
+            grads: &mut Gradients,
+            checkpointer: &mut Checkpointer,
+        ) {
             let x: FloatTensor<B> = checkpointer.retrieve_node_output(ops.state.0);
             let weight: FloatTensor<B> = checkpointer.retrieve_node_output(ops.state.1);
             let [x_node, weight_node] = ops.parents;
@@ -220,7 +253,9 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
             let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
             prep.finish(state, B::linear_product(x.into_primitive(), weight.into_primitive()))
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::linear_product(x.into_primitive(), weight.into_primitive())),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::linear_product(x.into_primitive(), weight.into_primitive()))
+        }
     }
 }
 
@@ -230,22 +265,32 @@ mod tests {
     use crate::testing::{error, tensor};
     use burn::tensor::Device;
 
-    /// The kernel and Burn's matrix product, with both gradients: one row, one column, widths that don't fill a block,
-    /// more rows than a task takes.
+    /// The kernel and Burn's matrix product, with both gradients: one row, one column, widths that
+    /// don't fill a block, more rows than a task takes.
     #[test]
     fn products_equal_plain_ops_with_their_gradients() {
         let device = Device::flex().autodiff();
-        for (n, inputs, outputs) in [(1, 1, 1), (3, 257, 16), (17, 2, 33), (500, 64, 256), (200, 300, 2)] {
+        for (n, inputs, outputs) in
+            [(1, 1, 1), (3, 257, 16), (17, 2, 33), (500, 64, 256), (200, 300, 2)]
+        {
             let x = tensor::<2>(1, [n, inputs], &device).require_grad();
             let w = tensor::<2>(2, [outputs, inputs], &device).require_grad();
             let g = tensor::<2>(3, [n, outputs], &device);
             let ours = linear(x.clone(), w.clone());
             let plain = x.clone().matmul(w.clone().transpose());
-            let (a, b) = ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
-            // Sums of up to 500 products in another order, in units of the result's root mean square.
+            let (a, b) =
+                ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
+            // Sums of up to 500 products in another order, in units of the result's root mean
+            // square.
             assert!(error(ours, plain) < 1e-5, "{n} {inputs} {outputs}");
-            assert!(error(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-5, "{n} {inputs} {outputs}: x");
-            assert!(error(w.grad(&a).unwrap(), w.grad(&b).unwrap()) < 1e-5, "{n} {inputs} {outputs}: weight");
+            assert!(
+                error(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-5,
+                "{n} {inputs} {outputs}: x"
+            );
+            assert!(
+                error(w.grad(&a).unwrap(), w.grad(&b).unwrap()) < 1e-5,
+                "{n} {inputs} {outputs}: weight"
+            );
         }
     }
 }

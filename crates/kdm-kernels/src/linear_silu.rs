@@ -1,8 +1,9 @@
 //! y = silu(x W^T + b), the layer that the multilayer perceptrons are made of.
 //!
-//! Forward: some rows of the matrix product at a time, and while they are in the cache one pass that adds the bias and
-//! writes both the sum a and silu(a). Backward: one pass for dL/da = g silu'(a), then two matrix products and a column
-//! sum. Plain ops would take five passes forward and seven backward.
+//! Forward: some rows of the matrix product at a time, and while they are in the cache one pass
+//! that adds the bias and writes both the sum a and silu(a). Backward: one pass for dL/da = g
+//! silu'(a), then two matrix products and a column sum. Plain ops would take five passes forward
+//! and seven backward.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -47,13 +48,19 @@ pub(crate) fn saving_plain<B: KernelOps>(
     bias_silu_plain::<B>(B::linear_product(x, weight), bias)
 }
 
-fn bias_silu_plain<B: Backend>(product: FloatTensor<B>, bias: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+fn bias_silu_plain<B: Backend>(
+    product: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
     let width = bias.shape().num_elements();
     let a = B::float_add(product, B::float_reshape(bias, Shape::new([1, width])));
     (B::float_mul(a.clone(), B::sigmoid(a.clone())), a)
 }
 
-pub(crate) fn silu_backward_plain<B: Backend>(a: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn silu_backward_plain<B: Backend>(
+    a: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
     // silu'(a) = s (1 + a (1 - s)), s = sigmoid(a)
     let s = B::sigmoid(a.clone());
     let one_minus = B::float_add_scalar(B::float_neg(s.clone()), 1.into());
@@ -61,7 +68,11 @@ pub(crate) fn silu_backward_plain<B: Backend>(a: FloatTensor<B>, grad: FloatTens
     B::float_mul(grad, B::float_mul(s, inner))
 }
 
-pub(crate) fn saving_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
+pub(crate) fn saving_flex(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+) -> (FlexTensor, FlexTensor) {
     if !linear::is_ours(&[&x, &weight, &bias]) {
         return saving_plain::<Flex>(x, weight, bias);
     }
@@ -69,7 +80,9 @@ pub(crate) fn saving_flex(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -
     let shape = Shape::new([x.shape()[0], weight.shape()[0]]);
     let (mut a, mut y) = (zero_tensor(shape.clone()), zero_tensor(shape));
     let bias: &[f32] = bias.storage();
-    linear::products(&x, &weight, a.storage_mut(), y.storage_mut(), |a, y| bias_silu_rows(a, bias, y));
+    linear::products(&x, &weight, a.storage_mut(), y.storage_mut(), |a, y| {
+        bias_silu_rows(a, bias, y)
+    });
     (y, a)
 }
 
@@ -124,7 +137,12 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
         /// The input and the weight as checkpoints, and the sum before the activation.
         type State = (NodeId, NodeId, FloatTensor<B>);
 
-        fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        fn backward(
+            self,
+            ops: Ops<Self::State, 3>,
+            grads: &mut Gradients,
+            checkpointer: &mut Checkpointer,
+        ) {
             let (x, weight, a) = ops.state;
             let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
             let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
@@ -146,12 +164,18 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
-            let (y, a) = B::linear_silu_saving(x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+            let (y, a) = B::linear_silu_saving(
+                x.into_primitive(),
+                weight.into_primitive(),
+                bias.into_primitive(),
+            );
             prep.finish((x_id, weight_id, a), y)
         }
-        OpsKind::UnTracked(prep) => {
-            prep.finish(B::linear_silu(x.into_primitive(), weight.into_primitive(), bias.into_primitive()))
-        }
+        OpsKind::UnTracked(prep) => prep.finish(B::linear_silu(
+            x.into_primitive(),
+            weight.into_primitive(),
+            bias.into_primitive(),
+        )),
     }
 }
 
@@ -165,12 +189,15 @@ mod tests {
         (a - b).abs().max().into_scalar()
     }
 
-    /// The fused layer and the same layer in Burn's own differentiable ops: outputs and all three gradients. Odd
-    /// sizes, a batch of one, widths that don't fill a vector, and enough rows for several tasks.
+    /// The fused layer and the same layer in Burn's own differentiable ops: outputs and all three
+    /// gradients. Odd sizes, a batch of one, widths that don't fill a vector, and enough rows for
+    /// several tasks.
     #[test]
     fn fused_layer_equals_plain_ops_with_its_gradients() {
         let device = Device::flex().autodiff();
-        for (n, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (17, 2, 33), (1, 64, 256), (300, 31, 129)] {
+        for (n, inputs, outputs) in
+            [(1, 1, 1), (3, 5, 7), (17, 2, 33), (1, 64, 256), (300, 31, 129)]
+        {
             let leaf = |t: Tensor<2>| t.require_grad();
             let x = leaf(tensor(1, [n, inputs], &device));
             let w = leaf(tensor(2, [outputs, inputs], &device));
@@ -178,14 +205,18 @@ mod tests {
             let g = tensor::<2>(4, [n, outputs], &device);
 
             let fused = linear_silu(x.clone(), w.clone(), b.clone());
-            let plain = activation::silu(x.clone().matmul(w.clone().transpose()) + b.clone().unsqueeze::<2>());
+            let plain = activation::silu(
+                x.clone().matmul(w.clone().transpose()) + b.clone().unsqueeze::<2>(),
+            );
             let fused_grads = (fused.clone() * g.clone()).sum().backward();
             let plain_grads = (plain.clone() * g).sum().backward();
 
             // f32 rounding of sums of up to 300 terms of size 1.
             let tolerance = 2e-4;
             assert!(max_difference(fused, plain) < 1e-5);
-            let of = |t: &Tensor<2>| max_difference(t.grad(&fused_grads).unwrap(), t.grad(&plain_grads).unwrap());
+            let of = |t: &Tensor<2>| {
+                max_difference(t.grad(&fused_grads).unwrap(), t.grad(&plain_grads).unwrap())
+            };
             assert!(of(&x) < tolerance && of(&w) < tolerance, "{n} {inputs} {outputs}");
             let db = max_difference(b.grad(&fused_grads).unwrap(), b.grad(&plain_grads).unwrap());
             assert!(db < tolerance, "{n} {inputs} {outputs}: bias {db}");

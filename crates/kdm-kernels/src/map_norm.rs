@@ -1,8 +1,10 @@
-//! Group norm of maps with what surrounds it in a residual block: a shift before it, a scale and shift of each image after
-//! it, SiLU, dropout; and its gradient, all in two passes over memory each way.
+//! Group norm of maps with what surrounds it in a residual block: a shift before it, a scale and
+//! shift of each image after it, SiLU, dropout; and its gradient, all in two passes over memory
+//! each way.
 //!
-//! Statistics are taken over runs of [`RUN`] pixels, as mean and squared deviations of every channel, and put together in
-//! double precision: no cancellation, and the same bits on any number of threads.
+//! Statistics are taken over runs of [`RUN`] pixels, as mean and squared deviations of every
+//! channel, and put together in double precision: no cancellation, and the same bits on any number
+//! of threads.
 
 use rayon::prelude::*;
 
@@ -58,8 +60,13 @@ impl MapNorm<'_> {
         self.height * self.width
     }
 
-    /// For every image, run of pixels, and channel: two sums, by `sums(map's run, first number, into)`.
-    fn runs(&self, maps: &[f32], sums: impl Fn(&[f32], usize, &mut [f32], &mut [f32]) + Sync) -> Vec<f32> {
+    /// For every image, run of pixels, and channel: two sums, by `sums(map's run, first number,
+    /// into)`.
+    fn runs(
+        &self,
+        maps: &[f32],
+        sums: impl Fn(&[f32], usize, &mut [f32], &mut [f32]) + Sync,
+    ) -> Vec<f32> {
         let (c, pixels) = (self.padded, self.pixels());
         let runs = pixels.div_ceil(RUN);
         let mut all = vec![0.0f32; self.count * runs * 2 * c];
@@ -83,7 +90,9 @@ impl MapNorm<'_> {
             #[inline(always)]
             |x, _, means, squares| {
                 let scale = c as f32 / x.len() as f32;
-                for (b, (means, squares)) in blocks_mut(means).iter_mut().zip(blocks_mut(squares)).enumerate() {
+                for (b, (means, squares)) in
+                    blocks_mut(means).iter_mut().zip(blocks_mut(squares)).enumerate()
+                {
                     let (mut sums, mut off) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
                     for pixel in x.chunks_exact(c) {
                         let pixel = &blocks(pixel)[b];
@@ -92,7 +101,8 @@ impl MapNorm<'_> {
                     sums.iter_mut().for_each(|sum| *sum *= scale);
                     for pixel in x.chunks_exact(c) {
                         let pixel = &blocks(pixel)[b];
-                        (0..BLOCK).for_each(|k| off[k] += (pixel[k] - sums[k]) * (pixel[k] - sums[k]));
+                        (0..BLOCK)
+                            .for_each(|k| off[k] += (pixel[k] - sums[k]) * (pixel[k] - sums[k]));
                     }
                     (*means, *squares) = (sums, off);
                 }
@@ -105,7 +115,9 @@ impl MapNorm<'_> {
         for image in 0..self.count {
             let of_image = &sums[image * runs * 2 * c..][..runs * 2 * c];
             let length = |run: usize| (pixels - run * RUN).min(RUN) as f64;
-            let shift = |k: usize| self.shift.map_or(0.0, |shift| f64::from(shift[image * self.channels + k]));
+            let shift = |k: usize| {
+                self.shift.map_or(0.0, |shift| f64::from(shift[image * self.channels + k]))
+            };
             for group in 0..self.groups {
                 let channels = group * per_group..(group + 1) * per_group;
                 let mut total = 0.0;
@@ -140,7 +152,9 @@ impl MapNorm<'_> {
     fn weights(&self) -> (Vec<f32>, Vec<f32>) {
         let pad = |values: &[f32]| {
             let mut out = vec![0.0; self.count * self.padded];
-            for (out, values) in out.chunks_exact_mut(self.padded).zip(values.chunks_exact(self.channels)) {
+            for (out, values) in
+                out.chunks_exact_mut(self.padded).zip(values.chunks_exact(self.channels))
+            {
                 out[..self.channels].copy_from_slice(values);
             }
             out
@@ -153,48 +167,58 @@ impl MapNorm<'_> {
         let (c, pixels) = (self.padded, self.pixels());
         let (scale, bias) = self.weights();
         let rows = frame.rows();
-        out.par_chunks_exact_mut(frame.row() * c).with_min_len(4).enumerate().for_each(|(i, row)| {
-            let (image, y) = (i / rows, i % rows);
-            if y < frame.margin() || y >= frame.height + frame.margin() {
-                row.fill(0.0);
-                return;
-            }
-            let first = (image * pixels + (y - frame.margin()) * frame.width) * c;
-            let (left, rest) = row.split_at_mut(frame.margin() * c);
-            let (inner, right) = rest.split_at_mut(frame.width * c);
-            left.fill(0.0);
-            right.fill(0.0);
-            let of = |values| blocks(part(values, image, c));
-            let (scale, bias) = (of(&scale), of(&bias));
-            let (centre, rstd) = (of(&found.centre), of(&found.rstd));
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (p, (out, x)) in
-                        inner.chunks_exact_mut(c).zip(x[first..first + frame.width * c].chunks_exact(c)).enumerate()
-                    {
-                        for (b, (out, x)) in blocks_mut(out).iter_mut().zip(blocks(x)).enumerate() {
-                            let (centre, rstd, scale, bias) = (&centre[b], &rstd[b], &scale[b], &bias[b]);
-                            if self.silu {
-                                for k in 0..BLOCK {
-                                    let a = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k];
-                                    out[k] = a * sigmoid(a);
+        out.par_chunks_exact_mut(frame.row() * c).with_min_len(4).enumerate().for_each(
+            |(i, row)| {
+                let (image, y) = (i / rows, i % rows);
+                if y < frame.margin() || y >= frame.height + frame.margin() {
+                    row.fill(0.0);
+                    return;
+                }
+                let first = (image * pixels + (y - frame.margin()) * frame.width) * c;
+                let (left, rest) = row.split_at_mut(frame.margin() * c);
+                let (inner, right) = rest.split_at_mut(frame.width * c);
+                left.fill(0.0);
+                right.fill(0.0);
+                let of = |values| blocks(part(values, image, c));
+                let (scale, bias) = (of(&scale), of(&bias));
+                let (centre, rstd) = (of(&found.centre), of(&found.rstd));
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (p, (out, x)) in inner
+                            .chunks_exact_mut(c)
+                            .zip(x[first..first + frame.width * c].chunks_exact(c))
+                            .enumerate()
+                        {
+                            for (b, (out, x)) in
+                                blocks_mut(out).iter_mut().zip(blocks(x)).enumerate()
+                            {
+                                let (centre, rstd, scale, bias) =
+                                    (&centre[b], &rstd[b], &scale[b], &bias[b]);
+                                if self.silu {
+                                    for k in 0..BLOCK {
+                                        let a = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k];
+                                        out[k] = a * sigmoid(a);
+                                    }
+                                } else {
+                                    (0..BLOCK).for_each(|k| {
+                                        out[k] = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k]
+                                    });
                                 }
-                            } else {
-                                (0..BLOCK).for_each(|k| out[k] = (x[k] - centre[k]) * rstd[k] * scale[k] + bias[k]);
+                            }
+                            if let Some(dropout) = self.dropout {
+                                let place = (first / c - image * pixels + p) * c;
+                                dropout.apply(image, place, out);
                             }
                         }
-                        if let Some(dropout) = self.dropout {
-                            let place = (first / c - image * pixels + p) * c;
-                            dropout.apply(image, place, out);
-                        }
-                    }
-                },
-            );
-        });
+                    },
+                );
+            },
+        );
     }
 
-    /// From the result's gradient (maps, overwritten) to that of the input, plus `more` times its factor.
+    /// From the result's gradient (maps, overwritten) to that of the input, plus `more` times its
+    /// factor.
     pub fn backward(
         &self,
         x: &[f32],
@@ -208,7 +232,8 @@ impl MapNorm<'_> {
         let runs = pixels.div_ceil(RUN);
         // The gradient before SiLU and dropout, in place, and its sums.
         let mut sums = vec![0.0f32; self.count * runs * 2 * c];
-        let mut parts: Vec<(usize, usize, &mut [f32], &mut [f32])> = Vec::with_capacity(self.count * runs);
+        let mut parts: Vec<(usize, usize, &mut [f32], &mut [f32])> =
+            Vec::with_capacity(self.count * runs);
         let mut rest = &mut *grad;
         for (i, sums) in sums.chunks_exact_mut(2 * c).enumerate() {
             let (image, first) = (i / runs, i % runs * RUN);
@@ -226,12 +251,16 @@ impl MapNorm<'_> {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (p, (grad, x)) in grad.chunks_exact_mut(c).zip(x.chunks_exact(c)).enumerate() {
+                    for (p, (grad, x)) in
+                        grad.chunks_exact_mut(c).zip(x.chunks_exact(c)).enumerate()
+                    {
                         if let Some(dropout) = self.dropout {
                             dropout.apply(image, (first + p) * c, grad);
                         }
-                        for (b, (grad, x)) in blocks_mut(grad).iter_mut().zip(blocks(x)).enumerate() {
-                            let (centre, rstd, scale, bias) = (&centre[b], &rstd[b], &scale[b], &bias[b]);
+                        for (b, (grad, x)) in blocks_mut(grad).iter_mut().zip(blocks(x)).enumerate()
+                        {
+                            let (centre, rstd, scale, bias) =
+                                (&centre[b], &rstd[b], &scale[b], &bias[b]);
                             let (plain, along) = (&mut plain[b], &mut along[b]);
                             let mut unit = [0.0f32; BLOCK];
                             (0..BLOCK).for_each(|k| unit[k] = (x[k] - centre[k]) * rstd[k]);
@@ -251,7 +280,8 @@ impl MapNorm<'_> {
                 },
             );
         });
-        // Put together: of each image, for every padded channel, the numbers p, q, r of dx = p grad + q (x - centre) + r.
+        // Put together: of each image, for every padded channel, the numbers p, q, r of dx = p grad
+        // + q (x - centre) + r.
         let empty = || vec![0.0f32; self.count * c];
         let mut found_grads = NormGradients { scale: empty(), bias: empty(), shift: empty() };
         let (mut ps, mut qs, mut rs) = (empty(), empty(), empty());
@@ -262,7 +292,9 @@ impl MapNorm<'_> {
                 let channels = group * per_group..(group + 1) * per_group;
                 let (mut plain, mut along) = (0.0f64, 0.0f64);
                 for k in channels.clone() {
-                    let total = |at: usize| of_image.chunks_exact(2 * c).map(|run| f64::from(run[at])).sum::<f64>();
+                    let total = |at: usize| {
+                        of_image.chunks_exact(2 * c).map(|run| f64::from(run[at])).sum::<f64>()
+                    };
                     let (bias, slope) = (total(k), total(c + k));
                     found_grads.bias[image * c + k] = bias as f32;
                     found_grads.scale[image * c + k] = slope as f32;
@@ -273,7 +305,8 @@ impl MapNorm<'_> {
                 for k in channels {
                     let at = image * c + k;
                     let rstd = f64::from(found.rstd[at]);
-                    let (p, q, r) = (rstd * f64::from(scale[at]), -rstd * rstd * along / n, -rstd * plain / n);
+                    let (p, q, r) =
+                        (rstd * f64::from(scale[at]), -rstd * rstd * along / n, -rstd * plain / n);
                     (ps[at], qs[at], rs[at]) = (p as f32, q as f32, r as f32);
                     // The shift's gradient is the sum of the input's.
                     let off = f64::from(found.mean[at]) - f64::from(found.centre[at]);
@@ -292,12 +325,18 @@ impl MapNorm<'_> {
                         let of = |values| blocks(part(values, image, c));
                         let (p, q, r, centre) = (of(&ps), of(&qs), of(&rs), of(&found.centre));
                         let (grad, x) = (blocks(&grad[at..at + c]), blocks(&x[at..at + c]));
-                        for (b, (out, (grad, x))) in blocks_mut(out).iter_mut().zip(grad.iter().zip(x)).enumerate() {
+                        for (b, (out, (grad, x))) in
+                            blocks_mut(out).iter_mut().zip(grad.iter().zip(x)).enumerate()
+                        {
                             let (p, q, r, centre) = (&p[b], &q[b], &r[b], &centre[b]);
-                            (0..BLOCK).for_each(|k| out[k] = p[k] * grad[k] + q[k] * (x[k] - centre[k]) + r[k]);
+                            (0..BLOCK).for_each(|k| {
+                                out[k] = p[k] * grad[k] + q[k] * (x[k] - centre[k]) + r[k]
+                            });
                         }
                         if let Some((more, factor)) = more {
-                            out.iter_mut().zip(&more[at..at + c]).for_each(|(out, more)| *out += factor * more);
+                            out.iter_mut()
+                                .zip(&more[at..at + c])
+                                .for_each(|(out, more)| *out += factor * more);
                         }
                     }
                 },

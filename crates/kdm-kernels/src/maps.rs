@@ -1,5 +1,6 @@
-//! Images channel-last: `[images, pixels, channels]`, channels padded to a multiple of [`BLOCK`] with numbers that carry no
-//! meaning for whoever reads them through packed weights, whose padding is zero. Frames are maps with a border of zeros.
+//! Images channel-last: `[images, pixels, channels]`, channels padded to a multiple of [`BLOCK`]
+//! with numbers that carry no meaning for whoever reads them through packed weights, whose padding
+//! is zero. Frames are maps with a border of zeros.
 
 use rayon::prelude::*;
 
@@ -44,7 +45,8 @@ impl Frame {
         (y + self.margin()) * self.row() + x + self.margin()
     }
 
-    /// Where the kernel's first tap lies for output `p`, counted over all images, in frames one after the other.
+    /// Where the kernel's first tap lies for output `p`, counted over all images, in frames one
+    /// after the other.
     pub fn seen_by(self, p: usize) -> usize {
         let (image, p) = (p / (self.height * self.width), p % (self.height * self.width));
         image * self.pixels() + p / self.width * self.row() + p % self.width
@@ -89,7 +91,8 @@ pub(crate) fn frames_from_planes(planes: &[f32], channels: usize, frame: Frame, 
     });
 }
 
-/// `[channels, pixels]`, planes at distances of `plane`, to rows of `width` channels, 0 beyond the last.
+/// `[channels, pixels]`, planes at distances of `plane`, to rows of `width` channels, 0 beyond the
+/// last.
 #[inline(always)]
 fn turn_in(planes: &[f32], plane: usize, channels: usize, width: usize, out: &mut [f32]) {
     let pixels = out.len() / width;
@@ -101,8 +104,9 @@ fn turn_in(planes: &[f32], plane: usize, channels: usize, width: usize, out: &mu
                 row[..some].copy_from_slice(&planes[(first + c) * plane + x..][..some]);
             }
             for i in 0..some {
-                let out: &mut [f32; BLOCK] =
-                    (&mut out[(x + i) * width + first..][..BLOCK]).try_into().expect("a block of channels");
+                let out: &mut [f32; BLOCK] = (&mut out[(x + i) * width + first..][..BLOCK])
+                    .try_into()
+                    .expect("a block of channels");
                 for c in 0..BLOCK {
                     out[c] = block[c][i];
                 }
@@ -132,7 +136,8 @@ pub(crate) fn planes_from_maps(maps: &[f32], channels: usize, pixels: usize, out
                             for i in 0..BLOCK {
                                 plane[i] = block[i][c];
                             }
-                            out[(first + c) * pixels + x..][..count].copy_from_slice(&plane[..count]);
+                            out[(first + c) * pixels + x..][..count]
+                                .copy_from_slice(&plane[..count]);
                         }
                     }
                 }
@@ -144,16 +149,18 @@ pub(crate) fn planes_from_maps(maps: &[f32], channels: usize, pixels: usize, out
 /// Sums over the pixels of each image: `[count, pixels, width]` to `[count, width]`.
 pub(crate) fn channel_sums(maps: &[f32], pixels: usize, width: usize) -> Vec<f32> {
     let mut sums = vec![0.0f32; maps.len() / pixels];
-    sums.par_chunks_exact_mut(width).zip(maps.par_chunks_exact(pixels * width)).for_each(|(sums, map)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for pixel in map.chunks_exact(width) {
-                    sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
-                }
-            },
-        );
-    });
+    sums.par_chunks_exact_mut(width).zip(maps.par_chunks_exact(pixels * width)).for_each(
+        |(sums, map)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for pixel in map.chunks_exact(width) {
+                        sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
+                    }
+                },
+            );
+        },
+    );
     sums
 }
 

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 /// Numbers that a task clears.
 const TASK: usize = 64 * 1024;
 
-/// `len` zeros, cleared by all threads: the standard library's one thread would take a tenth of a training step.
+/// `len` zeros, cleared by all threads: the standard library's one thread would take a tenth of a
+/// training step.
 #[expect(unsafe_code, reason = "there is no safe way to have several threads write fresh memory")]
 pub(crate) fn zeros(len: usize) -> Vec<f32> {
     if len <= TASK {
@@ -30,11 +31,13 @@ pub(crate) fn zero_tensor(shape: Shape) -> FlexTensor {
 }
 
 #[cfg(feature = "mimalloc")]
-/// `mi_option_purge_delay` of mimalloc 3: how long freed memory is kept before the system gets it back.
+/// `mi_option_purge_delay` of mimalloc 3: how long freed memory is kept before the system gets it
+/// back.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Has mimalloc keep what is freed. A training step frees and takes gigabytes, and the system clears each page that it
-/// gives out: 10% of a step's time. The program's largest footprint stays the same.
+/// Has mimalloc keep what is freed. A training step frees and takes gigabytes, and the system
+/// clears each page that it gives out: 10% of a step's time. The program's largest footprint stays
+/// the same.
 #[cfg(feature = "mimalloc")]
 #[expect(unsafe_code, reason = "the allocator's options are behind a C function")]
 pub fn keep_freed_memory() {

@@ -1,9 +1,9 @@
-//! Matrix products of rows that lie anywhere with a matrix that is packed in panels: the loop that convolutions, their
-//! gradients and attention are made of.
+//! Matrix products of rows that lie anywhere with a matrix that is packed in panels: the loop that
+//! convolutions, their gradients and attention are made of.
 //!
-//! A product keeps six rows by one panel of sums in registers (four vectors wide where there are 32 registers, else
-//! two). Each sum is taken in the order of the depth, in parts of [`DEPTH`]; it does not depend on the other rows, so a
-//! row's bits are the same in any batch.
+//! A product keeps six rows by one panel of sums in registers (four vectors wide where there are 32
+//! registers, else two). Each sum is taken in the order of the depth, in parts of [`DEPTH`]; it
+//! does not depend on the other rows, so a row's bits are the same in any batch.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -38,8 +38,8 @@ fn panel_columns() -> usize {
 /// A block of numbers side by side.
 pub(crate) type Lanes = [f32; BLOCK];
 
-/// Matrices `[depth, columns]` of one size, in panels of columns, each `[depth, panel]`; the last one is as wide as it
-/// needs, in whole blocks of [`BLOCK`].
+/// Matrices `[depth, columns]` of one size, in panels of columns, each `[depth, panel]`; the last
+/// one is as wide as it needs, in whole blocks of [`BLOCK`].
 #[derive(Debug)]
 pub(crate) struct Packed {
     values: Scratch,
@@ -49,7 +49,8 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// One matrix: `fill(k, first)` gives row k's block of columns from `first` on, 0 beyond the last column.
+    /// One matrix: `fill(k, first)` gives row k's block of columns from `first` on, 0 beyond the
+    /// last column.
     pub fn new(depth: usize, columns: usize, fill: impl Fn(usize, usize) -> Lanes + Sync) -> Self {
         Self::together(1, depth, columns, |k, first, out| out[0] = fill(k, first))
     }
@@ -68,7 +69,8 @@ impl Packed {
     pub fn from_columns(values: &[f32], stride: usize, depth: usize, columns: usize) -> Self {
         Self::new(depth, columns, |k, first| {
             let mut block = [0.0; BLOCK];
-            (0..BLOCK.min(columns - first)).for_each(|i| block[i] = values[(first + i) * stride + k]);
+            (0..BLOCK.min(columns - first))
+                .for_each(|i| block[i] = values[(first + i) * stride + k]);
             block
         })
     }
@@ -88,7 +90,9 @@ impl Packed {
         let mut runs: Vec<(usize, usize, usize, Vec<&mut [f32]>)> = Vec::new();
         for first in (0..columns).step_by(panel) {
             let width = panel.min(columns - first);
-            runs.extend((0..depth).step_by(ROWS).map(|k| (first, width, k, Vec::with_capacity(count))));
+            runs.extend(
+                (0..depth).step_by(ROWS).map(|k| (first, width, k, Vec::with_capacity(count))),
+            );
         }
         for mut matrix in values.chunks_exact_mut((depth * columns).max(1)) {
             for (_, width, k, parts) in &mut runs {
@@ -117,7 +121,8 @@ impl Packed {
     }
 }
 
-/// Result row r = (the row itself, or 0) + sum over taps and depth of a[offsets[r] + tap + k] * b[(tap, k)].
+/// Result row r = (the row itself, or 0) + sum over taps and depth of a[offsets[r] + tap + k] *
+/// b[(tap, k)].
 pub(crate) struct Product<'a> {
     pub a: &'a [f32],
     /// Where each row starts.
@@ -178,10 +183,18 @@ impl Product<'_> {
                     let c = &mut self.c[row * self.stride + first..];
                     let at = tap + k;
                     row += match offsets.len() {
-                        6.. => tile::<S, 6, V>(simd, self.a, offsets, at, part, b, c, self.stride, add),
-                        4 | 5 => tile::<S, 4, V>(simd, self.a, offsets, at, part, b, c, self.stride, add),
-                        2 | 3 => tile::<S, 2, V>(simd, self.a, offsets, at, part, b, c, self.stride, add),
-                        _ => tile::<S, 1, V>(simd, self.a, offsets, at, part, b, c, self.stride, add),
+                        6.. => {
+                            tile::<S, 6, V>(simd, self.a, offsets, at, part, b, c, self.stride, add)
+                        }
+                        4 | 5 => {
+                            tile::<S, 4, V>(simd, self.a, offsets, at, part, b, c, self.stride, add)
+                        }
+                        2 | 3 => {
+                            tile::<S, 2, V>(simd, self.a, offsets, at, part, b, c, self.stride, add)
+                        }
+                        _ => {
+                            tile::<S, 1, V>(simd, self.a, offsets, at, part, b, c, self.stride, add)
+                        }
                     };
                 }
                 add = true;
@@ -235,8 +248,8 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     R
 }
 
-/// c[i, j] += sum over p of x[x_at[p] + i] * g[g_at[p] + j], for i below `x_width` and j below `g_width`: the gradient of
-/// a product's matrix.
+/// c[i, j] += sum over p of x[x_at[p] + i] * g[g_at[p] + j], for i below `x_width` and j below
+/// `g_width`: the gradient of a product's matrix.
 pub(crate) struct Outer<'a> {
     pub x: &'a [f32],
     pub x_at: &'a [usize],
@@ -286,15 +299,22 @@ impl WithSimd for Outer<'_> {
 
 impl Outer<'_> {
     #[inline(always)]
-    fn columns<S: Simd, const V: usize>(&mut self, simd: S, points: std::ops::Range<usize>, j: usize) {
+    fn columns<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        points: std::ops::Range<usize>,
+        j: usize,
+    ) {
         let (x_at, g_at) = (&self.x_at[points.clone()], &self.g_at[points]);
         for i in (0..self.x_width).step_by(OUTER_ROWS) {
             let mut sums = [[simd.splat_f32s(0.0); V]; OUTER_ROWS];
             for (x_at, g_at) in x_at.iter().zip(g_at) {
                 let x: &[f32; OUTER_ROWS] =
                     self.x[x_at + i..][..OUTER_ROWS].try_into().expect("as many values as rows");
-                let g: &[S::f32s; V] =
-                    S::as_simd_f32s(&self.g[g_at + j..][..V * S::F32_LANES]).0.try_into().expect("V vectors");
+                let g: &[S::f32s; V] = S::as_simd_f32s(&self.g[g_at + j..][..V * S::F32_LANES])
+                    .0
+                    .try_into()
+                    .expect("V vectors");
                 for r in 0..OUTER_ROWS {
                     let x = simd.splat_f32s(x[r]);
                     for v in 0..V {
@@ -303,7 +323,10 @@ impl Outer<'_> {
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
-                let out = S::as_mut_simd_f32s(&mut self.c[(i + r) * self.stride + j..][..V * S::F32_LANES]).0;
+                let out = S::as_mut_simd_f32s(
+                    &mut self.c[(i + r) * self.stride + j..][..V * S::F32_LANES],
+                )
+                .0;
                 for (out, sum) in out.iter_mut().zip(sums) {
                     *out = simd.add_f32s(*out, *sum);
                 }

@@ -1,10 +1,11 @@
-//! Reproducible random numbers: a counter-based generator, so that any number of a stream can be drawn alone, in any
-//! order, by any thread, and comes out the same on every machine.
+//! Reproducible random numbers: a counter-based generator, so that any number of a stream can be
+//! drawn alone, in any order, by any thread, and comes out the same on every machine.
 //!
-//! Generator: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-//! Normal deviates: Box-Muller in f32 with our own polynomials, which use only rounding-exact operations (no library
-//! functions, no fused multiply-add), so the bits don't depend on the platform. Pair stores keep seeds in place of
-//! noise and rely on this: the functions here may never change their output. [`GENERATOR`] names this definition.
+//! Generator: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1,
+//! 2, 3", SC 2011). Normal deviates: Box-Muller in f32 with our own polynomials, which use only
+//! rounding-exact operations (no library functions, no fused multiply-add), so the bits don't
+//! depend on the platform. Pair stores keep seeds in place of noise and rely on this: the functions
+//! here may never change their output. [`GENERATOR`] names this definition.
 
 use rayon::prelude::*;
 
@@ -59,15 +60,17 @@ pub fn uniform_f64(seed: u64, index: u64) -> f64 {
     (uniform_u64(seed, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// Fills `out` with independent standard normal numbers: element i depends on `seed` and i alone. Serial; see
-/// [`par_fill_normal`] for large arrays.
+/// Fills `out` with independent standard normal numbers: element i depends on `seed` and i alone.
+/// Serial; see [`par_fill_normal`] for large arrays.
 pub fn fill_normal(seed: u64, out: &mut [f32]) {
     fill_normal_from(seed, 0, out);
 }
 
 /// [`fill_normal`] on all threads; the same bits.
 pub fn par_fill_normal(seed: u64, out: &mut [f32]) {
-    out.par_chunks_mut(TASK).enumerate().for_each(|(i, chunk)| fill_normal_from(seed, (i * TASK / 2) as u64, chunk));
+    out.par_chunks_mut(TASK)
+        .enumerate()
+        .for_each(|(i, chunk)| fill_normal_from(seed, (i * TASK / 2) as u64, chunk));
 }
 
 /// `n` standard normal numbers of the stream `seed`.
@@ -77,8 +80,9 @@ pub fn normal_vec(seed: u64, n: usize) -> Vec<f32> {
     out
 }
 
-/// Draws from the stream's pair number `first_pair` on. Pairs are laid out in blocks of 16, cosines before sines, so
-/// that a block is whole vectors; where the array ends inside a block the rest of the block is dropped.
+/// Draws from the stream's pair number `first_pair` on. Pairs are laid out in blocks of 16, cosines
+/// before sines, so that a block is whole vectors; where the array ends inside a block the rest of
+/// the block is dropped.
 fn fill_normal_from(seed: u64, first_pair: u64, out: &mut [f32]) {
     let key = halves(seed);
     vectorised(
@@ -113,7 +117,8 @@ fn ln_unit(k: u32) -> f32 {
     // Split in two halves that convert exactly; their sum rounds once.
     let u = (k >> 16) as f32 * 65536.0 + ((k & 0xFFFF) as f32 + 0.5);
     let u = u * (1.0 / 4_294_967_296.0);
-    // u = m 2^e with m in [sqrt(1/2), sqrt(2)); ln u = e ln 2 + ln(1 + f), f = m - 1 (Cephes' polynomial).
+    // u = m 2^e with m in [sqrt(1/2), sqrt(2)); ln u = e ln 2 + ln(1 + f), f = m - 1 (Cephes'
+    // polynomial).
     let bits = u.to_bits().wrapping_sub(0x3F35_04F3);
     let e = (bits as i32 >> 23) as f32;
     let m = f32::from_bits((bits & 0x007F_FFFF).wrapping_add(0x3F35_04F3));
@@ -151,9 +156,10 @@ fn sin_cos_turn(k: u32) -> (f32, f32) {
     (sin, cos)
 }
 
-/// A random permutation of 0..n that can be asked for any single place: a four-round Feistel network over the
-/// smallest even number of bits that holds n, walked until it lands inside. Nothing is stored, so a shuffled epoch
-/// over a million pairs costs no memory and resumes anywhere.
+/// A random permutation of 0..n that can be asked for any single place: a four-round Feistel
+/// network over the smallest even number of bits that holds n, walked until it lands inside.
+/// Nothing is stored, so a shuffled epoch over a million pairs costs no memory and resumes
+/// anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
     seed: u64,

@@ -1,4 +1,5 @@
-//! Halving and doubling maps by a separable filter of even length, channel by channel; each is the other's gradient.
+//! Halving and doubling maps by a separable filter of even length, channel by channel; each is the
+//! other's gradient.
 
 use rayon::prelude::*;
 
@@ -21,7 +22,8 @@ impl Resampling<'_> {
         (self.taps.len() - 1) / 2
     }
 
-    /// out(y) = gain * sum over taps of f f x(2 y + tap - padding): large maps to frames of small ones.
+    /// out(y) = gain * sum over taps of f f x(2 y + tap - padding): large maps to frames of small
+    /// ones.
     pub fn down(&self, gain: f32, maps: &[f32], frame: Frame, out: &mut [f32]) {
         let ([height, width], padding) = (self.large, self.padding());
         self.rows(self.small, frame, out, |image, y, x, out| {
@@ -30,7 +32,9 @@ impl Resampling<'_> {
                 for (dx, fx) in self.taps.iter().enumerate() {
                     let from_x = (2 * x + dx).wrapping_sub(padding);
                     if from_y < height && from_x < width {
-                        let from = &maps[((image * height + from_y) * width + from_x) * self.width..][..self.width];
+                        let from = &maps
+                            [((image * height + from_y) * width + from_x) * self.width..]
+                            [..self.width];
                         let factor = gain * fy * fx;
                         out.iter_mut().zip(from).for_each(|(out, x)| *out += factor * x);
                     }
@@ -47,9 +51,14 @@ impl Resampling<'_> {
                 let from_y = (y + padding).wrapping_sub(dy);
                 for (dx, fx) in self.taps.iter().enumerate() {
                     let from_x = (x + padding).wrapping_sub(dx);
-                    if from_y % 2 == 0 && from_x % 2 == 0 && from_y / 2 < height && from_x / 2 < width {
-                        let from =
-                            &maps[((image * height + from_y / 2) * width + from_x / 2) * self.width..][..self.width];
+                    if from_y % 2 == 0
+                        && from_x % 2 == 0
+                        && from_y / 2 < height
+                        && from_x / 2 < width
+                    {
+                        let from = &maps
+                            [((image * height + from_y / 2) * width + from_x / 2) * self.width..]
+                            [..self.width];
                         let factor = gain * fy * fx;
                         out.iter_mut().zip(from).for_each(|(out, x)| *out += factor * x);
                     }
@@ -68,20 +77,24 @@ impl Resampling<'_> {
     ) {
         debug_assert_eq!((frame.height, frame.width), (height, width));
         let (c, margin) = (self.width, frame.margin());
-        out.par_chunks_exact_mut(frame.row() * c).with_min_len(4).enumerate().for_each(|(i, row)| {
-            row.fill(0.0);
-            let (image, y) = (i / frame.rows(), i % frame.rows());
-            if y < margin || y >= height + margin {
-                return;
-            }
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (x, out) in row[margin * c..].chunks_exact_mut(c).take(width).enumerate() {
-                        each(image, y - margin, x, out);
-                    }
-                },
-            );
-        });
+        out.par_chunks_exact_mut(frame.row() * c).with_min_len(4).enumerate().for_each(
+            |(i, row)| {
+                row.fill(0.0);
+                let (image, y) = (i / frame.rows(), i % frame.rows());
+                if y < margin || y >= height + margin {
+                    return;
+                }
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (x, out) in
+                            row[margin * c..].chunks_exact_mut(c).take(width).enumerate()
+                        {
+                            each(image, y - margin, x, out);
+                        }
+                    },
+                );
+            },
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Buffers that are used over and over, so that no kernel asks the system for memory in the middle of its work.
+//! Buffers that are used over and over, so that no kernel asks the system for memory in the middle
+//! of its work.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! Elementary functions written so that the compiler turns loops over them into vector code, and the switch that
-//! compiles such a loop for every instruction set.
+//! Elementary functions written so that the compiler turns loops over them into vector code, and
+//! the switch that compiles such a loop for every instruction set.
 
 use std::sync::OnceLock;
 
@@ -7,23 +7,32 @@ use burn::backend::TensorMetadata;
 use burn_flex::FlexTensor;
 use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
-/// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the second-level cache.
+/// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the
+/// second-level cache.
 pub(crate) const TASK: usize = 16 * 1024;
 
 /// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512` or `neon`.
 pub const PATH_VARIABLE: &str = "KDM_SIMD";
 
-/// The instruction set that all kernels run on: what [`PATH_VARIABLE`] says, else the best of this machine.
+/// The instruction set that all kernels run on: what [`PATH_VARIABLE`] says, else the best of this
+/// machine.
 ///
 /// # Errors
-/// When the variable names a set that this machine or this build doesn't have. The kernels then run on the best one.
+/// When the variable names a set that this machine or this build doesn't have. The kernels then run
+/// on the best one.
 pub fn instruction_set() -> Result<&'static str, String> {
     let forced = std::env::var(PATH_VARIABLE).unwrap_or_default();
     if !forced.is_empty() && named(&forced).is_none() {
         let have: Vec<&str> = NAMES.into_iter().filter(|name| named(name).is_some()).collect();
-        return Err(format!("{PATH_VARIABLE} is \"{forced}\", and this machine has {}", have.join(", ")));
+        return Err(format!(
+            "{PATH_VARIABLE} is \"{forced}\", and this machine has {}",
+            have.join(", ")
+        ));
     }
-    Ok(NAMES.into_iter().find(|name| named(name).is_some_and(|set| same(set, arch()))).expect("every set has a name"))
+    Ok(NAMES
+        .into_iter()
+        .find(|name| named(name).is_some_and(|set| same(set, arch())))
+        .expect("every set has a name"))
 }
 
 const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
@@ -47,7 +56,9 @@ fn same(a: Arch, b: Arch) -> bool {
 
 fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(|| std::env::var(PATH_VARIABLE).ok().and_then(|name| named(&name)).unwrap_or_default())
+    *ARCH.get_or_init(|| {
+        std::env::var(PATH_VARIABLE).ok().and_then(|name| named(&name)).unwrap_or_default()
+    })
 }
 
 /// Runs `loops` compiled for the instruction set in use.
@@ -56,7 +67,8 @@ pub(crate) fn vectorised<R>(loops: impl FnOnce() -> R) -> R {
     arch().dispatch(loops)
 }
 
-/// Runs `work` with the vectors of the instruction set in use; four numbers at a time where there are none.
+/// Runs `work` with the vectors of the instruction set in use; four numbers at a time where there
+/// are none.
 #[inline(always)]
 pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
     match arch() {
@@ -65,16 +77,25 @@ pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
     }
 }
 
-/// a * b + c, fused where there is an instruction for it. (Without one, a fused result takes a hundred instructions.)
+/// a * b + c, fused where there is an instruction for it. (Without one, a fused result takes a
+/// hundred instructions.)
 #[inline(always)]
 pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if is_portable::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_e_f32s(a, b, c) }
+    if is_portable::<S>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
 }
 
 /// c - a * b, as [`mul_add`].
 #[inline(always)]
 pub(crate) fn minus_mul<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if is_portable::<S>() { simd.sub_f32s(c, simd.mul_f32s(a, b)) } else { simd.negate_mul_add_e_f32s(a, b, c) }
+    if is_portable::<S>() {
+        simd.sub_f32s(c, simd.mul_f32s(a, b))
+    } else {
+        simd.negate_mul_add_e_f32s(a, b, c)
+    }
 }
 
 #[inline(always)]
@@ -84,8 +105,8 @@ fn is_portable<S: Simd>() -> bool {
 
 /// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.
 ///
-/// Cephes' scheme: x = n ln 2 + r, a polynomial for e^r, and 2^n put together from bits. Adding 1.5 * 2^23 rounds to
-/// the nearest integer and leaves it in the low bits of the sum.
+/// Cephes' scheme: x = n ln 2 + r, a polynomial for e^r, and 2^n put together from bits. Adding 1.5
+/// * 2^23 rounds to the nearest integer and leaves it in the low bits of the sum.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;

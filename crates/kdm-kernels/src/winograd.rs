@@ -1,8 +1,10 @@
-//! The transforms of Winograd's F(4x4, 3x3): sixteen outputs of a 3x3 convolution from 36 products instead of 144
-//! (Lavin and Gray, arXiv:1509.09308, section 4; interpolation at 0, 1, -1, 2, -2 and infinity).
+//! The transforms of Winograd's F(4x4, 3x3): sixteen outputs of a 3x3 convolution from 36 products
+//! instead of 144 (Lavin and Gray, arXiv:1509.09308, section 4; interpolation at 0, 1, -1, 2, -2
+//! and infinity).
 //!
-//! A tile of 4x4 outputs is y = A^T [(G w G^T) * (B^T d B)] A with d the 6x6 pixels that it sees. All transforms work on
-//! vectors of channels. Gradients are those of the same formula, so they are exact too.
+//! A tile of 4x4 outputs is y = A^T [(G w G^T) * (B^T d B)] A with d the 6x6 pixels that it sees.
+//! All transforms work on vectors of channels. Gradients are those of the same formula, so they are
+//! exact too.
 
 use pulp::{Simd, WithSimd};
 
@@ -63,7 +65,8 @@ fn gradient<S: Simd>(simd: S, g: [S::f32s; 4]) -> [S::f32s; 6] {
     ]
 }
 
-/// What lies where: a product's tiles start at distances of `depth`, products at distances of `plane`.
+/// What lies where: a product's tiles start at distances of `depth`, products at distances of
+/// `plane`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planes {
     /// Channels, padded.
@@ -73,7 +76,8 @@ pub(crate) struct Planes {
 }
 
 impl Planes {
-    /// For `tiles` tiles. Products are kept from lying at distances of a power of two, which would share cache lines.
+    /// For `tiles` tiles. Products are kept from lying at distances of a power of two, which would
+    /// share cache lines.
     pub fn new(depth: usize, tiles: usize) -> Self {
         Self { depth, plane: depth * tiles + BLOCK }
     }
@@ -105,7 +109,10 @@ impl WithSimd for InputTransform<'_> {
             for c in (0..planes.depth).step_by(S::F32_LANES) {
                 let mut columns = [[simd.splat_f32s(0.0); 6]; 6];
                 for (x, column) in columns.iter_mut().enumerate() {
-                    *column = input(simd, std::array::from_fn(|y| load::<S>(frames, start + y * row + x * pixel + c)));
+                    *column = input(
+                        simd,
+                        std::array::from_fn(|y| load::<S>(frames, start + y * row + x * pixel + c)),
+                    );
                 }
                 for y in 0..6 {
                     let products = input(simd, std::array::from_fn(|x| columns[x][y]));
@@ -118,7 +125,8 @@ impl WithSimd for InputTransform<'_> {
     }
 }
 
-/// Where a tile's outputs go: their first pixel in the result, and how many rows and columns of them are in the image.
+/// Where a tile's outputs go: their first pixel in the result, and how many rows and columns of
+/// them are in the image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub start: usize,
@@ -131,7 +139,8 @@ pub(crate) struct OutputTransform<'a> {
     pub products: &'a [f32],
     pub planes: Planes,
     pub places: &'a [Place],
-    /// Distance from a row of the result to the next; pixels are at distances of the products' depth.
+    /// Distance from a row of the result to the next; pixels are at distances of the products'
+    /// depth.
     pub row: usize,
     pub bias: Option<&'a [f32]>,
     /// Added to the result: of the result's shape, and its factor.
@@ -248,7 +257,8 @@ fn weight_gradients(u: [Lanes; 6]) -> [Lanes; 3] {
 /// G w G^T of 16 kernels: nine taps to 36 products.
 #[inline(always)]
 pub(crate) fn kernel_transform(taps: &[Lanes; 9], mut each: impl FnMut(usize, &Lanes)) {
-    let columns: [[Lanes; 6]; 3] = std::array::from_fn(|x| weights(std::array::from_fn(|y| taps[y * 3 + x])));
+    let columns: [[Lanes; 6]; 3] =
+        std::array::from_fn(|x| weights(std::array::from_fn(|y| taps[y * 3 + x])));
     for y in 0..6 {
         let products = weights(std::array::from_fn(|x| columns[x][y]));
         products.iter().enumerate().for_each(|(x, product)| each(y * 6 + x, product));
@@ -268,7 +278,8 @@ pub(crate) fn kernel_gradient(products: &[Lanes; PRODUCTS]) -> [Lanes; 9] {
     taps
 }
 
-/// The 36 packed matrices `[inputs, outputs]` of a kernel, whose nine weights of (output, input) are `weights`.
+/// The 36 packed matrices `[inputs, outputs]` of a kernel, whose nine weights of (output, input)
+/// are `weights`.
 pub(crate) fn pack(
     inputs: usize,
     padded_inputs: usize,

@@ -1,5 +1,5 @@
-//! Training of a classifier whose features measure images: cross-entropy on a labelled data set, images mirrored and shifted
-//! at random.
+//! Training of a classifier whose features measure images: cross-entropy on a labelled data set,
+//! images mirrored and shifted at random.
 
 use std::path::Path;
 
@@ -37,7 +37,13 @@ const SHIFT: i64 = 2;
 const BLOCK: usize = 500;
 
 /// `[C, H, W]` mirrored, if so, and shifted by (dx, dy); the edge is repeated.
-fn moved(image: &[f32], [channels, height, width]: [usize; 3], mirror: bool, dx: i64, dy: i64) -> Vec<f32> {
+fn moved(
+    image: &[f32],
+    [channels, height, width]: [usize; 3],
+    mirror: bool,
+    dx: i64,
+    dy: i64,
+) -> Vec<f32> {
     let at = |p: usize| {
         let (c, y, x) = (p / (height * width), p / width % height, p % width);
         let y = (y as i64 - dy).clamp(0, height as i64 - 1) as usize;
@@ -62,7 +68,10 @@ impl ClassifierTask {
         for first in (0..self.test.len()).step_by(BLOCK) {
             let images = self.test.images(first..(first + BLOCK).min(self.test.len()));
             let logits = network.forward(image_tensor(images, self.test.shape(), &device)).logits;
-            found.extend(classes_of(&logits.try_into_vec_as::<f32>().expect("f32"), self.file.network.classes));
+            found.extend(classes_of(
+                &logits.try_into_vec_as::<f32>().expect("f32"),
+                self.file.network.classes,
+            ));
         }
         let told: Vec<u32> = (0..self.test.len()).filter_map(|i| self.test.label(i)).collect();
         agreement(&found, &told)
@@ -72,7 +81,12 @@ impl ClassifierTask {
 impl Task for ClassifierTask {
     type Model = Classifier;
 
-    fn iterate(&self, model: Classifier, iteration: u64, stepper: &mut Stepper) -> (Classifier, Losses) {
+    fn iterate(
+        &self,
+        model: Classifier,
+        iteration: u64,
+        stepper: &mut Stepper,
+    ) -> (Classifier, Losses) {
         let (mut images, mut classes) = (Vec::new(), Vec::new());
         for row in 0..self.batch as u64 {
             let seed = random::derive_seed(random::derive_seed(self.seed, iteration), row);
@@ -80,7 +94,13 @@ impl Task for ClassifierTask {
             let at = uniform(0, self.images.len());
             let shift = |i: u64| uniform(i, 2 * SHIFT as usize + 1) as i64 - SHIFT;
             let mirror = uniform(1, 2) == 1;
-            images.extend(moved(&self.images.image(at), self.images.shape(), mirror, shift(2), shift(3)));
+            images.extend(moved(
+                &self.images.image(at),
+                self.images.shape(),
+                mirror,
+                shift(2),
+                shift(3),
+            ));
             classes.push(self.images.label(at).expect("a labelled set"));
         }
         let logits = model.forward(image_tensor(images, self.images.shape(), &self.device)).logits;

@@ -1,7 +1,8 @@
 //! Networks that turn images into features, and what they make of a set of images.
 //!
-//! A figure is only comparable with one of the same network: every result carries the network's stamp. Distances of
-//! Inception's features are the field's FID; those of a classifier trained here are another quantity.
+//! A figure is only comparable with one of the same network: every result carries the network's
+//! stamp. Distances of Inception's features are the field's FID; those of a classifier trained here
+//! are another quantity.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -64,7 +65,8 @@ pub struct Features {
 }
 
 impl Extractor {
-    /// Reads a feature network's model file: Inception's from `kdm import`, or a classifier's from `kdm features train`.
+    /// Reads a feature network's model file: Inception's from `kdm import`, or a classifier's from
+    /// `kdm features train`.
     ///
     /// # Errors
     /// When the file is damaged or is no feature network's.
@@ -73,7 +75,8 @@ impl Extractor {
         if file.metadata()["kind"] == inception::NAME {
             let (config, state): (Value, _) = model::parse(file, inception::NAME)?;
             let network = fitted(file, Inception::init(&mut InitSeed::new(0), &device), &state)?;
-            let stamp = Stamp { name: inception::NAME.into(), sha256: model::fingerprint(&config, &state) };
+            let stamp =
+                Stamp { name: inception::NAME.into(), sha256: model::fingerprint(&config, &state) };
             return Ok(Self { network: Network::Inception(Box::new(network)), stamp });
         }
         let (config, network, stamp) = load_classifier(file, &device)?;
@@ -118,11 +121,15 @@ impl Extractor {
                 *shape == [network.in_channels, network.resolution, network.resolution]
             }
         };
-        if ok { Ok(()) } else { Err(format!("the features `{}` are not of images {shape:?}", self.stamp.name)) }
+        if ok {
+            Ok(())
+        } else {
+            Err(format!("the features `{}` are not of images {shape:?}", self.stamp.name))
+        }
     }
 
-    /// Features of images `[N, C, H, W]` (of `shape` `[C, H, W]` that [`Self::fits`]) in [-1, 1]. The network sees them as
-    /// files would hold them: clipped, in 256 steps.
+    /// Features of images `[N, C, H, W]` (of `shape` `[C, H, W]` that [`Self::fits`]) in [-1, 1].
+    /// The network sees them as files would hold them: clipped, in 256 steps.
     pub fn inspect(&self, images: &[f32], shape: &[usize]) -> Features {
         let [c, h, w] = shape[..] else { panic!("checked by `fits`") };
         let seen: Vec<f32> = images.iter().map(|x| as_byte(*x)).collect();
@@ -167,7 +174,10 @@ pub(crate) fn image_tensor(values: Vec<f32>, [c, h, w]: [usize; 3], device: &Dev
 ///
 /// # Errors
 /// When the file is damaged or no classifier's.
-pub fn load_classifier(file: &TensorFile, device: &Device) -> Result<(ClassifierFile, Classifier, Stamp)> {
+pub fn load_classifier(
+    file: &TensorFile,
+    device: &Device,
+) -> Result<(ClassifierFile, Classifier, Stamp)> {
     let (config, state): (ClassifierFile, _) = model::parse(file, CLASSIFIER)?;
     if let Some((field, problem)) = config.network.problems().into_iter().next() {
         return Err(Error::invalid(file.path(), format!("config.network.{field}"), problem, MEND));
@@ -178,7 +188,8 @@ pub fn load_classifier(file: &TensorFile, device: &Device) -> Result<(Classifier
 }
 
 /// What to do about a file that is no feature network's.
-const MEND: &str = "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
+const MEND: &str =
+    "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
 
 fn fitted<M: Module>(file: &TensorFile, network: M, state: &State) -> Result<M> {
     load_state(network, state).map_err(|e| Error::invalid(file.path(), "tensors", e.0, MEND))

@@ -1,5 +1,6 @@
-//! The Fréchet distance between Gaussians fitted to features (Heusel et al., arXiv:1706.08500), and its extrapolation to
-//! infinitely many samples (Chong and Forsyth, arXiv:1911.07023). Features are rows of `dim` values; all sums are f64.
+//! The Fréchet distance between Gaussians fitted to features (Heusel et al., arXiv:1706.08500), and
+//! its extrapolation to infinitely many samples (Chong and Forsyth, arXiv:1911.07023). Features are
+//! rows of `dim` values; all sums are f64.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par, Side};
@@ -30,11 +31,22 @@ impl Moments {
         let mut sums = Mat::<f64>::zeros(dim, dim);
         // Some rows at a time, so that the centred copy stays small.
         for block in features.chunks(ROWS * dim) {
-            let centred = Mat::from_fn(block.len() / dim, dim, |i, j| f64::from(block[i * dim + j]) - mean[j]);
+            let centred = Mat::from_fn(block.len() / dim, dim, |i, j| {
+                f64::from(block[i * dim + j]) - mean[j]
+            });
             let scale = 1.0 / (count - 1) as f64;
-            matmul(sums.as_mut(), Accum::Add, centred.transpose(), centred.as_ref(), scale, Par::rayon(0));
+            matmul(
+                sums.as_mut(),
+                Accum::Add,
+                centred.transpose(),
+                centred.as_ref(),
+                scale,
+                Par::rayon(0),
+            );
         }
-        let covariance = (0..dim * dim).map(|k| 0.5 * (sums[(k / dim, k % dim)] + sums[(k % dim, k / dim)])).collect();
+        let covariance = (0..dim * dim)
+            .map(|k| 0.5 * (sums[(k / dim, k % dim)] + sums[(k % dim, k / dim)]))
+            .collect();
         Self { count, mean, covariance }
     }
 
@@ -69,7 +81,8 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64, String> {
     }
     let eigen = a.matrix().self_adjoint_eigen(Side::Lower).map_err(failed)?;
     let (u, s) = (eigen.U(), eigen.S());
-    // A^1/2 up to a rotation: diag(s)^1/2 U^T, which leaves the eigenvalues of the product as they are.
+    // A^1/2 up to a rotation: diag(s)^1/2 U^T, which leaves the eigenvalues of the product as they
+    // are.
     let root = Mat::from_fn(dim, dim, |i, j| s[i].max(0.0).sqrt() * u[(j, i)]);
     let mut half = Mat::<f64>::zeros(dim, dim);
     matmul(half.as_mut(), Accum::Replace, root.as_ref(), b.matrix(), 1.0, Par::rayon(0));
@@ -94,12 +107,18 @@ pub struct Extrapolated {
 /// Sizes of subsets the line goes through.
 const SIZES: usize = 15;
 
-/// The distance over 1/N is nearly a straight line: fitted to random subsets of a tenth of the samples up to all of them,
-/// and read off at 0. The reference's own finite number of images stays in it.
+/// The distance over 1/N is nearly a straight line: fitted to random subsets of a tenth of the
+/// samples up to all of them, and read off at 0. The reference's own finite number of images stays
+/// in it.
 ///
 /// # Errors
 /// As for [`frechet_distance`], or when there are fewer than 100 samples.
-pub fn extrapolated(features: &[f32], dim: usize, reference: &Moments, seed: u64) -> Result<Extrapolated, String> {
+pub fn extrapolated(
+    features: &[f32],
+    dim: usize,
+    reference: &Moments,
+    seed: u64,
+) -> Result<Extrapolated, String> {
     let count = features.len() / dim;
     if count < 100 {
         return Err(format!("{count} samples are too few to extrapolate from; draw at least 100"));
@@ -118,7 +137,8 @@ pub fn extrapolated(features: &[f32], dim: usize, reference: &Moments, seed: u64
         points.push((1.0 / n as f64, frechet_distance(&Moments::of(&subset, dim), reference)?));
     }
     let n = points.len() as f64;
-    let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
+    let (mx, my) =
+        (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>()
         / points.iter().map(|(x, _)| (x - mx).powi(2)).sum::<f64>();
     Ok(Extrapolated { value: my - slope * mx, slope })
@@ -137,8 +157,11 @@ mod tests {
     #[test]
     fn distance_of_gaussians_with_common_axes() {
         let (c, s) = (0.6, 0.8);
-        let rotated = |a: f64, b: f64| [c * c * a + s * s * b, c * s * (a - b), c * s * (a - b), s * s * a + c * c * b];
-        let (a, b) = (moments(&[1.0, 2.0], &rotated(4.0, 9.0)), moments(&[0.0, 4.0], &rotated(1.0, 16.0)));
+        let rotated = |a: f64, b: f64| {
+            [c * c * a + s * s * b, c * s * (a - b), c * s * (a - b), s * s * a + c * c * b]
+        };
+        let (a, b) =
+            (moments(&[1.0, 2.0], &rotated(4.0, 9.0)), moments(&[0.0, 4.0], &rotated(1.0, 16.0)));
         assert!((frechet_distance(&a, &b).unwrap() - 7.0).abs() < 1e-12);
         assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);
         // Singular: all variance along one axis.
@@ -157,11 +180,13 @@ mod tests {
         assert!(m.covariance.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12));
     }
 
-    /// Samples of the reference's own distribution: the plain distance is biased upwards, the line's end is near 0.
+    /// Samples of the reference's own distribution: the plain distance is biased upwards, the
+    /// line's end is near 0.
     #[test]
     fn extrapolation_takes_the_bias_away() {
         let (dim, n) = (8, 1000);
-        let identity: Vec<f64> = (0..dim * dim).map(|k| f64::from(u8::from(k / dim == k % dim))).collect();
+        let identity: Vec<f64> =
+            (0..dim * dim).map(|k| f64::from(u8::from(k / dim == k % dim))).collect();
         let reference = moments(&vec![0.0; dim], &identity);
         let features = normal_vec(7, n * dim);
         let plain = frechet_distance(&Moments::of(&features, dim), &reference).unwrap();

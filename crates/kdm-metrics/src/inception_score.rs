@@ -18,7 +18,8 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
     powers.into_iter().map(|x| x / sum).collect()
 }
 
-/// Of logits, rows of `classes` values, cut into `splits` parts of equal size (a rest is left out); at least one row a part.
+/// Of logits, rows of `classes` values, cut into `splits` parts of equal size (a rest is left out);
+/// at least one row a part.
 pub fn inception_score(logits: &[f32], classes: usize, splits: usize) -> InceptionScore {
     let rows = logits.len() / classes / splits;
     let scores: Vec<f64> = logits
@@ -41,7 +42,9 @@ pub fn inception_score(logits: &[f32], classes: usize, splits: usize) -> Incepti
 
 /// The class of each row of logits.
 pub fn classes_of(logits: &[f32], classes: usize) -> Vec<u32> {
-    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(k, _)| k as u32);
+    let best = |row: &[f32]| {
+        row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(k, _)| k as u32)
+    };
     logits.chunks_exact(classes).map(best).collect()
 }
 
@@ -57,7 +60,9 @@ mod tests {
     /// Certain and evenly spread over k of 5 classes: the score is k. Uncertain: 1.
     #[test]
     fn score_counts_classes() {
-        let logits: Vec<f32> = (0..40).flat_map(|i| (0..5).map(move |k| if k == i % 4 { 60.0 } else { 0.0 })).collect();
+        let logits: Vec<f32> = (0..40)
+            .flat_map(|i| (0..5).map(move |k| if k == i % 4 { 60.0 } else { 0.0 }))
+            .collect();
         let score = inception_score(&logits, 5, 10);
         assert!((score.mean - 4.0).abs() < 1e-9 && score.deviation < 1e-9, "{score:?}");
         assert!((inception_score(&[0.5; 100], 5, 2).mean - 1.0).abs() < 1e-12);

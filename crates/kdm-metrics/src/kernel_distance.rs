@@ -1,5 +1,5 @@
-//! The kernel inception distance (Binkowski et al., arXiv:1801.01401): the unbiased squared maximum mean discrepancy of
-//! features under the cubic kernel (x.y / dim + 1)^3, over random subsets.
+//! The kernel inception distance (Binkowski et al., arXiv:1801.01401): the unbiased squared maximum
+//! mean discrepancy of features under the cubic kernel (x.y / dim + 1)^3, over random subsets.
 
 use kdm_kernels::random::{self, Permutation};
 use rayon::prelude::*;
@@ -32,7 +32,11 @@ pub fn kernel_distance(a: &[f32], b: &[f32], dim: usize, seed: u64) -> KernelDis
         .into_par_iter()
         .map(|k| {
             let seed = random::derive_seed(seed, k);
-            discrepancy(&subset(a, random::derive_seed(seed, 0)), &subset(b, random::derive_seed(seed, 1)), dim)
+            discrepancy(
+                &subset(a, random::derive_seed(seed, 0)),
+                &subset(b, random::derive_seed(seed, 1)),
+                dim,
+            )
         })
         .collect();
     let n = values.len() as f64;
@@ -58,7 +62,8 @@ mod tests {
     use super::*;
     use random::normal_vec;
 
-    /// One number a feature: a = {0, 2}, b = {1, 1}: k(0,2) = 1, k(1,1) = 8, k(0,1) = 1, k(2,1) = 27.
+    /// One number a feature: a = {0, 2}, b = {1, 1}: k(0,2) = 1, k(1,1) = 8, k(0,1) = 1, k(2,1) =
+    /// 27.
     #[test]
     fn discrepancy_by_hand() {
         assert!((discrepancy(&[0.0, 2.0], &[1.0, 1.0], 1) - (1.0 + 8.0 - 28.0)).abs() < 1e-12);

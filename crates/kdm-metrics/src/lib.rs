@@ -1,8 +1,9 @@
-//! How good samples are: beside the teacher's from the same noise, and beside real images as a distribution. Samples are
-//! rows of f32 values on the host.
+//! How good samples are: beside the teacher's from the same noise, and beside real images as a
+//! distribution. Samples are rows of f32 values on the host.
 //!
-//! Most of this crate knows numbers alone. [`features`] knows the networks that turn images into features, [`statistics`]
-//! the files that keep what was computed once, [`classifier_training`] how a feature network is trained.
+//! Most of this crate knows numbers alone. [`features`] knows the networks that turn images into
+//! features, [`statistics`] the files that keep what was computed once, [`classifier_training`] how
+//! a feature network is trained.
 
 pub mod classifier_training;
 pub mod features;

@@ -1,11 +1,13 @@
-//! Fidelity and diversity by nearest neighbours in feature space: improved precision and recall (Kynkäänniemi et al.,
-//! arXiv:1904.06991), density and coverage (Naeem et al., arXiv:2002.09797); and nearest neighbours themselves.
+//! Fidelity and diversity by nearest neighbours in feature space: improved precision and recall
+//! (Kynkäänniemi et al., arXiv:1904.06991), density and coverage (Naeem et al., arXiv:2002.09797);
+//! and nearest neighbours themselves.
 
 use serde::Serialize;
 
 use crate::pairwise::squared_distances;
 
-/// Neighbours that make a ball, as density and coverage's authors advise; precision and recall take the same here.
+/// Neighbours that make a ball, as density and coverage's authors advise; precision and recall take
+/// the same here.
 pub const NEIGHBOURS: usize = 5;
 
 /// All four, each 1 at best (density may exceed it).
@@ -32,12 +34,14 @@ fn radii(x: &[f32], dim: usize, neighbours: usize) -> Vec<f64> {
     radii
 }
 
-/// Of samples against real images: rows of `dim` features, more than `neighbours` of each; `neighbours` at least 1.
+/// Of samples against real images: rows of `dim` features, more than `neighbours` of each;
+/// `neighbours` at least 1.
 pub fn manifold(real: &[f32], samples: &[f32], dim: usize, neighbours: usize) -> Manifold {
     let (n, m) = (real.len() / dim, samples.len() / dim);
     assert!(neighbours > 0 && n.min(m) > neighbours, "more rows than neighbours");
     let (of_real, of_samples) = (radii(real, dim, neighbours), radii(samples, dim, neighbours));
-    let (mut precise, mut inside, mut recalled, mut covered) = (vec![false; m], 0usize, 0usize, 0usize);
+    let (mut precise, mut inside, mut recalled, mut covered) =
+        (vec![false; m], 0usize, 0usize, 0usize);
     squared_distances(real, samples, dim, |i, distances| {
         recalled += usize::from(distances.iter().zip(&of_samples).any(|(d, radius)| d <= radius));
         let mut some = false;
@@ -57,7 +61,8 @@ pub fn manifold(real: &[f32], samples: &[f32], dim: usize, neighbours: usize) ->
     }
 }
 
-/// For each row of `x` the `count` nearest rows of `y` (or all, if there are fewer) and their distances, nearest first.
+/// For each row of `x` the `count` nearest rows of `y` (or all, if there are fewer) and their
+/// distances, nearest first.
 pub fn nearest(x: &[f32], y: &[f32], dim: usize, count: usize) -> Vec<Vec<(usize, f64)>> {
     let mut found = Vec::with_capacity(x.len() / dim);
     squared_distances(x, y, dim, |_, distances| {
@@ -77,7 +82,8 @@ mod tests {
     use super::*;
     use kdm_kernels::random::normal_vec;
 
-    /// On a line with one neighbour: real 0, 1, 10 (radii 1, 1, 9), samples 0.5, 0.6, 30 (radii 0.1, 0.1, 29.4).
+    /// On a line with one neighbour: real 0, 1, 10 (radii 1, 1, 9), samples 0.5, 0.6, 30 (radii
+    /// 0.1, 0.1, 29.4).
     #[test]
     fn by_hand() {
         let found = manifold(&[0.0, 1.0, 10.0], &[0.5, 0.6, 30.0], 1, 1);

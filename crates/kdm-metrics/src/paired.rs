@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// Distances between a student's samples and the teacher's from the same noise: of a pair, the Euclidean distance.
+/// Distances between a student's samples and the teacher's from the same noise: of a pair, the
+/// Euclidean distance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Paired {
     /// Root of the mean squared distance.

@@ -18,8 +18,14 @@ pub(crate) fn products(x: &[f32], y: &[f32], dim: usize) -> Vec<f64> {
 /// Values of a block of distances: 64 MiB of f64.
 const BLOCK: usize = 1 << 23;
 
-/// Calls `each(i, distances)` for every row i of `x`, with its squared distances to all rows of `y`.
-pub(crate) fn squared_distances(x: &[f32], y: &[f32], dim: usize, mut each: impl FnMut(usize, &[f64])) {
+/// Calls `each(i, distances)` for every row i of `x`, with its squared distances to all rows of
+/// `y`.
+pub(crate) fn squared_distances(
+    x: &[f32],
+    y: &[f32],
+    dim: usize,
+    mut each: impl FnMut(usize, &[f64]),
+) {
     let m = y.len() / dim;
     let rows = (BLOCK / m.max(1)).max(1);
     let norms = |rows: &[f32]| -> Vec<f64> {
@@ -29,7 +35,10 @@ pub(crate) fn squared_distances(x: &[f32], y: &[f32], dim: usize, mut each: impl
     for (block, x) in x.chunks(rows * dim).enumerate() {
         let mut values = products(x, y, dim);
         for (i, (values, of_x)) in values.chunks_exact_mut(m).zip(norms(x)).enumerate() {
-            values.iter_mut().zip(&of_y).for_each(|(v, of_y)| *v = (of_x + of_y - 2.0 * *v).max(0.0));
+            values
+                .iter_mut()
+                .zip(&of_y)
+                .for_each(|(v, of_y)| *v = (of_x + of_y - 2.0 * *v).max(0.0));
             each(block * rows + i, values);
         }
     }

@@ -3,8 +3,9 @@
 use kdm_kernels::random;
 use rayon::prelude::*;
 
-/// Sliced Wasserstein-2 distance: the root of the mean, over random directions, of the squared Wasserstein-2 distance
-/// of the projections (Bonneel et al., 2015). Rows of `dim` values, as many in `a` as in `b`.
+/// Sliced Wasserstein-2 distance: the root of the mean, over random directions, of the squared
+/// Wasserstein-2 distance of the projections (Bonneel et al., 2015). Rows of `dim` values, as many
+/// in `a` as in `b`.
 pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, seed: u64) -> f64 {
     assert_eq!(a.len(), b.len(), "sets of one size");
     let total: f64 = (0..directions as u64)
@@ -14,8 +15,12 @@ pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, 
             random::fill_normal(random::derive_seed(seed, k), &mut direction);
             let length = direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             let project = |rows: &[f32]| {
-                let dot =
-                    |row: &[f32]| row.iter().zip(&direction).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum::<f64>();
+                let dot = |row: &[f32]| {
+                    row.iter()
+                        .zip(&direction)
+                        .map(|(x, d)| f64::from(*x) * f64::from(*d))
+                        .sum::<f64>()
+                };
                 let mut p: Vec<f64> = rows.chunks(dim).map(|row| dot(row) / length).collect();
                 p.sort_by(f64::total_cmp);
                 p
@@ -29,14 +34,16 @@ pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, 
     (total / directions as f64).sqrt()
 }
 
-/// Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| (Szekely & Rizzo, 2013), over all pairs; 0 for equal distributions.
-/// The cost is quadratic in the number of rows.
+/// Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| (Szekely & Rizzo, 2013), over all pairs; 0 for
+/// equal distributions. The cost is quadratic in the number of rows.
 pub fn energy_distance(a: &[f32], b: &[f32], dim: usize) -> f64 {
     let mean_distance = |x: &[f32], y: &[f32]| {
         let sums: Vec<f64> = x
             .par_chunks(dim)
             .map(|p| {
-                let distance = |q: &[f32]| p.iter().zip(q).map(|(p, q)| f64::from(p - q).powi(2)).sum::<f64>().sqrt();
+                let distance = |q: &[f32]| {
+                    p.iter().zip(q).map(|(p, q)| f64::from(p - q).powi(2)).sum::<f64>().sqrt()
+                };
                 y.chunks(dim).map(distance).sum()
             })
             .collect();
@@ -48,7 +55,8 @@ pub fn energy_distance(a: &[f32], b: &[f32], dim: usize) -> f64 {
 /// The share of points, 0 to 1, for which `inside` says no.
 pub fn share_outside(points: &[f32], dim: usize, inside: impl Fn(&[f64]) -> bool) -> f64 {
     let outside = |row: &[f32]| !inside(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
-    points.chunks(dim).filter(|row| outside(row)).count() as f64 / (points.len() / dim).max(1) as f64
+    points.chunks(dim).filter(|row| outside(row)).count() as f64
+        / (points.len() / dim).max(1) as f64
 }
 
 #[cfg(test)]

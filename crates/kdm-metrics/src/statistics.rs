@@ -1,7 +1,8 @@
-//! Statistics of a set of images' features, kept in a file with what they came from: the network, the data set, its split,
-//! the number of images and a hash of them.
+//! Statistics of a set of images' features, kept in a file with what they came from: the network,
+//! the data set, its split, the number of images and a hash of them.
 //!
-//! Also read: `.npz` files with `mu` and `sigma`, as pytorch-fid and EDM write them, which hold no features of single images.
+//! Also read: `.npz` files with `mu` and `sigma`, as pytorch-fid and EDM write them, which hold no
+//! features of single images.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,11 +53,15 @@ impl Statistics {
     /// Of features of at least two images.
     pub fn of(found: &Features, origin: Origin) -> Self {
         let kept = (KEPT * found.dim).min(found.features.len());
-        Self { origin, moments: Moments::of(&found.features, found.dim), features: found.features[..kept].to_vec() }
+        Self {
+            origin,
+            moments: Moments::of(&found.features, found.dim),
+            features: found.features[..kept].to_vec(),
+        }
     }
 
-    /// Writes them: a `.npz` of `mu` and `sigma` for other programs, else a file of this project (features in half
-    /// precision).
+    /// Writes them: a `.npz` of `mu` and `sigma` for other programs, else a file of this project
+    /// (features in half precision).
     ///
     /// # Errors
     /// When the file can't be written.
@@ -68,17 +73,26 @@ impl Statistics {
             let sigma = Array::new([dim, dim], narrow(&self.moments.covariance));
             return array::write_npz(path, &[("mu", &mu), ("sigma", &sigma)]);
         }
-        let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes =
+            |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (mean, covariance) = (bytes(&self.moments.mean), bytes(&self.moments.covariance));
-        let features: Vec<u8> = self.features.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let features: Vec<u8> =
+            self.features.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
         let raw = |dtype, shape: Vec<usize>, bytes| RawTensor { dtype, shape, bytes };
         let all = BTreeMap::from([
             ("mean".to_string(), raw(Dtype::F64, vec![dim], &mean)),
             ("covariance".to_string(), raw(Dtype::F64, vec![dim, dim], &covariance)),
-            ("features".to_string(), raw(Dtype::F16, vec![self.features.len() / dim, dim], &features)),
+            (
+                "features".to_string(),
+                raw(Dtype::F16, vec![self.features.len() / dim, dim], &features),
+            ),
         ]);
         let config = json!({"origin": self.origin, "count": self.moments.count});
-        tensors::write(path, &json!({"version": model::MODEL_VERSION, "kind": KIND, "config": config}), &all)
+        tensors::write(
+            path,
+            &json!({"version": model::MODEL_VERSION, "kind": KIND, "config": config}),
+            &all,
+        )
     }
 
     /// Reads a `.npz` of `mu` and `sigma`, or a file of this project.
@@ -104,21 +118,35 @@ impl Statistics {
             count: usize,
         }
         let config: Config = model::config(file, KIND)?;
-        let bad =
-            |field: &str| Error::invalid(file.path(), format!("tensor `{field}`"), "is missing or misshapen", MEND);
+        let bad = |field: &str| {
+            Error::invalid(
+                file.path(),
+                format!("tensor `{field}`"),
+                "is missing or misshapen",
+                MEND,
+            )
+        };
         let f64s = |name: &str| -> Result<Vec<f64>> {
-            let raw = file.get(name).filter(|raw| raw.dtype == Dtype::F64).ok_or_else(|| bad(name))?;
+            let raw =
+                file.get(name).filter(|raw| raw.dtype == Dtype::F64).ok_or_else(|| bad(name))?;
             Ok(raw.bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
         };
         let (mean, covariance) = (f64s("mean")?, f64s("covariance")?);
         let dim = mean.len();
-        let raw = file.get("features").filter(|raw| raw.dtype == Dtype::F16).ok_or_else(|| bad("features"))?;
+        let raw = file
+            .get("features")
+            .filter(|raw| raw.dtype == Dtype::F16)
+            .ok_or_else(|| bad("features"))?;
         let features: Vec<f32> =
             raw.bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect();
         if dim == 0 || covariance.len() != dim * dim || !features.len().is_multiple_of(dim) {
             return Err(bad("covariance"));
         }
-        Ok(Self { origin: config.origin, moments: Moments { count: config.count, mean, covariance }, features })
+        Ok(Self {
+            origin: config.origin,
+            moments: Moments { count: config.count, mean, covariance },
+            features,
+        })
     }
 
     fn read_npz(path: &Path) -> Result<Self> {
@@ -147,13 +175,15 @@ impl Statistics {
     /// The problem, when they are of another network.
     pub fn check(&self, network: &Stamp, dim: usize) -> std::result::Result<(), String> {
         let told = &self.origin.network;
-        let same = told.name == network.name && (told.sha256.is_empty() || told.sha256 == network.sha256);
+        let same =
+            told.name == network.name && (told.sha256.is_empty() || told.sha256 == network.sha256);
         if same && self.moments.dim() == dim {
             return Ok(());
         }
         let short = |hash: &str| hash.get(..12).unwrap_or("unknown").to_string();
         Err(format!(
-            "the statistics are of the network `{}` ({}, {} features), and the features come from `{}` ({}, {dim})",
+            "the statistics are of the network `{}` ({}, {} features), and the features come from \
+             `{}` ({}, {dim})",
             told.name,
             short(&told.sha256),
             self.moments.dim(),
@@ -171,20 +201,38 @@ mod tests {
     #[test]
     fn statistics_come_back_and_know_their_network() {
         let folder = tempfile::tempdir().unwrap();
-        let found = Features { dim: 3, features: normal_vec(1, 60), classes: 1, logits: vec![0.0; 20] };
+        let found =
+            Features { dim: 3, features: normal_vec(1, 60), classes: 1, logits: vec![0.0; 20] };
         let network = Stamp { name: "inception".into(), sha256: "ab".into() };
-        let origin = Origin { network: network.clone(), data: "d".into(), split: "test".into(), sha256: "cd".into() };
+        let origin = Origin {
+            network: network.clone(),
+            data: "d".into(),
+            split: "test".into(),
+            sha256: "cd".into(),
+        };
         let all = Statistics::of(&found, origin);
         let path = folder.path().join("s.safetensors");
         all.write(&path).unwrap();
         let again = Statistics::open(&path).unwrap();
         assert_eq!((&again.origin, &again.moments), (&all.origin, &all.moments));
         // Half precision: 11 bits.
-        assert!(again.features.iter().zip(&found.features).all(|(a, b)| (a - b).abs() <= b.abs() / 2048.0));
+        assert!(
+            again
+                .features
+                .iter()
+                .zip(&found.features)
+                .all(|(a, b)| (a - b).abs() <= b.abs() / 2048.0)
+        );
         let npz = folder.path().join("s.npz");
         all.write(&npz).unwrap();
         let read = Statistics::open(&npz).unwrap();
-        assert!(read.moments.covariance.iter().zip(&all.moments.covariance).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(
+            read.moments
+                .covariance
+                .iter()
+                .zip(&all.moments.covariance)
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
         assert!(again.check(&network, 3).is_ok() && read.check(&network, 3).is_ok());
         let other = Stamp { name: "fashion-mnist".into(), sha256: "ab".into() };
         assert!(again.check(&other, 3).unwrap_err().contains("`inception`"));

@@ -1,12 +1,15 @@
-//! The U-Net of ADM (Dhariwal and Nichol, arXiv:2105.05233), as Karras et al., arXiv:2206.00364, use it: adaptive group
-//! norm, attention heads of 64 channels. State names are those of NVlabs/edm.
+//! The U-Net of ADM (Dhariwal and Nichol, arXiv:2105.05233), as Karras et al., arXiv:2206.00364,
+//! use it: adaptive group norm, attention heads of 64 channels. State names are those of
+//! NVlabs/edm.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::feature::Feature;
-use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, positional_embedding};
+use crate::layers::{
+    Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, positional_embedding,
+};
 use crate::song_unet::{Part, UNetSizes, unet_problems};
 use crate::unet_block::{BlockConfig, BlockStyle};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
@@ -79,7 +82,10 @@ impl AdmUNetConfig {
         for mult in self.channel_mult.iter().filter(|_| problems.is_empty()).collect::<Vec<_>>() {
             let width = mult * self.model_channels;
             if width / HEAD > 0 && !width.is_multiple_of(width / HEAD) {
-                let problem = format!("gives a layer of {width} channels, which {} heads can't divide", width / HEAD);
+                let problem = format!(
+                    "gives a layer of {width} channels, which {} heads can't divide",
+                    width / HEAD
+                );
                 problems.push(("model_channels".into(), problem));
             }
         }
@@ -102,10 +108,14 @@ impl AdmUNetConfig {
         }
     }
 
-    /// Names, sides and configurations of the encoder's blocks (after the first convolution), then the decoder's, each
-    /// with whether it is joined to what the encoder kept; the width of the first convolution, and of the last block.
+    /// Names, sides and configurations of the encoder's blocks (after the first convolution), then
+    /// the decoder's, each with whether it is joined to what the encoder kept; the width of the
+    /// first convolution, and of the last block.
     #[expect(clippy::type_complexity, reason = "taken apart at once")]
-    fn plan(&self) -> (Vec<(String, usize, BlockConfig)>, Vec<(String, usize, BlockConfig, bool)>, usize, usize) {
+    fn plan(
+        &self,
+    ) -> (Vec<(String, usize, BlockConfig)>, Vec<(String, usize, BlockConfig, bool)>, usize, usize)
+    {
         let size = |level: usize| self.resolution >> level;
         let name = |level: usize, what: &str| format!("{0}x{0}_{what}", size(level));
         let heads = |attend: bool, outputs: usize| if attend { outputs / HEAD } else { 0 };
@@ -114,7 +124,12 @@ impl AdmUNetConfig {
         let (mut width, mut kept, mut encoder) = (first, Vec::new(), Vec::new());
         for (level, mult) in self.channel_mult.iter().enumerate() {
             if level > 0 {
-                let down = BlockConfig { inputs: width, outputs: width, resample: Resample::Down, heads: 0 };
+                let down = BlockConfig {
+                    inputs: width,
+                    outputs: width,
+                    resample: Resample::Down,
+                    heads: 0,
+                };
                 encoder.push((name(level, "down"), size(level), down));
             }
             kept.push(width);
@@ -129,7 +144,8 @@ impl AdmUNetConfig {
         }
         let mut decoder = Vec::new();
         for (level, mult) in self.channel_mult.iter().enumerate().rev() {
-            let alone = |resample, heads| BlockConfig { inputs: width, outputs: width, resample, heads };
+            let alone =
+                |resample, heads| BlockConfig { inputs: width, outputs: width, resample, heads };
             if level + 1 == self.channel_mult.len() {
                 let attentive = alone(Resample::Keep, heads(true, width));
                 decoder.push((name(level, "in0"), size(level), attentive, false));
@@ -162,11 +178,14 @@ impl AdmUNetConfig {
         for (name, _, block, _) in &decoder {
             dec.push((name.clone(), Part::Block(block.init(&style, seed, device))));
         }
-        let mut linear =
-            |inputs, outputs, bias| LinearConfig { inputs, outputs }.init_with(style.init, bias, seed, device);
+        let mut linear = |inputs, outputs, bias| {
+            LinearConfig { inputs, outputs }.init_with(style.init, bias, seed, device)
+        };
         let wide = style.embedding;
-        let map_augment = (self.augment_dim > 0).then(|| linear(self.augment_dim, self.model_channels, false));
-        let (map_layer0, map_layer1) = (linear(self.model_channels, wide, true), linear(wide, wide, true));
+        let map_augment =
+            (self.augment_dim > 0).then(|| linear(self.augment_dim, self.model_channels, false));
+        let (map_layer0, map_layer1) =
+            (linear(self.model_channels, wide, true), linear(wide, wide, true));
         let map_label = (self.label_dim > 0).then(|| linear(self.label_dim, wide, false));
         AdmUNet {
             map_augment,
@@ -176,7 +195,11 @@ impl AdmUNetConfig {
             enc: Named(enc),
             dec: Named(dec),
             out_norm: GroupNorm::new(GroupNorm::edm_groups(last), last, EPSILON, device),
-            out_conv: Conv2dConfig::same(last, self.out_channels, 3).init(style.init_last, seed, device),
+            out_conv: Conv2dConfig::same(last, self.out_channels, 3).init(
+                style.init_last,
+                seed,
+                device,
+            ),
             joined: decoder.iter().map(|(.., joined)| *joined).collect(),
             config: self.clone(),
         }
@@ -187,11 +210,16 @@ impl AdmUNetConfig {
         let style = self.style();
         let (encoder, decoder, first, last) = self.plan();
         let wide = style.embedding;
-        let embedding =
-            2 * (wide * (self.model_channels + wide + self.label_dim) + self.augment_dim * self.model_channels);
-        let ends = 18 * self.resolution * self.resolution * (self.in_channels * first + last * self.out_channels);
-        let blocks: f64 = encoder.iter().map(|(_, size, block)| block.flops(&style, *size)).sum::<f64>()
-            + decoder.iter().map(|(_, size, block, _)| block.flops(&style, *size)).sum::<f64>();
+        let embedding = 2
+            * (wide * (self.model_channels + wide + self.label_dim)
+                + self.augment_dim * self.model_channels);
+        let ends = 18
+            * self.resolution
+            * self.resolution
+            * (self.in_channels * first + last * self.out_channels);
+        let blocks: f64 =
+            encoder.iter().map(|(_, size, block)| block.flops(&style, *size)).sum::<f64>()
+                + decoder.iter().map(|(_, size, block, _)| block.flops(&style, *size)).sum::<f64>();
         (embedding + ends) as f64 + blocks
     }
 }
@@ -225,7 +253,9 @@ impl AdmUNet {
         let mut kept = Vec::new();
         for part in self.enc.iter() {
             let now = match (part, main.take()) {
-                (Part::Block(block), Some(main)) => block.forward(main, None, embedding.clone(), pass),
+                (Part::Block(block), Some(main)) => {
+                    block.forward(main, None, embedding.clone(), pass)
+                }
                 (Part::Conv(conv), None) => Feature::new(conv.forward(x.clone())),
                 _ => unreachable!("the encoder begins with a convolution, blocks follow"),
             };

@@ -1,7 +1,7 @@
 //! Running a network on host rows in blocks of one size.
 //!
-//! Matrix products of different sizes may round differently. Cut into equal blocks, the last one filled up with zeros,
-//! a row's answer has the same bits whatever batch it came in.
+//! Matrix products of different sizes may round differently. Cut into equal blocks, the last one
+//! filled up with zeros, a row's answer has the same bits whatever batch it came in.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -19,8 +19,8 @@ pub struct Rows<'a> {
     pub width: usize,
 }
 
-/// `network` over all rows of the inputs (all with as many rows as the first), [`BLOCK`] at a time; its answers row by
-/// row.
+/// `network` over all rows of the inputs (all with as many rows as the first), [`BLOCK`] at a time;
+/// its answers row by row.
 pub fn in_blocks<const N: usize>(
     inputs: [Rows; N],
     device: &Device,

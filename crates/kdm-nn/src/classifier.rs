@@ -1,5 +1,5 @@
-//! A small convolutional classifier of small images: its features stand in for Inception's where images are far from
-//! photographs, or nothing can be downloaded.
+//! A small convolutional classifier of small images: its features stand in for Inception's where
+//! images are far from photographs, or nothing can be downloaded.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
@@ -18,7 +18,8 @@ pub struct ClassifierConfig {
     pub in_channels: usize,
     /// Classes.
     pub classes: usize,
-    /// Channels of the first layer; each halving of the image doubles them, so features are 8 times as many.
+    /// Channels of the first layer; each halving of the image doubles them, so features are 8 times
+    /// as many.
     pub width: usize,
 }
 
@@ -29,7 +30,8 @@ struct Layer {
     norm: GroupNorm,
 }
 
-/// Three times: a 3x3 convolution and one of 4x4 that halves the image; then the mean over the image, and one affine layer.
+/// Three times: a 3x3 convolution and one of 4x4 that halves the image; then the mean over the
+/// image, and one affine layer.
 #[derive(Module, Debug)]
 pub struct Classifier {
     layers: Vec<Layer>,
@@ -57,13 +59,18 @@ impl ClassifierConfig {
     /// All that is impossible: field and problem.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        for (field, value) in [("in_channels", self.in_channels), ("classes", self.classes), ("width", self.width)] {
+        for (field, value) in
+            [("in_channels", self.in_channels), ("classes", self.classes), ("width", self.width)]
+        {
             if !(1..=1 << 12).contains(&value) {
                 problems.push((field.into(), format!("is {value} and must be between 1 and 4096")));
             }
         }
         if self.resolution == 0 || self.resolution > 1 << 10 || !self.resolution.is_multiple_of(8) {
-            problems.push(("resolution".into(), format!("is {} and must be a multiple of 8", self.resolution)));
+            problems.push((
+                "resolution".into(),
+                format!("is {} and must be a multiple of 8", self.resolution),
+            ));
         }
         problems
     }
@@ -73,7 +80,14 @@ impl ClassifierConfig {
         let mut layers = Vec::new();
         let mut add = |inputs, outputs, halve: bool| {
             let config = if halve {
-                Conv2dConfig { inputs, outputs, kernel: [4, 4], stride: 2, padding: [1, 1], bias: true }
+                Conv2dConfig {
+                    inputs,
+                    outputs,
+                    kernel: [4, 4],
+                    stride: 2,
+                    padding: [1, 1],
+                    bias: true,
+                }
             } else {
                 Conv2dConfig::same(inputs, outputs, 3)
             };
@@ -95,7 +109,8 @@ impl ClassifierConfig {
 }
 
 impl Classifier {
-    /// The activations of all layers, first to last: images `[N, C, R, R]` in [-1, 1] -> `[N, C', R', R']` each.
+    /// The activations of all layers, first to last: images `[N, C, R, R]` in [-1, 1] -> `[N, C',
+    /// R', R']` each.
     pub fn activations(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let (mut h, mut activations) = (x, Vec::new());
         for layer in &self.layers {

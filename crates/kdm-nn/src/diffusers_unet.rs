@@ -1,5 +1,6 @@
-//! The U-Net of Hugging Face diffusers' `UNet2DModel`, made of DownBlock2D, AttnDownBlock2D, UpBlock2D and
-//! AttnUpBlock2D (Ho et al., arXiv:2006.11239). Configuration fields and state names are those of diffusers (Apache-2.0).
+//! The U-Net of Hugging Face diffusers' `UNet2DModel`, made of DownBlock2D, AttnDownBlock2D,
+//! UpBlock2D and AttnUpBlock2D (Ho et al., arXiv:2006.11239). Configuration fields and state names
+//! are those of diffusers (Apache-2.0).
 
 use burn::module::{Module, Param};
 use burn::tensor::module::interpolate;
@@ -8,7 +9,9 @@ use burn::tensor::{Device, Tensor, activation};
 use kdm_kernels::dropout;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::{Conv2d, Conv2dConfig, GroupNorm, fourier_embedding, positional_embedding, swap_halves};
+use crate::layers::{
+    Conv2d, Conv2dConfig, GroupNorm, fourier_embedding, positional_embedding, swap_halves,
+};
 use crate::song_unet::MOST;
 use crate::unet_block::attention;
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
@@ -223,7 +226,8 @@ impl ResnetBlock {
         let p = p.reshape([n, width, 1, 1]);
         let h = if self.scale_shift {
             let mut parts = p.chunk(2, 1).into_iter();
-            let (scale, shift) = (parts.next().expect("two parts"), parts.next().expect("two parts"));
+            let (scale, shift) =
+                (parts.next().expect("two parts"), parts.next().expect("two parts"));
             self.norm2.forward(h) * (scale + 1.0) + shift
         } else {
             self.norm2.forward(h + p)
@@ -240,7 +244,12 @@ impl ResnetBlock {
 impl Attention {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [n, c, h, w] = x.dims();
-        let rows = self.group_norm.forward(x.clone()).reshape([n, c, h * w]).swap_dims(1, 2).reshape([n * h * w, c]);
+        let rows = self
+            .group_norm
+            .forward(x.clone())
+            .reshape([n, c, h * w])
+            .swap_dims(1, 2)
+            .reshape([n * h * w, c]);
         let split = |linear: &Linear| {
             let y = linear.forward(rows.clone());
             let inner = y.dims()[1];
@@ -250,7 +259,11 @@ impl Attention {
         let mixed = attention(split(&self.to_q), split(&self.to_k), split(&self.to_v));
         let inner = self.to_q.weight.dims()[0];
         let mixed = mixed.reshape([n, inner, h * w]).swap_dims(1, 2).reshape([n * h * w, inner]);
-        let out = self.to_out[0].forward(mixed).reshape([n, h * w, c]).swap_dims(1, 2).reshape([n, c, h, w]);
+        let out = self.to_out[0]
+            .forward(mixed)
+            .reshape([n, h * w, c])
+            .swap_dims(1, 2)
+            .reshape([n, c, h, w]);
         (out + x) / self.output_scale
     }
 }
@@ -283,7 +296,8 @@ impl DiffusersUNetConfig {
         let levels = self.block_out_channels.len();
         let mut bounded = |field: &str, value: usize| {
             if value == 0 || value > MOST {
-                problems.push((field.into(), format!("is {value} and must be between 1 and {MOST}")));
+                problems
+                    .push((field.into(), format!("is {value} and must be between 1 and {MOST}")));
             }
         };
         bounded("sample_size", self.sample_size);
@@ -296,7 +310,10 @@ impl DiffusersUNetConfig {
         bounded("time_embedding_dim", self.time_embedding_dim.unwrap_or(1));
         bounded("num_class_embeds", self.num_class_embeds.unwrap_or(1));
         self.block_out_channels.iter().for_each(|c| bounded("block_out_channels", *c));
-        if !(1..=12).contains(&levels) || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
+        if !(1..=12).contains(&levels)
+            || self.down_block_types.len() != levels
+            || self.up_block_types.len() != levels
+        {
             problems.push((
                 "block_out_channels".into(),
                 format!(
@@ -307,11 +324,17 @@ impl DiffusersUNetConfig {
             ));
         } else if !self.sample_size.is_multiple_of(1 << (levels - 1)) {
             let least = 1 << (levels - 1);
-            problems.push(("sample_size".into(), format!("is {} and must be a multiple of {least}", self.sample_size)));
+            problems.push((
+                "sample_size".into(),
+                format!("is {} and must be a multiple of {least}", self.sample_size),
+            ));
         }
         let groups = self.norm_num_groups.max(1);
         if self.block_out_channels.iter().any(|c| !c.is_multiple_of(groups)) {
-            problems.push(("norm_num_groups".into(), format!("{groups} doesn't divide {:?}", self.block_out_channels)));
+            problems.push((
+                "norm_num_groups".into(),
+                format!("{groups} doesn't divide {:?}", self.block_out_channels),
+            ));
         }
         if let Some(coarsest) = self.block_out_channels.last()
             && !coarsest.is_multiple_of(self.attn_norm_num_groups.unwrap_or(groups).max(1))
@@ -321,11 +344,18 @@ impl DiffusersUNetConfig {
         if self.block_out_channels.first().is_some_and(|c| c % 2 == 1) {
             problems.push(("block_out_channels".into(), "has an odd first entry".into()));
         }
-        if self.attention_head_dim.is_some_and(|head| self.block_out_channels.iter().any(|c| *c < head)) {
-            problems.push(("attention_head_dim".into(), "is larger than a block's channels".into()));
+        if self
+            .attention_head_dim
+            .is_some_and(|head| self.block_out_channels.iter().any(|c| *c < head))
+        {
+            problems
+                .push(("attention_head_dim".into(), "is larger than a block's channels".into()));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            problems.push(("dropout".into(), format!("is {} and must be at least 0 and below 1", self.dropout)));
+            problems.push((
+                "dropout".into(),
+                format!("is {} and must be at least 0 and below 1", self.dropout),
+            ));
         }
         problems
     }
@@ -334,12 +364,15 @@ impl DiffusersUNetConfig {
         self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
     }
 
-    /// A network with fresh weights, as PyTorch's layers start. The configuration has no [`Self::problems`].
+    /// A network with fresh weights, as PyTorch's layers start. The configuration has no
+    /// [`Self::problems`].
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> DiffusersUNet {
         let channels = &self.block_out_channels;
         let (levels, first, last) = (channels.len(), channels[0], channels[channels.len() - 1]);
         let time = self.time_width();
-        let linear = |inputs, outputs, seed: &mut InitSeed| LinearConfig { inputs, outputs }.init(seed, device);
+        let linear = |inputs, outputs, seed: &mut InitSeed| {
+            LinearConfig { inputs, outputs }.init(seed, device)
+        };
         let conv = |inputs, outputs, kernel, seed: &mut InitSeed| {
             Conv2dConfig::same(inputs, outputs, kernel).init(Init::PyTorch, seed, device)
         };
@@ -375,17 +408,36 @@ impl DiffusersUNetConfig {
         let mut down_blocks = Vec::new();
         for (i, kind) in self.down_block_types.iter().enumerate() {
             let (inputs, outputs) = (channels[i.saturating_sub(1)], channels[i]);
-            let mut block = Block { resnets: vec![], attentions: vec![], downsamplers: vec![], upsamplers: vec![] };
+            let mut block = Block {
+                resnets: vec![],
+                attentions: vec![],
+                downsamplers: vec![],
+                upsamplers: vec![],
+            };
             for k in 0..self.layers_per_block {
-                block.resnets.push(resnet(if k == 0 { inputs } else { outputs }, outputs, 1.0, seed));
+                block.resnets.push(resnet(
+                    if k == 0 { inputs } else { outputs },
+                    outputs,
+                    1.0,
+                    seed,
+                ));
                 if *kind == DownBlockType::AttnDownBlock2D {
                     block.attentions.push(attend(outputs, groups, 1.0, seed));
                 }
             }
             if i + 1 < levels {
                 let padding = [self.downsample_padding; 2];
-                let config = Conv2dConfig { inputs: outputs, outputs, kernel: [3, 3], stride: 2, padding, bias: true };
-                block.downsamplers.push(Resampler { conv: config.init(Init::PyTorch, seed, device) });
+                let config = Conv2dConfig {
+                    inputs: outputs,
+                    outputs,
+                    kernel: [3, 3],
+                    stride: 2,
+                    padding,
+                    bias: true,
+                };
+                block
+                    .downsamplers
+                    .push(Resampler { conv: config.init(Init::PyTorch, seed, device) });
             }
             down_blocks.push(block);
         }
@@ -402,7 +454,12 @@ impl DiffusersUNetConfig {
         for (i, kind) in self.up_block_types.iter().enumerate() {
             let at = |i: usize| channels[levels - 1 - i.min(levels - 1)];
             let (before, outputs, skipped) = (at(i.saturating_sub(1)), at(i), at(i + 1));
-            let mut block = Block { resnets: vec![], attentions: vec![], downsamplers: vec![], upsamplers: vec![] };
+            let mut block = Block {
+                resnets: vec![],
+                attentions: vec![],
+                downsamplers: vec![],
+                upsamplers: vec![],
+            };
             for k in 0..=self.layers_per_block {
                 let inputs = if k == 0 { before } else { outputs };
                 let skip = if k == self.layers_per_block { skipped } else { outputs };
@@ -418,13 +475,16 @@ impl DiffusersUNetConfig {
         }
         DiffusersUNet {
             conv_in: conv(self.in_channels, first, 3, seed),
-            time_proj: (self.time_embedding_type == TimeEmbedding::Fourier)
-                .then(|| Table { weight: seed.uniform([first], FOURIER_SCALE, device).set_require_grad(false) }),
+            time_proj: (self.time_embedding_type == TimeEmbedding::Fourier).then(|| Table {
+                weight: seed.uniform([first], FOURIER_SCALE, device).set_require_grad(false),
+            }),
             time_embedding: TimestepEmbedding {
                 linear_1: linear(first_width(self), time, seed),
                 linear_2: linear(time, time, seed),
             },
-            class_embedding: self.num_class_embeds.map(|n| Table { weight: seed.uniform([n, time], 1.0, device) }),
+            class_embedding: self
+                .num_class_embeds
+                .map(|n| Table { weight: seed.uniform([n, time], 1.0, device) }),
             down_blocks,
             mid_block,
             up_blocks,
@@ -452,19 +512,30 @@ impl DiffusersUNet {
         &self.config
     }
 
-    /// Images `[N, in_channels, S, S]`, times `[N]`, one-hot labels `[N, num_class_embeds]` (none: no class is added)
-    /// -> `[N, out_channels, S, S]`.
-    pub fn forward(&self, x: Tensor<4>, time: Tensor<1>, labels: Option<Tensor<2>>, pass: &Pass) -> Tensor<4> {
+    /// Images `[N, in_channels, S, S]`, times `[N]`, one-hot labels `[N, num_class_embeds]` (none:
+    /// no class is added) -> `[N, out_channels, S, S]`.
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        pass: &Pass,
+    ) -> Tensor<4> {
         let config = &self.config;
         let x = if config.center_input_sample { x * 2.0 - 1.0 } else { x };
         let cos_first = match &self.time_proj {
             Some(table) => fourier_embedding(time.clone().log(), table.weight.val()),
-            None => positional_embedding(time.clone(), config.block_out_channels[0], config.freq_shift),
+            None => {
+                positional_embedding(time.clone(), config.block_out_channels[0], config.freq_shift)
+            }
         };
         // Random features come with the sines first whatever the setting says.
         let flip = config.flip_sin_to_cos && self.time_proj.is_none();
         let embedding = if flip { cos_first } else { swap_halves(cos_first) };
-        let mut embedding = self.time_embedding.linear_2.forward(self.time_embedding.linear_1.forward_silu(embedding));
+        let mut embedding = self
+            .time_embedding
+            .linear_2
+            .forward(self.time_embedding.linear_1.forward_silu(embedding));
         if let (Some(table), Some(labels)) = (&self.class_embedding, labels) {
             embedding = embedding + labels.matmul(table.weight.val());
         }
@@ -490,8 +561,8 @@ impl DiffusersUNet {
             h = block.run(h, &embedding, pass, join, |_| {});
             for up in &block.upsamplers {
                 let [_, _, height, width] = h.dims();
-                let options =
-                    InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * height, 2 * width]);
+                let options = InterpolateOptions::new(InterpolateMode::Nearest)
+                    .with_output_size([2 * height, 2 * width]);
                 h = up.conv.forward(interpolate(h, options));
             }
         }

@@ -1,4 +1,5 @@
-//! The discriminator of adversarial training (paper, appendix on training): four convolutions, strided and leaky.
+//! The discriminator of adversarial training (paper, appendix on training): four convolutions,
+//! strided and leaky.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::batch_norm_train;
@@ -16,8 +17,8 @@ pub struct DiscriminatorConfig {
     pub in_channels: usize,
 }
 
-/// Conv 3-64, 64-128, 128-256 (4x4, stride 2, padding 1), 256-1 (4x4, no padding); LeakyReLU 0.2 after the first three,
-/// batch norm before it in the second and third.
+/// Conv 3-64, 64-128, 128-256 (4x4, stride 2, padding 1), 256-1 (4x4, no padding); LeakyReLU 0.2
+/// after the first three, batch norm before it in the second and third.
 ///
 /// Batch norm always takes the batch's own statistics: the network is only ever run in training.
 #[derive(Module, Debug)]
@@ -61,7 +62,14 @@ impl DiscriminatorConfig {
     /// Fresh weights, as PyTorch's convolutions start.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Discriminator {
         let mut conv = |inputs, outputs, stride, padding| {
-            let config = Conv2dConfig { inputs, outputs, kernel: [4, 4], stride, padding: [padding; 2], bias: true };
+            let config = Conv2dConfig {
+                inputs,
+                outputs,
+                kernel: [4, 4],
+                stride,
+                padding: [padding; 2],
+                bias: true,
+            };
             config.init(Init::PyTorch, seed, device)
         };
         Discriminator {
@@ -76,7 +84,8 @@ impl DiscriminatorConfig {
 }
 
 impl Discriminator {
-    /// Logits of being a teacher's image: `[N, C, H, W]` (sides of at least 32) -> `[N, 1, H/8 - 3, W/8 - 3]`.
+    /// Logits of being a teacher's image: `[N, C, H, W]` (sides of at least 32) -> `[N, 1, H/8 - 3,
+    /// W/8 - 3]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let leaky = |x| activation::leaky_relu(x, SLOPE);
         let h = leaky(self.conv0.forward(x));

@@ -1,4 +1,5 @@
-//! Images between the blocks of a U-Net. On the CPU they are channel-last, as the kernels want them.
+//! Images between the blocks of a U-Net. On the CPU they are channel-last, as the kernels want
+//! them.
 
 use burn::tensor::Tensor;
 use kdm_kernels::{Layout, from_maps, layout, to_maps};

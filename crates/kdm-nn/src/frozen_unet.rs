@@ -1,5 +1,5 @@
-//! A SongUNet for one-step sampling: its time never changes, so every block's shift is a constant for each class; weights
-//! are packed once.
+//! A SongUNet for one-step sampling: its time never changes, so every block's shift is a constant
+//! for each class; weights are packed once.
 
 use burn::tensor::Tensor;
 use kdm_kernels::{FrozenBlock, FrozenConv, FrozenOutput, Images};
@@ -26,16 +26,21 @@ struct Step {
 }
 
 impl FrozenUNet {
-    /// Freezes `unet` at the noise condition `noise`; none when it has other paths than the standard ones.
+    /// Freezes `unet` at the noise condition `noise`; none when it has other paths than the
+    /// standard ones.
     pub fn new(unet: &SongUNet, noise: f32) -> Option<Self> {
         let config = unet.config();
-        if config.encoder_type != EncoderKind::Standard || config.decoder_type != DecoderKind::Standard {
+        if config.encoder_type != EncoderKind::Standard
+            || config.decoder_type != DecoderKind::Standard
+        {
             return None;
         }
         let (device, classes) = (unet.map_layer0.weight.device(), config.label_dim);
         let noise = Tensor::full([classes + 1], noise, &device);
-        let labels =
-            Tensor::cat(vec![Tensor::eye(classes.max(1), &device), Tensor::zeros([1, classes.max(1)], &device)], 0);
+        let labels = Tensor::cat(
+            vec![Tensor::eye(classes.max(1), &device), Tensor::zeros([1, classes.max(1)], &device)],
+            0,
+        );
         let labels = (classes > 0).then_some(labels);
         let embeddings = unet.embed(noise, labels, None, &Pass::evaluation());
         let step = |block: &UNetBlock, size: &mut [usize; 2], joined: usize| {
@@ -71,15 +76,22 @@ impl FrozenUNet {
         }
         let norm = norm?;
         let output = FrozenOutput::new(norm.tensors(), norm.groups(), norm.epsilon(), output?);
-        Some(Self { first, encoder, decoder, output, image: config.in_channels * config.resolution.pow(2) })
+        Some(Self {
+            first,
+            encoder,
+            decoder,
+            output,
+            image: config.in_channels * config.resolution.pow(2),
+        })
     }
 
-    /// Images `[N, in_channels, R, R]` of `classes` (one for each image; the number of classes for none) ->
-    /// `[N, out_channels, R, R]`.
+    /// Images `[N, in_channels, R, R]` of `classes` (one for each image; the number of classes for
+    /// none) -> `[N, out_channels, R, R]`.
     pub fn run(&self, images: &[f32], classes: &[usize]) -> Vec<f32> {
         debug_assert_eq!(images.len(), classes.len() * self.image);
         let run = |step: &Step, x: &Images, joined: Option<&Images>| {
-            let shifts: Vec<f32> = classes.iter().flat_map(|class| step.shifts[*class].iter().copied()).collect();
+            let shifts: Vec<f32> =
+                classes.iter().flat_map(|class| step.shifts[*class].iter().copied()).collect();
             step.block.run(x, joined, &shifts)
         };
         let mut kept = vec![self.first.run(images)];

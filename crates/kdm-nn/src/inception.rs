@@ -1,6 +1,7 @@
-//! Inception v3 (Szegedy et al., arXiv:1512.00567) as the Fréchet inception distance uses it: the TensorFlow network of
-//! 2015 in the form of `pytorch-fid`, whose state names these are. It differs from torchvision's in its pooling: averages
-//! leave the padding out, and the last block takes maxima.
+//! Inception v3 (Szegedy et al., arXiv:1512.00567) as the Fréchet inception distance uses it: the
+//! TensorFlow network of 2015 in the form of `pytorch-fid`, whose state names these are. It differs
+//! from torchvision's in its pooling: averages leave the padding out, and the last block takes
+//! maxima.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{avg_pool2d, batch_norm, interpolate, max_pool2d};
@@ -41,7 +42,14 @@ impl BasicConv {
         let bn = &self.bn;
         let (weight, bias) = (bn.weight.val(), bn.bias.val());
         let h = self.conv.forward(x);
-        activation::relu(batch_norm(h, weight, bias, bn.running_mean.val(), bn.running_var.val(), EPSILON))
+        activation::relu(batch_norm(
+            h,
+            weight,
+            bias,
+            bn.running_mean.val(),
+            bn.running_var.val(),
+            EPSILON,
+        ))
     }
 }
 
@@ -69,7 +77,14 @@ fn plan() -> Vec<Planned> {
     let mut mixed = |block: &str, branches: &[(&str, usize, usize, [usize; 2], usize)]| {
         for (branch, inputs, outputs, kernel, stride) in branches {
             let padding = if *stride == 2 { [0, 0] } else { kernel.map(|k| k / 2) };
-            all.push((format!("Mixed_{block}.branch{branch}"), *inputs, *outputs, *kernel, *stride, padding));
+            all.push((
+                format!("Mixed_{block}.branch{branch}"),
+                *inputs,
+                *outputs,
+                *kernel,
+                *stride,
+                padding,
+            ));
         }
     };
     for (block, c, pool) in [("5b", 192, 32), ("5c", 256, 64), ("5d", 288, 64)] {
@@ -147,7 +162,8 @@ fn plan() -> Vec<Planned> {
 pub struct Inspected {
     /// The features that distances are computed from, `[N, 2048]`.
     pub features: Tensor<2>,
-    /// Logits of the 1008 classes, `[N, 1008]`, without the last layer's bias, as the inception score takes them.
+    /// Logits of the 1008 classes, `[N, 1008]`, without the last layer's bias, as the inception
+    /// score takes them.
     pub logits: Tensor<2>,
 }
 
@@ -171,7 +187,11 @@ impl Inception {
     }
 
     fn conv(&self, block: &str, branch: &str, x: Tensor<4>) -> Tensor<4> {
-        let full = if branch.is_empty() { block.to_string() } else { format!("Mixed_{block}.branch{branch}") };
+        let full = if branch.is_empty() {
+            block.to_string()
+        } else {
+            format!("Mixed_{block}.branch{branch}")
+        };
         let found = self.flat.0.iter().find(|(name, _)| *name == full);
         found.expect("a name of the plan").1.forward(x)
     }
@@ -224,7 +244,11 @@ impl Inception {
                 vec![
                     self.chain(block, &["1x1"], &h),
                     self.chain(block, &["7x7_1", "7x7_2", "7x7_3"], &h),
-                    self.chain(block, &["7x7dbl_1", "7x7dbl_2", "7x7dbl_3", "7x7dbl_4", "7x7dbl_5"], &h),
+                    self.chain(
+                        block,
+                        &["7x7dbl_1", "7x7dbl_2", "7x7dbl_3", "7x7dbl_4", "7x7dbl_5"],
+                        &h,
+                    ),
                     self.conv(block, "_pool", average_pool(h)),
                 ],
                 1,
@@ -239,14 +263,21 @@ impl Inception {
             1,
         );
         for block in ["7b", "7c"] {
-            let (three, double) = (self.chain(block, &["3x3_1"], &h), self.chain(block, &["3x3dbl_1", "3x3dbl_2"], &h));
+            let (three, double) = (
+                self.chain(block, &["3x3_1"], &h),
+                self.chain(block, &["3x3dbl_1", "3x3dbl_2"], &h),
+            );
             let parts = vec![
                 self.chain(block, &["1x1"], &h),
                 self.conv(block, "3x3_2a", three.clone()),
                 self.conv(block, "3x3_2b", three),
                 self.conv(block, "3x3dbl_3a", double.clone()),
                 self.conv(block, "3x3dbl_3b", double),
-                self.conv(block, "_pool", if block == "7b" { average_pool(h) } else { max_pool(h, 1) }),
+                self.conv(
+                    block,
+                    "_pool",
+                    if block == "7b" { average_pool(h) } else { max_pool(h, 1) },
+                ),
             ];
             h = Tensor::cat(parts, 1);
         }
@@ -259,7 +290,13 @@ impl Inception {
 
 /// 3x3, without the zeros around the image.
 fn average_pool(x: Tensor<4>) -> Tensor<4> {
-    avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]).with_count_include_pad(false))
+    avg_pool2d(
+        x,
+        AvgPoolOptions::new([3, 3])
+            .with_stride([1, 1])
+            .with_padding([1, 1])
+            .with_count_include_pad(false),
+    )
 }
 
 /// 3x3; at stride 1 the size is kept.

@@ -1,11 +1,13 @@
-//! Seeded initial weights. Every tensor gets its own stream of one seed, so a network's weights depend on the seed and
-//! the order of its layers alone, not on the device or on other random draws.
+//! Seeded initial weights. Every tensor gets its own stream of one seed, so a network's weights
+//! depend on the seed and the order of its layers alone, not on the device or on other random
+//! draws.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_kernels::random;
 
-/// The distribution of a layer's first weights. `fan_in` and `fan_out` count a weight's inputs and outputs.
+/// The distribution of a layer's first weights. `fan_in` and `fan_out` count a weight's inputs and
+/// outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Weight and bias uniform in +-1/sqrt(fan_in), as PyTorch's layers start.
@@ -51,12 +53,19 @@ impl InitSeed {
     }
 
     /// A parameter uniform in [-bound, bound).
-    pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64, device: &Device) -> Param<Tensor<D>> {
+    pub fn uniform<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        bound: f64,
+        device: &Device,
+    ) -> Param<Tensor<D>> {
         let seed = self.next_seed();
         let n: usize = shape.iter().product();
         let values: Vec<f32> = match bound {
             0.0 => vec![0.0; n],
-            _ => (0..n as u64).map(|i| (bound * (2.0 * random::uniform_f64(seed, i) - 1.0)) as f32).collect(),
+            _ => (0..n as u64)
+                .map(|i| (bound * (2.0 * random::uniform_f64(seed, i) - 1.0)) as f32)
+                .collect(),
         };
         param(values, shape, device)
     }
@@ -77,7 +86,11 @@ impl InitSeed {
 }
 
 /// A parameter with these values, in row-major order.
-pub fn param<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+pub fn param<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
     Param::from_tensor(tensor)
 }

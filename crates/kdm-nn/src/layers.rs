@@ -1,9 +1,11 @@
-//! Layers that the image networks share: convolution, group norm, resampling filters, noise embeddings, named children.
-//! Images are `[N, C, H, W]`.
+//! Layers that the image networks share: convolution, group norm, resampling filters, noise
+//! embeddings, named children. Images are `[N, C, H, W]`.
 
 use std::f64::consts::PI;
 
-use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{
+    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+};
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -31,7 +33,14 @@ pub struct Conv2dConfig {
 impl Conv2dConfig {
     /// A square kernel of odd size with a bias, padded so that the image keeps its size.
     pub fn same(inputs: usize, outputs: usize, kernel: usize) -> Self {
-        Self { inputs, outputs, kernel: [kernel; 2], stride: 1, padding: [kernel / 2; 2], bias: true }
+        Self {
+            inputs,
+            outputs,
+            kernel: [kernel; 2],
+            stride: 1,
+            padding: [kernel / 2; 2],
+            bias: true,
+        }
     }
 
     /// Fresh weights.
@@ -108,7 +117,8 @@ impl GroupNorm {
         (channels / 4).min(32)
     }
 
-    /// (x - mean) / sqrt(variance + epsilon), over each group of an image, times the scale plus the shift.
+    /// (x - mean) / sqrt(variance + epsilon), over each group of an image, times the scale plus the
+    /// shift.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.run(x, false)
     }
@@ -148,8 +158,8 @@ pub enum Resample {
     Up,
 }
 
-/// A separable filter of even length for halving and doubling images: the outer product of `taps` with themselves,
-/// normalised to sum 1, channel by channel.
+/// A separable filter of even length for halving and doubling images: the outer product of `taps`
+/// with themselves, normalised to sum 1, channel by channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     taps: Vec<f64>,
@@ -183,7 +193,8 @@ impl Filter {
 
     fn weight(&self, channels: usize, gain: f64, device: &Device) -> Tensor<4> {
         let k = self.taps.len();
-        let one = self.taps.iter().flat_map(|a| self.taps.iter().map(move |b| (gain * a * b) as f32));
+        let one =
+            self.taps.iter().flat_map(|a| self.taps.iter().map(move |b| (gain * a * b) as f32));
         let one: Vec<f32> = one.collect();
         Tensor::from_data(TensorData::new(one.repeat(channels), [channels, 1, k, k]), device)
     }
@@ -204,8 +215,8 @@ impl Filter {
     }
 }
 
-/// Sinusoids of a time: frequencies 10000^(-i / (half - `shift`)) for i below half of `width`; cosines first.
-/// `[N]` -> `[N, width]`.
+/// Sinusoids of a time: frequencies 10000^(-i / (half - `shift`)) for i below half of `width`;
+/// cosines first. `[N]` -> `[N, width]`.
 pub fn positional_embedding(time: Tensor<1>, width: usize, shift: f64) -> Tensor<2> {
     let half = width / 2;
     let frequency = |i: usize| (1.0 / 10000f64).powf(i as f64 / (half as f64 - shift)) as f32;
@@ -214,7 +225,8 @@ pub fn positional_embedding(time: Tensor<1>, width: usize, shift: f64) -> Tensor
     cos_sin(time.unsqueeze_dim::<2>(1).matmul(frequencies))
 }
 
-/// Random Fourier features of a time: cos and sin of 2 pi f t. `[N]`, `[width / 2]` -> `[N, width]`.
+/// Random Fourier features of a time: cos and sin of 2 pi f t. `[N]`, `[width / 2]` -> `[N,
+/// width]`.
 pub fn fourier_embedding(time: Tensor<1>, frequencies: Tensor<1>) -> Tensor<2> {
     cos_sin(time.unsqueeze_dim::<2>(1).matmul((frequencies * (2.0 * PI)).unsqueeze::<2>()))
 }

@@ -1,7 +1,8 @@
-//! Networks and the layers they share: configuration, initialisation, forward pass, and their weights by name.
+//! Networks and the layers they share: configuration, initialisation, forward pass, and their
+//! weights by name.
 //!
-//! This crate knows tensors and plain configuration. It reads and writes no files and knows neither teachers nor
-//! students.
+//! This crate knows tensors and plain configuration. It reads and writes no files and knows neither
+//! teachers nor students.
 
 pub mod adm_unet;
 pub mod blocks;

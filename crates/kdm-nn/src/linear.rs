@@ -31,7 +31,13 @@ impl LinearConfig {
     }
 
     /// A layer that starts as `init` says, with or without a bias.
-    pub fn init_with(&self, init: Init, bias: bool, seed: &mut InitSeed, device: &Device) -> Linear {
+    pub fn init_with(
+        &self,
+        init: Init,
+        bias: bool,
+        seed: &mut InitSeed,
+        device: &Device,
+    ) -> Linear {
         let (weight, bias) = seed.layer([self.outputs, self.inputs], init, bias, device);
         Linear { weight, bias }
     }

@@ -1,5 +1,6 @@
-//! The multilayer perceptron of the two-dimensional experiments: affine layers with SiLU between them, on the input
-//! joined with the time and, when conditional, a one-hot label (paper, appendix on the checkerboard).
+//! The multilayer perceptron of the two-dimensional experiments: affine layers with SiLU between
+//! them, on the input joined with the time and, when conditional, a one-hot label (paper, appendix
+//! on the checkerboard).
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -51,7 +52,8 @@ impl MlpConfig {
 }
 
 impl Mlp {
-    /// `[N, input_dim]`, times `[N, 1]`, one-hot labels `[N, label_dim]` when conditional -> `[N, output_dim]`.
+    /// `[N, input_dim]`, times `[N, 1]`, one-hot labels `[N, label_dim]` when conditional -> `[N,
+    /// output_dim]`.
     pub fn forward(&self, x: Tensor<2>, time: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let mut inputs = vec![x, time];
         if self.label_dim > 0 {
@@ -78,15 +80,26 @@ mod tests {
 
     #[test]
     fn initial_weights_follow_the_seed_alone() {
-        let config =
-            MlpConfig { input_dim: 2, output_dim: 3, hidden: 16, layers: 3, label_dim: 4, activate_output: false };
+        let config = MlpConfig {
+            input_dim: 2,
+            output_dim: 3,
+            hidden: 16,
+            layers: 3,
+            label_dim: 4,
+            activate_output: false,
+        };
         let device = Device::flex();
-        let weight = |seed| config.init(&mut InitSeed::new(seed), &device).layers[1].weight.val().to_data();
+        let weight =
+            |seed| config.init(&mut InitSeed::new(seed), &device).layers[1].weight.val().to_data();
         assert_eq!(weight(1), weight(1));
         assert_ne!(weight(1), weight(2));
         let mlp = config.init(&mut InitSeed::new(1), &device);
         assert_eq!(mlp.layers[0].weight.dims(), [16, 7]);
-        let y = mlp.forward_at(Tensor::zeros([5, 2], &device), 0.5, Some(Tensor::zeros([5, 4], &device)));
+        let y = mlp.forward_at(
+            Tensor::zeros([5, 2], &device),
+            0.5,
+            Some(Tensor::zeros([5, 4], &device)),
+        );
         assert_eq!(y.dims(), [5, 3]);
     }
 }

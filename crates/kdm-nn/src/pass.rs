@@ -1,5 +1,5 @@
-//! What a forward pass is for: an answer, or a training step with its dropout. Dropout is a function of the pass's
-//! seed, so that a resumed training drops the same values.
+//! What a forward pass is for: an answer, or a training step with its dropout. Dropout is a
+//! function of the pass's seed, so that a resumed training drops the same values.
 
 use std::cell::Cell;
 
@@ -24,7 +24,8 @@ impl Pass {
         Self { seed: Some(seed), drawn: Cell::new(0) }
     }
 
-    /// What drops values in the pass's next layer, each with probability `p`; none when nothing is dropped.
+    /// What drops values in the pass's next layer, each with probability `p`; none when nothing is
+    /// dropped.
     pub fn dropout(&self, p: f64) -> Option<Dropout> {
         let seed = self.seed.filter(|_| p > 0.0)?;
         self.drawn.set(self.drawn.get() + 1);
@@ -35,7 +36,8 @@ impl Pass {
     pub fn drop_rows(&self, x: Tensor<2>, p: f64) -> Tensor<2> {
         let Some(dropout) = self.dropout(p) else { return x };
         let [rows, _] = x.dims();
-        let kept = |row: usize| f32::from(u8::from(random::uniform_f64(dropout.seed, row as u64) >= p));
+        let kept =
+            |row: usize| f32::from(u8::from(random::uniform_f64(dropout.seed, row as u64) >= p));
         let mask: Vec<f32> = (0..rows).map(kept).collect();
         let mask = Tensor::from_data(TensorData::new(mask, [rows, 1]), &x.device());
         x * mask

@@ -1,5 +1,6 @@
-//! The U-Net of score-based models, in its DDPM++ and NCSN++ forms (Song et al., arXiv:2011.13456, appendix H), sized
-//! and initialised as in Karras et al., arXiv:2206.00364, table 1 and appendix F. State names are those of NVlabs/edm.
+//! The U-Net of score-based models, in its DDPM++ and NCSN++ forms (Song et al., arXiv:2011.13456,
+//! appendix H), sized and initialised as in Karras et al., arXiv:2206.00364, table 1 and appendix
+//! F. State names are those of NVlabs/edm.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::feature::Feature;
 use crate::layers::{
-    Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, fourier_embedding, positional_embedding, swap_halves,
+    Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, fourier_embedding,
+    positional_embedding, swap_halves,
 };
 use crate::unet_block::{BlockConfig, BlockStyle, UNetBlock};
 use crate::{Init, InitSeed, Linear, LinearConfig, Pass};
@@ -231,8 +233,13 @@ impl SongUNetConfig {
             dropout: self.dropout,
             label_dropout: self.label_dropout,
         });
-        if self.channel_mult_noise == 0 || !(self.model_channels * self.channel_mult_noise).is_multiple_of(2) {
-            problems.push(("channel_mult_noise".into(), "times model_channels must be even and above 0".into()));
+        if self.channel_mult_noise == 0
+            || !(self.model_channels * self.channel_mult_noise).is_multiple_of(2)
+        {
+            problems.push((
+                "channel_mult_noise".into(),
+                "times model_channels must be even and above 0".into(),
+            ));
         }
         if let Err(problem) = Filter::new(&self.resample_filter) {
             problems.push(("resample_filter".into(), problem));
@@ -267,9 +274,11 @@ impl SongUNetConfig {
     fn plan(&self) -> (Vec<Planned>, Vec<Planned>) {
         let size = |level: usize| self.resolution >> level;
         let attention = |level: usize| usize::from(self.attn_resolutions.contains(&size(level)));
-        let block =
-            |inputs, outputs, resample, heads| PlannedPart::Block(BlockConfig { inputs, outputs, resample, heads });
-        let conv = |inputs, outputs, kernel, last| PlannedPart::Conv { inputs, outputs, kernel, last };
+        let block = |inputs, outputs, resample, heads| {
+            PlannedPart::Block(BlockConfig { inputs, outputs, resample, heads })
+        };
+        let conv =
+            |inputs, outputs, kernel, last| PlannedPart::Conv { inputs, outputs, kernel, last };
         let mut parts: Vec<Planned> = Vec::new();
         let mut add = |level: usize, what: &str, role, part| {
             let side = size(level);
@@ -299,7 +308,12 @@ impl SongUNetConfig {
             kept.push(width);
             for i in 0..self.num_blocks {
                 let outputs = self.model_channels * mult;
-                add(level, &format!("block{i}"), Role::Encode, block(width, outputs, Resample::Keep, attention(level)));
+                add(
+                    level,
+                    &format!("block{i}"),
+                    Role::Encode,
+                    block(width, outputs, Resample::Keep, attention(level)),
+                );
                 width = outputs;
                 kept.push(width);
             }
@@ -324,7 +338,12 @@ impl SongUNetConfig {
                 let outputs = self.model_channels * mult;
                 let heads = if i == self.num_blocks { attention(level) } else { 0 };
                 let role = Role::Decode { joined: true };
-                add(level, &format!("block{i}"), role, block(inputs, outputs, Resample::Keep, heads));
+                add(
+                    level,
+                    &format!("block{i}"),
+                    role,
+                    block(inputs, outputs, Resample::Keep, heads),
+                );
                 width = outputs;
             }
             if self.decoder_type == DecoderKind::Skip || level == 0 {
@@ -347,11 +366,15 @@ impl SongUNetConfig {
             for p in planned {
                 let part = match p.part {
                     PlannedPart::FilterOnly => continue,
-                    PlannedPart::Norm(c) => Part::Norm(GroupNorm::new(GroupNorm::edm_groups(c), c, EPSILON, device)),
+                    PlannedPart::Norm(c) => {
+                        Part::Norm(GroupNorm::new(GroupNorm::edm_groups(c), c, EPSILON, device))
+                    }
                     PlannedPart::Block(block) => Part::Block(block.init(&style, seed, device)),
                     PlannedPart::Conv { inputs, outputs, kernel, last } => {
                         let init = if last { style.init_last } else { style.init };
-                        Part::Conv(Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device))
+                        Part::Conv(
+                            Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device),
+                        )
                     }
                 };
                 children.push((p.name.clone(), part));
@@ -360,14 +383,17 @@ impl SongUNetConfig {
         };
         let ((enc, enc_roles), (dec, dec_roles)) = (build(&enc), build(&dec));
         let (noise, wide) = (self.model_channels * self.channel_mult_noise, self.embedding());
-        let mut linear =
-            |inputs, outputs, bias| LinearConfig { inputs, outputs }.init_with(Init::Xavier(1.0), bias, seed, device);
+        let mut linear = |inputs, outputs, bias| {
+            LinearConfig { inputs, outputs }.init_with(Init::Xavier(1.0), bias, seed, device)
+        };
         let map_label = (self.label_dim > 0).then(|| linear(self.label_dim, noise, true));
         let map_augment = (self.augment_dim > 0).then(|| linear(self.augment_dim, noise, false));
         let (map_layer0, map_layer1) = (linear(noise, wide, true), linear(wide, wide, true));
         let map_noise = (self.embedding_type == Embedding::Fourier).then(|| {
-            let freqs =
-                random::normal_vec(seed.next_seed(), noise / 2).into_iter().map(|x| FOURIER_SCALE * x).collect();
+            let freqs = random::normal_vec(seed.next_seed(), noise / 2)
+                .into_iter()
+                .map(|x| FOURIER_SCALE * x)
+                .collect();
             let freqs: Vec<f32> = freqs;
             let freqs = Tensor::from_data(TensorData::new(freqs, [noise / 2]), device);
             Fourier { freqs: Param::from_tensor(freqs).set_require_grad(false) }
@@ -387,14 +413,15 @@ impl SongUNetConfig {
         }
     }
 
-    /// Floating-point operations of a pass over one image: convolutions, affine layers and attention, a multiplication
-    /// and an addition counted as two.
+    /// Floating-point operations of a pass over one image: convolutions, affine layers and
+    /// attention, a multiplication and an addition counted as two.
     pub fn flops(&self) -> f64 {
         let style = self.style();
         let (enc, dec) = self.plan();
         let noise = (self.model_channels * self.channel_mult_noise) as f64;
         let wide = self.embedding() as f64;
-        let embedding = 2.0 * (noise * (wide + (self.label_dim + self.augment_dim) as f64) + wide * wide);
+        let embedding =
+            2.0 * (noise * (wide + (self.label_dim + self.augment_dim) as f64) + wide * wide);
         let part = |p: &Planned| match p.part {
             PlannedPart::Block(block) => block.flops(&style, p.size),
             PlannedPart::Conv { inputs, outputs, kernel, .. } => {
@@ -424,8 +451,8 @@ pub(crate) struct UNetSizes<'a> {
     pub label_dropout: f64,
 }
 
-/// The largest value that a size of a network may have. Beyond any network that exists, and small enough that products
-/// of sizes don't overflow.
+/// The largest value that a size of a network may have. Beyond any network that exists, and small
+/// enough that products of sizes don't overflow.
 pub const MOST: usize = 1 << 16;
 
 /// All that is impossible in these sizes: field and problem.
@@ -443,7 +470,8 @@ pub(crate) fn unet_problems(sizes: &UNetSizes) -> Vec<(String, String)> {
         }
     }
     if sizes.num_blocks > 64 {
-        problems.push(("num_blocks".into(), format!("is {} and must be at most 64", sizes.num_blocks)));
+        problems
+            .push(("num_blocks".into(), format!("is {} and must be at most 64", sizes.num_blocks)));
     }
     let levels = sizes.channel_mult.len();
     if levels == 0 || levels > 12 || sizes.channel_mult.iter().any(|m| *m == 0 || *m > 64) {
@@ -454,13 +482,21 @@ pub(crate) fn unet_problems(sizes: &UNetSizes) -> Vec<(String, String)> {
     } else if !sizes.resolution.is_multiple_of(1 << (levels - 1)) {
         problems.push((
             "resolution".into(),
-            format!("is {} and must be a multiple of {} for {levels} levels", sizes.resolution, 1 << (levels - 1)),
+            format!(
+                "is {} and must be a multiple of {} for {levels} levels",
+                sizes.resolution,
+                1 << (levels - 1)
+            ),
         ));
     }
     if !sizes.model_channels.is_multiple_of(2) || sizes.model_channels < 4 {
-        problems.push(("model_channels".into(), format!("is {} and must be even, 4 or more", sizes.model_channels)));
+        problems.push((
+            "model_channels".into(),
+            format!("is {} and must be even, 4 or more", sizes.model_channels),
+        ));
     }
-    // Widths of joined paths are sums of multiples of the base width; their group norms must divide them.
+    // Widths of joined paths are sums of multiples of the base width; their group norms must divide
+    // them.
     let widths = sizes.channel_mult.iter().map(|m| m * sizes.model_channels.min(MOST));
     let mut all: Vec<usize> = widths.chain([sizes.model_channels]).collect();
     let pairs: Vec<usize> = all.iter().flat_map(|a| all.iter().map(move |b| a + b)).collect();
@@ -475,7 +511,8 @@ pub(crate) fn unet_problems(sizes: &UNetSizes) -> Vec<(String, String)> {
         problems.push((
             "model_channels".into(),
             format!(
-                "gives a layer of {width} channels, which group norm can't divide; take a multiple of 32, or 4, 8 or 16"
+                "gives a layer of {width} channels, which group norm can't divide; take a \
+                 multiple of 32, or 4, 8 or 16"
             ),
         ));
     }
@@ -493,8 +530,9 @@ impl SongUNet {
         &self.config
     }
 
-    /// Images `[N, in_channels, R, R]`, noise conditions `[N]`, one-hot labels `[N, label_dim]` (none: any class),
-    /// augmentation labels `[N, augment_dim]` (none: no augmentation) -> `[N, out_channels, R, R]`.
+    /// Images `[N, in_channels, R, R]`, noise conditions `[N]`, one-hot labels `[N, label_dim]`
+    /// (none: any class), augmentation labels `[N, augment_dim]` (none: no augmentation) -> `[N,
+    /// out_channels, R, R]`.
     pub fn forward(
         &self,
         x: Tensor<4>,
@@ -516,15 +554,20 @@ impl SongUNet {
             let before = main.take();
             let joins = *role != Role::Encode;
             let now = match (role, parts.next().expect("a part for every role"), before) {
-                (Role::AuxSkip, Part::Conv(conv), Some(main)) => main.plus(Feature::new(conv.forward(aux.clone()))),
+                (Role::AuxSkip, Part::Conv(conv), Some(main)) => {
+                    main.plus(Feature::new(conv.forward(aux.clone())))
+                }
                 (Role::AuxResidual, Part::Conv(conv), Some(main)) => {
                     // Fused: the convolution sees the zeros that the filter would add.
                     let wide = conv.forward_padded(aux, [1 + self.filter.padding(); 2]);
-                    let main = main.plus(Feature::new(self.filter.down(wide, 0))).times(0.5f64.sqrt());
+                    let main =
+                        main.plus(Feature::new(self.filter.down(wide, 0))).times(0.5f64.sqrt());
                     aux = main.planes();
                     main
                 }
-                (_, Part::Block(block), Some(main)) => block.forward(main, None, embedding.clone(), pass),
+                (_, Part::Block(block), Some(main)) => {
+                    block.forward(main, None, embedding.clone(), pass)
+                }
                 (_, Part::Conv(conv), None) => Feature::new(conv.forward(aux.clone())),
                 _ => unreachable!("the plan begins with a convolution, blocks follow"),
             };

@@ -1,5 +1,5 @@
-//! A module's weights by name, out and in again. A load checks every name and shape before it changes anything and
-//! reports all that is wrong at once.
+//! A module's weights by name, out and in again. A load checks every name and shape before it
+//! changes anything and reports all that is wrong at once.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ pub type StateDict = BTreeMap<String, TensorData>;
 /// Why weights don't fit a module.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error(
-    "the weights don't fit the configured network: {0}; check that the file's `config` is the one it was trained with"
+    "the weights don't fit the configured network: {0}; check that the file's `config` is the one \
+     it was trained with"
 )]
 pub struct StateError(pub String);
 
@@ -21,8 +22,8 @@ pub struct StateError(pub String);
 pub struct NamePath(Vec<String>);
 
 impl NamePath {
-    /// Enters a child. Enum variants name no level of their own, nor do fields called `flat`, whose children have their
-    /// whole names.
+    /// Enters a child. Enum variants name no level of their own, nor do fields called `flat`, whose
+    /// children have their whole names.
     pub fn enter(&mut self, name: &str, container_type: &str) {
         let silent = container_type.starts_with("Enum") || name == "flat";
         self.0.push(if silent { String::new() } else { name.to_string() });
@@ -35,7 +36,8 @@ impl NamePath {
 
     /// The name, dots between levels.
     pub fn join(&self) -> String {
-        let levels: Vec<&str> = self.0.iter().filter(|s| !s.is_empty()).map(String::as_str).collect();
+        let levels: Vec<&str> =
+            self.0.iter().filter(|s| !s.is_empty()).map(String::as_str).collect();
         levels.join(".")
     }
 }
@@ -63,7 +65,8 @@ pub fn state_dict(module: &impl Module) -> StateDict {
     collect.state
 }
 
-/// The gradients of a module's parameters, as f32 on the host; parameters that took no part have none.
+/// The gradients of a module's parameters, as f32 on the host; parameters that took no part have
+/// none.
 pub fn gradients(module: &impl Module, grads: &Gradients) -> StateDict {
     struct Collect<'a> {
         path: NamePath,
@@ -98,9 +101,11 @@ pub fn load_state<M: Module>(module: M, state: &StateDict) -> Result<M, StateErr
     for (name, data) in &expected {
         match state.get(name) {
             None => problems.push(format!("`{name}` {} is missing", shape_text(data))),
-            Some(found) if found.shape() != data.shape() => {
-                problems.push(format!("`{name}` is {} and should be {}", shape_text(found), shape_text(data)))
-            }
+            Some(found) if found.shape() != data.shape() => problems.push(format!(
+                "`{name}` is {} and should be {}",
+                shape_text(found),
+                shape_text(data)
+            )),
             Some(_) => {}
         }
     }
@@ -144,7 +149,14 @@ mod tests {
     use burn::tensor::Device;
 
     fn config(hidden: usize) -> MlpConfig {
-        MlpConfig { input_dim: 2, output_dim: 2, hidden, layers: 2, label_dim: 0, activate_output: false }
+        MlpConfig {
+            input_dim: 2,
+            output_dim: 2,
+            hidden,
+            layers: 2,
+            label_dim: 0,
+            activate_output: false,
+        }
     }
 
     #[test]
@@ -166,7 +178,11 @@ mod tests {
         let bias = state.remove("layers.1.bias").unwrap();
         state.insert("extra".into(), bias);
         let error = load_state(config(9).init(&mut InitSeed::new(2), &device), &state).unwrap_err();
-        for part in ["`layers.1.bias` [2] is missing", "`layers.0.weight` is [8, 3] and should be [9, 3]", "`extra`"] {
+        for part in [
+            "`layers.1.bias` [2] is missing",
+            "`layers.0.weight` is [8, 3] and should be [9, 3]",
+            "`extra`",
+        ] {
             assert!(error.0.contains(part), "{error}");
         }
     }

@@ -87,7 +87,8 @@ impl UNetConfig {
 }
 
 impl UNet {
-    /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels, augmentation labels -> `[N, C', R, R]`.
+    /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels, augmentation labels
+    /// -> `[N, C', R, R]`.
     pub fn forward(
         &self,
         x: Tensor<4>,

@@ -1,11 +1,15 @@
-//! The residual block that both kinds of U-Net are made of: two convolutions with group norm and SiLU, a shift (or a
-//! scale and a shift) from the time embedding, dropout, a skip path, and self-attention where asked for.
+//! The residual block that both kinds of U-Net are made of: two convolutions with group norm and
+//! SiLU, a shift (or a scale and a shift) from the time embedding, dropout, a skip path, and
+//! self-attention where asked for.
 //!
-//! Song et al., arXiv:2011.13456; Dhariwal and Nichol, arXiv:2105.05233; Karras et al., arXiv:2206.00364, appendix F.
+//! Song et al., arXiv:2011.13456; Dhariwal and Nichol, arXiv:2105.05233; Karras et al.,
+//! arXiv:2206.00364, appendix F.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use kdm_kernels::{BlockOptions, BlockTensors, BlockWeights, Dropout, FrozenBlock, Layout, Resize, residual_block};
+use kdm_kernels::{
+    BlockOptions, BlockTensors, BlockWeights, Dropout, FrozenBlock, Layout, Resize, residual_block,
+};
 
 use crate::feature::Feature;
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, Resample};
@@ -71,18 +75,22 @@ pub struct UNetBlock {
 impl BlockConfig {
     pub fn init(&self, style: &BlockStyle, seed: &mut InitSeed, device: &Device) -> UNetBlock {
         let &Self { inputs, outputs, resample, heads } = self;
-        let norm = |channels| GroupNorm::new(GroupNorm::edm_groups(channels), channels, style.epsilon, device);
-        let mut conv =
-            |inputs, outputs, kernel, init| Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device);
+        let norm = |channels| {
+            GroupNorm::new(GroupNorm::edm_groups(channels), channels, style.epsilon, device)
+        };
+        let mut conv = |inputs, outputs, kernel, init| {
+            Conv2dConfig::same(inputs, outputs, kernel).init(init, seed, device)
+        };
         let conv0 = conv(inputs, outputs, 3, style.init);
         let conv1 = conv(outputs, outputs, 3, style.init_last);
-        let with_skip = inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
+        let with_skip =
+            inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
         let skip = with_skip.then(|| conv(inputs, outputs, 1, style.init));
         let qkv = (heads > 0).then(|| conv(outputs, 3 * outputs, 1, style.init_attention));
         let proj = (heads > 0).then(|| conv(outputs, outputs, 1, style.init_last));
         let shifts = if style.adaptive_scale { 2 * outputs } else { outputs };
-        let affine =
-            LinearConfig { inputs: style.embedding, outputs: shifts }.init_with(style.init, true, seed, device);
+        let affine = LinearConfig { inputs: style.embedding, outputs: shifts }
+            .init_with(style.init, true, seed, device);
         UNetBlock {
             norm0: norm(inputs),
             conv0,
@@ -102,22 +110,33 @@ impl BlockConfig {
         }
     }
 
-    /// Floating-point operations an image, of convolutions, affine layers and attention; `size` is the output's side.
+    /// Floating-point operations an image, of convolutions, affine layers and attention; `size` is
+    /// the output's side.
     pub fn flops(&self, style: &BlockStyle, size: usize) -> f64 {
         let &Self { inputs, outputs, resample, heads } = self;
         let pixels = (size * size) as f64;
         let (inputs_f, outputs_f) = (inputs as f64, outputs as f64);
-        let with_skip = inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
-        let conv = 9.0 * (inputs_f + outputs_f) * outputs_f + if with_skip { inputs_f * outputs_f } else { 0.0 };
-        let attention = if heads > 0 { 4.0 * outputs_f * outputs_f + 2.0 * pixels * outputs_f } else { 0.0 };
+        let with_skip =
+            inputs != outputs || (resample != Resample::Keep && style.resample_with_conv);
+        let conv = 9.0 * (inputs_f + outputs_f) * outputs_f
+            + if with_skip { inputs_f * outputs_f } else { 0.0 };
+        let attention =
+            if heads > 0 { 4.0 * outputs_f * outputs_f + 2.0 * pixels * outputs_f } else { 0.0 };
         let shifts = if style.adaptive_scale { 2.0 } else { 1.0 } * outputs_f;
         2.0 * (pixels * (conv + attention) + style.embedding as f64 * shifts)
     }
 }
 
 impl UNetBlock {
-    /// Images `[N, inputs, H, W]` (those of `joined` come after those of `x`), embedding `[N, E]` -> `[N, outputs, H', W']`.
-    pub(crate) fn forward(&self, x: Feature, joined: Option<Feature>, embedding: Tensor<2>, pass: &Pass) -> Feature {
+    /// Images `[N, inputs, H, W]` (those of `joined` come after those of `x`), embedding `[N, E]`
+    /// -> `[N, outputs, H', W']`.
+    pub(crate) fn forward(
+        &self,
+        x: Feature,
+        joined: Option<Feature>,
+        embedding: Tensor<2>,
+        pass: &Pass,
+    ) -> Feature {
         let inputs = [x.channels, joined.as_ref().map_or(0, |joined| joined.channels)];
         let options = self.options(x.layout, x.size(), inputs, pass.dropout(self.dropout));
         let (channels, layout) = (options.outputs, options.layout);
@@ -136,14 +155,16 @@ impl UNetBlock {
             convs: [self.conv0.tensors(), self.conv1.tensors()],
             skip: self.skip.as_ref().map(Conv2d::tensors),
             attention: match (&self.norm2, &self.qkv, &self.proj) {
-                (Some(norm), Some(qkv), Some(proj)) => Some((norm.tensors(), [qkv.tensors(), proj.tensors()])),
+                (Some(norm), Some(qkv), Some(proj)) => {
+                    Some((norm.tensors(), [qkv.tensors(), proj.tensors()]))
+                }
                 _ => None,
             },
         }
     }
 
-    /// The block for inference, on images of height and width `size`, the last `joined` of whose channels are joined; and
-    /// the size of its result.
+    /// The block for inference, on images of height and width `size`, the last `joined` of whose
+    /// channels are joined; and the size of its result.
     pub(crate) fn freeze(&self, size: [usize; 2], joined: usize) -> (FrozenBlock, [usize; 2]) {
         let inputs = [self.norm0.weight.dims()[0] - joined, joined];
         let options = self.options(Layout::Maps, size, inputs, None);
@@ -161,7 +182,13 @@ impl UNetBlock {
     }
 
     /// All but the weights.
-    fn options(&self, layout: Layout, size: [usize; 2], inputs: [usize; 2], dropout: Option<Dropout>) -> BlockOptions {
+    fn options(
+        &self,
+        layout: Layout,
+        size: [usize; 2],
+        inputs: [usize; 2],
+        dropout: Option<Dropout>,
+    ) -> BlockOptions {
         let attention_groups = self.norm2.as_ref().map_or(1, GroupNorm::groups);
         BlockOptions {
             layout,
@@ -204,9 +231,11 @@ mod tests {
         let device = Device::flex().autodiff();
         let shape = [3, 4, 2, 6];
         let values = normal_vec(1, 144);
-        let weights = Tensor::<3>::from_data(TensorData::new(normal_vec(2, 48), [4, 2, 6]), &device);
+        let weights =
+            Tensor::<3>::from_data(TensorData::new(normal_vec(2, 48), [4, 2, 6]), &device);
         let loss = |values: Vec<f32>| {
-            let qkv = Tensor::<4>::from_data(TensorData::new(values, shape), &device).require_grad();
+            let qkv =
+                Tensor::<4>::from_data(TensorData::new(values, shape), &device).require_grad();
             let part = |i: usize| qkv.clone().slice([i..i + 1]).squeeze_dim::<3>(0);
             ((attention(part(0), part(1), part(2)) * weights.clone()).sum(), qkv)
         };

@@ -1,5 +1,5 @@
-//! VGG16's features (Simonyan and Zisserman, arXiv:1409.1556) and the LPIPS distance on them (Zhang et al.,
-//! arXiv:1801.03924). State names are those of torchvision and of the `lpips` package.
+//! VGG16's features (Simonyan and Zisserman, arXiv:1409.1556) and the LPIPS distance on them (Zhang
+//! et al., arXiv:1801.03924). State names are those of torchvision and of the `lpips` package.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{avg_pool2d, max_pool2d};
@@ -21,7 +21,8 @@ pub enum Pooling {
     Average,
 }
 
-/// Width and number of convolutions of each stage; the activations after the last of each are compared.
+/// Width and number of convolutions of each stage; the activations after the last of each are
+/// compared.
 const STAGES: [(usize, usize); 5] = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
 
 /// ImageNet's mean and deviation, for images in [-1, 1].
@@ -37,8 +38,8 @@ pub struct Head {
     weight: Param<Tensor<4>>,
 }
 
-/// VGG16's convolutions with the weights of the distance; the state is `features.N.{weight,bias}` and
-/// `linN.model.1.weight`.
+/// VGG16's convolutions with the weights of the distance; the state is `features.N.{weight,bias}`
+/// and `linN.model.1.weight`.
 #[derive(Module, Debug)]
 pub struct Lpips {
     features: Named<Conv2d>,
@@ -63,16 +64,21 @@ impl Lpips {
             place += 1;
         }
         let head = |(i, (width, _)): (usize, &(usize, usize))| {
-            (format!("lin{i}.model.1"), Head { weight: seed.uniform([1, *width, 1, 1], 1.0, device) })
+            (
+                format!("lin{i}.model.1"),
+                Head { weight: seed.uniform([1, *width, 1, 1], 1.0, device) },
+            )
         };
         let flat = STAGES.iter().enumerate().map(head).collect();
         Self { features: Named(features), flat: Named(flat), pooling }
     }
 
-    /// The activations of the five stages: `[N, 3, H, W]` in [-1, 1], sides of at least 16, -> `[N, C, H', W']` each.
+    /// The activations of the five stages: `[N, 3, H, W]` in [-1, 1], sides of at least 16, -> `[N,
+    /// C, H', W']` each.
     pub fn features(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let device = x.device();
-        let constant = |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 3, 1, 1]);
+        let constant =
+            |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 3, 1, 1]);
         let mut h = (x - constant(MEAN)) / constant(STD);
         let mut convolutions = self.features.iter();
         let mut stages = Vec::new();
@@ -80,7 +86,9 @@ impl Lpips {
             if i > 0 {
                 h = match self.pooling {
                     Pooling::Max => max_pool2d(h, MaxPoolOptions::new([2, 2]).with_stride([2, 2])),
-                    Pooling::Average => avg_pool2d(h, AvgPoolOptions::new([2, 2]).with_stride([2, 2])),
+                    Pooling::Average => {
+                        avg_pool2d(h, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))
+                    }
                 };
             }
             for conv in convolutions.by_ref().take(*count) {
@@ -91,10 +99,12 @@ impl Lpips {
         stages
     }
 
-    /// The distance of each pair of images, both `[N, 3, H, W]` in [-1, 1]: `[N]`, 0 for equal images.
+    /// The distance of each pair of images, both `[N, 3, H, W]` in [-1, 1]: `[N]`, 0 for equal
+    /// images.
     pub fn forward(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
         let stages = self.features(a).into_iter().zip(self.features(b)).zip(self.flat.iter());
-        let distances = stages.map(|((a, b), head)| direction_distance(a, b, Some(head.weight.val())));
+        let distances =
+            stages.map(|((a, b), head)| direction_distance(a, b, Some(head.weight.val())));
         distances.reduce(|sum, d| sum + d).expect("five stages")
     }
 }

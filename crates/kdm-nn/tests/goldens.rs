@@ -1,5 +1,5 @@
-//! Networks against PyTorch's own, in many sizes and variants. The values and their generator are in `goldens/`; weights
-//! are drawn from the tensors' names by the same formula on both sides.
+//! Networks against PyTorch's own, in many sizes and variants. The values and their generator are
+//! in `goldens/`; weights are drawn from the tensors' names by the same formula on both sides.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 fn golden(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.json"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.json"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -68,7 +69,8 @@ fn error(found: TensorData, expected: &Value) -> f64 {
     let n = expected.len() as f64;
     let mean = expected.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     let std = (expected.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let most = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let most =
+        found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     assert!(found.iter().all(|x| x.is_finite()) && std > 0.0);
     most / std
 }
@@ -83,10 +85,13 @@ fn unet_agrees(name: &str, config: UNetConfig, golden: &Value) -> StateDict {
     let noise = Tensor::from_data(TensorData::new(floats(&golden["noise"]), [2]), &device);
     let classes = config.label_dim();
     let labels = (classes > 0).then(|| {
-        let one_hot = (0..2 * classes).map(|i| f32::from(u8::from(i % classes == (i / classes) % classes)));
+        let one_hot =
+            (0..2 * classes).map(|i| f32::from(u8::from(i % classes == (i / classes) % classes)));
         Tensor::from_data(TensorData::new(one_hot.collect::<Vec<f32>>(), [2, classes]), &device)
     });
-    let augment = golden.get("augment").map(|a| Tensor::from_data(TensorData::new(floats(a), [2, 9]), &device));
+    let augment = golden
+        .get("augment")
+        .map(|a| Tensor::from_data(TensorData::new(floats(a), [2, 9]), &device));
     let x = image(&golden["x"], config.channels().0);
     let y = network.forward(x, noise, labels, augment, &Pass::evaluation());
     let error = error(y.into_data(), &golden["y"]);
@@ -120,26 +125,39 @@ fn unets_of_nvlabs_kinds_equal_torch() {
 
 #[test]
 fn diffusers_unets_equal_diffusers() {
-    for name in ["plain", "ddpm", "heads", "uneven_heads", "deep", "fourier", "scale_shift", "classes", "swish"] {
+    for name in [
+        "plain",
+        "ddpm",
+        "heads",
+        "uneven_heads",
+        "deep",
+        "fourier",
+        "scale_shift",
+        "classes",
+        "swish",
+    ] {
         let golden = golden(&format!("diffusers_{name}"));
         let mut config = golden["config"].clone();
         config["architecture"] = "diffusers-unet".into();
         let config: UNetConfig = serde_json::from_value(config).unwrap();
         let state = unet_agrees(name, config, &golden);
-        let names: Vec<&str> = golden["names"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            golden["names"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
         assert!(state.keys().eq(names.iter()), "{name}: other names than diffusers'");
     }
 }
 
-/// Maxima as the `lpips` package computes, averages as `piq` with its pooling replaced; images in [-1, 1] here and in the
-/// former, in [0, 1] in the latter.
+/// Maxima as the `lpips` package computes, averages as `piq` with its pooling replaced; images in
+/// [-1, 1] here and in the former, in [0, 1] in the latter.
 #[test]
 fn lpips_equals_lpips_and_piq() {
     let golden = golden("lpips");
     for (pooling, name) in [(Pooling::Max, "max"), (Pooling::Average, "average")] {
         let network = filled(Lpips::init(pooling, &mut InitSeed::new(0), &Device::flex()));
         let distance = network.forward(image(&golden["x"], 3), image(&golden["y"], 3)).into_data();
-        for (found, expected) in distance.as_slice::<f32>().unwrap().iter().zip(floats(&golden[name])) {
+        for (found, expected) in
+            distance.as_slice::<f32>().unwrap().iter().zip(floats(&golden[name]))
+        {
             assert!((found - expected).abs() < 1e-4 * expected, "{name}: {found} {expected}");
         }
         let same = network.forward(image(&golden["x"], 3), image(&golden["x"], 3)).into_data();
@@ -153,7 +171,8 @@ fn inception_equals_pytorch_fid() {
     let network = filled(Inception::init(&mut InitSeed::new(0), &Device::flex()));
     let inspected = network.forward(image(&golden["x"], 3));
     let (features, logits) = (inspected.features.into_data(), inspected.logits.into_data());
-    let (features, logits) = (error(features, &golden["features"]), error(logits, &golden["logits"]));
+    let (features, logits) =
+        (error(features, &golden["features"]), error(logits, &golden["logits"]));
     assert!(features < TOLERANCE && logits < TOLERANCE, "{features} {logits}");
 }
 

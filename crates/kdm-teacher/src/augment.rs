@@ -1,12 +1,14 @@
-//! Geometric augmentation with labels (Karras et al., arXiv:2206.00364, appendix F.2): the network is told what was done to
-//! an image, so that it can learn from changed images without drawing them. Sampling with zero labels draws plain ones.
+//! Geometric augmentation with labels (Karras et al., arXiv:2206.00364, appendix F.2): the network
+//! is told what was done to an image, so that it can learn from changed images without drawing
+//! them. Sampling with zero labels draws plain ones.
 
 use kdm_kernels::random;
 
 /// Numbers of an augmentation's label.
 pub const LABELS: usize = 9;
 
-/// Standard deviations of the logarithms (base 2) of scaling and anisotropic scaling, and of translation in image sizes.
+/// Standard deviations of the logarithms (base 2) of scaling and anisotropic scaling, and of
+/// translation in image sizes.
 const SCALE: f64 = 0.2;
 const ANISOTROPY: f64 = 0.2;
 const TRANSLATION: f64 = 0.125;
@@ -18,8 +20,9 @@ struct Affine {
     offset: [f64; 2],
 }
 
-/// What is done to one image: flips, scaling, rotation, anisotropic scaling, translation, each of the last four and the
-/// vertical flip with probability `probability`; the horizontal flip with 1/2 whenever anything may be done.
+/// What is done to one image: flips, scaling, rotation, anisotropic scaling, translation, each of
+/// the last four and the vertical flip with probability `probability`; the horizontal flip with 1/2
+/// whenever anything may be done.
 fn draw(probability: f64, seed: u64) -> (Affine, [f32; LABELS]) {
     let uniform = |i: u64| random::uniform_f64(random::derive_seed(seed, 0), i);
     let normals = random::normal_vec(random::derive_seed(seed, 1), 4);
@@ -32,7 +35,10 @@ fn draw(probability: f64, seed: u64) -> (Affine, [f32; LABELS]) {
         let m = total.matrix;
         let row = |r: usize, c: usize| m[r][0] * inverse[0][c] + m[r][1] * inverse[1][c];
         let moved = |r: usize| total.offset[r] - m[r][0] * shift[0] - m[r][1] * shift[1];
-        total = Affine { offset: [moved(0), moved(1)], matrix: [[row(0, 0), row(0, 1)], [row(1, 0), row(1, 1)]] };
+        total = Affine {
+            offset: [moved(0), moved(1)],
+            matrix: [[row(0, 0), row(0, 1)], [row(1, 0), row(1, 1)]],
+        };
     };
     const STAY: [[f64; 2]; 2] = [[1.0, 0.0], [0.0, 1.0]];
     if uniform(0) < 0.5 {
@@ -73,9 +79,16 @@ fn draw(probability: f64, seed: u64) -> (Affine, [f32; LABELS]) {
     (total, labels)
 }
 
-/// The image `[channels, side, side]` after operations drawn from `seed`, each with probability `probability`; and its
-/// label. Between pixels it is interpolated by Catmull-Rom splines, and beyond its border it is mirrored.
-pub fn augment(image: &[f32], channels: usize, side: usize, probability: f64, seed: u64) -> (Vec<f32>, [f32; LABELS]) {
+/// The image `[channels, side, side]` after operations drawn from `seed`, each with probability
+/// `probability`; and its label. Between pixels it is interpolated by Catmull-Rom splines, and
+/// beyond its border it is mirrored.
+pub fn augment(
+    image: &[f32],
+    channels: usize,
+    side: usize,
+    probability: f64,
+    seed: u64,
+) -> (Vec<f32>, [f32; LABELS]) {
     let (affine, labels) = draw(probability, seed);
     if labels == [0.0; LABELS] {
         return (image.to_vec(), labels);
@@ -97,9 +110,14 @@ fn warp(image: &[f32], channels: usize, side: usize, affine: &Affine) -> Vec<f32
             let (columns, rows) = (taps(source(0), side), taps(source(1), side));
             for c in 0..channels {
                 let plane = &image[c * side * side..(c + 1) * side * side];
-                let row =
-                    |place: usize| columns.iter().map(|(at, w)| w * f64::from(plane[place * side + at])).sum::<f64>();
-                out[(c * side + y) * side + x] = rows.iter().map(|(at, w)| w * row(*at)).sum::<f64>() as f32;
+                let row = |place: usize| {
+                    columns
+                        .iter()
+                        .map(|(at, w)| w * f64::from(plane[place * side + at]))
+                        .sum::<f64>()
+                };
+                out[(c * side + y) * side + x] =
+                    rows.iter().map(|(at, w)| w * row(*at)).sum::<f64>() as f32;
             }
         }
     }
@@ -157,7 +175,8 @@ mod tests {
         assert!((between[2 * side + 2] - (image[2 * side + 2] + 0.5)).abs() < 1e-5);
     }
 
-    /// Without operations but the flip, the label says all; with them the first number of the matrix follows the labels.
+    /// Without operations but the flip, the label says all; with them the first number of the
+    /// matrix follows the labels.
     #[test]
     fn labels_tell_what_was_done() {
         for seed in 0..50 {
@@ -166,7 +185,8 @@ mod tests {
             assert!(labels[1..].iter().all(|l| *l == 0.0));
             let (a, l) = draw(1.0, seed);
             let determinant = a.matrix[0][0] * a.matrix[1][1] - a.matrix[0][1] * a.matrix[1][0];
-            // Rotation and anisotropy keep areas; scaling by 2^(0.2 l) divides the source's by its square.
+            // Rotation and anisotropy keep areas; scaling by 2^(0.2 l) divides the source's by its
+            // square.
             let flips = if (l[0] == 1.0) == (l[1] == 1.0) { 1.0 } else { -1.0 };
             let expected = flips * 2f64.powf(-2.0 * SCALE * f64::from(l[2]));
             assert!((determinant - expected).abs() < 1e-6, "{determinant} {expected}");

@@ -1,7 +1,8 @@
-//! The checkerboard teacher: data uniform on the dark squares of a board, the posterior mean by error functions.
+//! The checkerboard teacher: data uniform on the dark squares of a board, the posterior mean by
+//! error functions.
 //!
-//! The board is the usual toy of flow matching: 4 x 4 squares of side 1/0.45 centred on the origin, the lower left one
-//! dark.
+//! The board is the usual toy of flow matching: 4 x 4 squares of side 1/0.45 centred on the origin,
+//! the lower left one dark.
 
 use kdm_kernels::random;
 
@@ -44,7 +45,8 @@ impl Checkerboard {
         Self::square_of(point).is_some()
     }
 
-    /// The class number of the dark square a point lies on; none off the board and on light squares.
+    /// The class number of the dark square a point lies on; none off the board and on light
+    /// squares.
     pub fn square_of(point: &[f64]) -> Option<usize> {
         let cell = |x: f64| (x / SIDE + SQUARES as f64 / 2.0).floor();
         let (column, row) = (cell(point[0]), cell(point[1]));
@@ -59,8 +61,11 @@ impl Checkerboard {
     /// `n` points and their squares, the stream of `seed`.
     pub fn sample(seed: u64, n: usize) -> (Vec<f64>, Vec<u32>) {
         let squares = Self::dark_squares();
-        let draw = |stream: u64, i: usize| random::uniform_f64(random::derive_seed(seed, stream), i as u64);
-        let classes: Vec<u32> = (0..n).map(|i| (draw(0, i) * squares.len() as f64) as u32).collect();
+        let draw = |stream: u64, i: usize| {
+            random::uniform_f64(random::derive_seed(seed, stream), i as u64)
+        };
+        let classes: Vec<u32> =
+            (0..n).map(|i| (draw(0, i) * squares.len() as f64) as u32).collect();
         let points = classes
             .iter()
             .enumerate()
@@ -73,16 +78,16 @@ impl Checkerboard {
     }
 }
 
-/// Mass and mean of a normal distribution cut to an interval, the mass without the factor e^-scale that all
-/// intervals of an axis share.
+/// Mass and mean of a normal distribution cut to an interval, the mass without the factor e^-scale
+/// that all intervals of an axis share.
 struct Cut {
     mass: f64,
     mean: f64,
 }
 
-/// N(centre, std^2) cut to each of the board's intervals along one axis. What counts of the masses is their ratios,
-/// and far out in a tail these are ratios of numbers that underflow; so the exponent of the nearest interval is left
-/// out of all of them.
+/// N(centre, std^2) cut to each of the board's intervals along one axis. What counts of the masses
+/// is their ratios, and far out in a tail these are ratios of numbers that underflow; so the
+/// exponent of the nearest interval is left out of all of them.
 fn cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
     if std > WIDE {
         return wide_cuts(centre, std);
@@ -112,16 +117,18 @@ fn cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
         };
         let slope = std * (factor(a) - factor(b)) / (2.0 * std::f64::consts::PI).sqrt();
         let (low, high) = (Checkerboard::edge(i), Checkerboard::edge(i + 1));
-        let mean = if mass > 0.0 { (centre + slope / mass).clamp(low, high) } else { 0.5 * (low + high) };
+        let mean =
+            if mass > 0.0 { (centre + slope / mass).clamp(low, high) } else { 0.5 * (low + high) };
         Cut { mass: mass.max(0.0), mean }
     })
 }
 
-/// From this width on, differences of error functions lose more digits than the expansion in [`wide_cuts`] neglects.
+/// From this width on, differences of error functions lose more digits than the expansion in
+/// [`wide_cuts`] neglects.
 const WIDE: f64 = 1e4;
 
-/// [`cuts`] for a density that hardly changes over the board: exp(-(x - c)^2 / 2 s^2) is taken as exponential in each
-/// interval. Neglects (SIDE / std)^2.
+/// [`cuts`] for a density that hardly changes over the board: exp(-(x - c)^2 / 2 s^2) is taken as
+/// exponential in each interval. Neglects (SIDE / std)^2.
 fn wide_cuts(centre: f64, std: f64) -> [Cut; SQUARES] {
     let middle = |i: usize| Checkerboard::edge(i) + 0.5 * SIDE;
     let exponent = |i: usize| -0.5 * ((middle(i) - centre) / std).powi(2);
@@ -153,8 +160,9 @@ impl Denoiser for Checkerboard {
         if self.conditional { Self::dark_squares().len() } else { 0 }
     }
 
-    /// The likelihood of x / alpha under N(x_0, (sigma / alpha)^2) is a product over the axes, so a square's posterior
-    /// mass is a product of two interval masses, and its mean a pair of interval means.
+    /// The likelihood of x / alpha under N(x_0, (sigma / alpha)^2) is a product over the axes, so a
+    /// square's posterior mass is a product of two interval masses, and its mean a pair of interval
+    /// means.
     fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
         let squares = Self::dark_squares();
         // At alpha = 0 the sample says nothing; a very wide likelihood says as much.
@@ -176,11 +184,16 @@ impl Denoiser for Checkerboard {
             if total > 0.0 {
                 out.iter_mut().for_each(|v| *v /= total);
             } else {
-                // All masses underflow: far from every allowed square in units of the noise. The nearest point counts.
-                let allowed = squares.iter().enumerate().filter(|(k, _)| class.is_none_or(|class| class == *k));
+                // All masses underflow: far from every allowed square in units of the noise. The
+                // nearest point counts.
+                let allowed = squares
+                    .iter()
+                    .enumerate()
+                    .filter(|(k, _)| class.is_none_or(|class| class == *k));
                 let clamp = |x: f64, i: usize| (x / alpha).clamp(Self::edge(i), Self::edge(i + 1));
                 let candidates = allowed.map(|(_, (i, j))| [clamp(x[0], *i), clamp(x[1], *j)]);
-                let distance = |p: &[f64; 2]| (p[0] - x[0] / alpha).powi(2) + (p[1] - x[1] / alpha).powi(2);
+                let distance =
+                    |p: &[f64; 2]| (p[0] - x[0] / alpha).powi(2) + (p[1] - x[1] / alpha).powi(2);
                 if let Some(p) = candidates.min_by(|a, b| distance(a).total_cmp(&distance(b))) {
                     out.copy_from_slice(&p);
                 }
@@ -204,7 +217,8 @@ mod tests {
                 for (i, j) in Checkerboard::dark_squares() {
                     for a in 0..n {
                         for b in 0..n {
-                            let at = |edge: f64, k: usize| edge + SIDE * (k as f64 + 0.5) / n as f64;
+                            let at =
+                                |edge: f64, k: usize| edge + SIDE * (k as f64 + 0.5) / n as f64;
                             let p = [at(Checkerboard::edge(i), a), at(Checkerboard::edge(j), b)];
                             let d2 = (p[0] - point[0]).powi(2) + (p[1] - point[1]).powi(2);
                             let w = (-0.5 * d2 / (sigma * sigma)).exp();
@@ -217,7 +231,10 @@ mod tests {
                 let exact = board.denoise(&point, Level { alpha: 1.0, sigma }, &[]);
                 for k in 0..2 {
                     // The midpoint rule's own error: (h / sigma)^2 / 24 of a side.
-                    assert!((exact[k] - mean[k] / total).abs() < 1e-4, "{sigma} {point:?} {exact:?} {mean:?}");
+                    assert!(
+                        (exact[k] - mean[k] / total).abs() < 1e-4,
+                        "{sigma} {point:?} {exact:?} {mean:?}"
+                    );
                 }
             }
         }
@@ -243,7 +260,8 @@ mod tests {
 
     #[test]
     fn pure_noise_gives_the_board_s_mean() {
-        let d = Checkerboard::new(false).denoise(&[0.4, -1.0], Level { alpha: 0.0, sigma: 1.0 }, &[]);
+        let d =
+            Checkerboard::new(false).denoise(&[0.4, -1.0], Level { alpha: 0.0, sigma: 1.0 }, &[]);
         assert!(d.iter().all(|v| v.abs() < 1e-6), "{d:?}");
     }
 

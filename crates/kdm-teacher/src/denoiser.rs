@@ -1,6 +1,7 @@
 //! The interface of all teachers.
 
-/// How much of a noisy sample is signal and how much is noise: x = alpha x_0 + sigma e, with e standard normal.
+/// How much of a noisy sample is signal and how much is noise: x = alpha x_0 + sigma e, with e
+/// standard normal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
     /// Factor of the clean sample, at least 0.
@@ -11,8 +12,9 @@ pub struct Level {
 
 /// A teacher: the posterior mean of the clean sample.
 ///
-/// Samples are rows of [`Denoiser::dim`] f64 values: a solver's state is f64 whatever a network computes in. Each
-/// row's answer depends on that row alone, to the bit, so that a pair doesn't depend on the batch it was drawn in.
+/// Samples are rows of [`Denoiser::dim`] f64 values: a solver's state is f64 whatever a network
+/// computes in. Each row's answer depends on that row alone, to the bit, so that a pair doesn't
+/// depend on the batch it was drawn in.
 pub trait Denoiser: Send + Sync {
     /// Shape of one sample: `[D]` for points, `[C, H, W]` for images.
     fn shape(&self) -> Vec<usize>;
@@ -22,8 +24,9 @@ pub trait Denoiser: Send + Sync {
         0
     }
 
-    /// E[x_0 | alpha x_0 + sigma e = x], row by row. `labels` holds one-hot rows of [`Denoiser::label_dim`] values, or
-    /// is empty; a row of zeros, and no labels at all, mean any class.
+    /// E[x_0 | alpha x_0 + sigma e = x], row by row. `labels` holds one-hot rows of
+    /// [`Denoiser::label_dim`] values, or is empty; a row of zeros, and no labels at all, mean any
+    /// class.
     fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64>;
 
     /// The least and the largest noise level (at alpha 1) that the teacher knows.
@@ -31,7 +34,8 @@ pub trait Denoiser: Send + Sync {
         (0.0, f64::INFINITY)
     }
 
-    /// The nearest noise level that a teacher of discrete levels knows; `sigma` itself for the others.
+    /// The nearest noise level that a teacher of discrete levels knows; `sigma` itself for the
+    /// others.
     fn round_sigma(&self, sigma: f64) -> f64 {
         sigma
     }
@@ -42,14 +46,20 @@ pub trait Denoiser: Send + Sync {
     }
 }
 
-/// The class of row `row` of one-hot `labels`; none for a row of zeros or where there are no labels.
+/// The class of row `row` of one-hot `labels`; none for a row of zeros or where there are no
+/// labels.
 pub(crate) fn class_of(labels: &[f32], label_dim: usize, row: usize) -> Option<usize> {
     let one_hot = labels.get(row * label_dim..(row + 1) * label_dim)?;
     one_hot.iter().position(|x| *x > 0.5)
 }
 
-/// Rows of `dim` values mapped in parallel: `each` gets the row's number, the row, and where its answer goes.
-pub(crate) fn map_rows(x: &[f64], dim: usize, each: impl Fn(usize, &[f64], &mut [f64]) + Sync) -> Vec<f64> {
+/// Rows of `dim` values mapped in parallel: `each` gets the row's number, the row, and where its
+/// answer goes.
+pub(crate) fn map_rows(
+    x: &[f64],
+    dim: usize,
+    each: impl Fn(usize, &[f64], &mut [f64]) + Sync,
+) -> Vec<f64> {
     use rayon::prelude::*;
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(dim)

@@ -1,5 +1,5 @@
-//! Data distributions with a denoiser in closed form: they teach without training, and trained teachers learn from
-//! their samples.
+//! Data distributions with a denoiser in closed form: they teach without training, and trained
+//! teachers learn from their samples.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,19 +36,28 @@ impl DistributionConfig {
     /// The names that stand for a distribution with usual numbers.
     pub const NAMES: [&str; 3] = ["checkerboard", "gaussian", "mixture"];
 
-    /// The distribution of this name with usual numbers: the board, a correlated Gaussian, eight Gaussians on a ring.
+    /// The distribution of this name with usual numbers: the board, a correlated Gaussian, eight
+    /// Gaussians on a ring.
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "checkerboard" => Some(Self::Checkerboard { conditional: false }),
-            "gaussian" => {
-                Some(Self::Gaussian { mean: vec![0.5, -0.5], covariance: vec![vec![1.0, 0.6], vec![0.6, 0.5]] })
-            }
+            "gaussian" => Some(Self::Gaussian {
+                mean: vec![0.5, -0.5],
+                covariance: vec![vec![1.0, 0.6], vec![0.6, 0.5]],
+            }),
             "mixture" => {
                 let component = |k: usize| {
                     let angle = std::f64::consts::TAU * k as f64 / 8.0;
-                    Component { weight: 1.0, mean: vec![3.0 * angle.cos(), 3.0 * angle.sin()], std: 0.3 }
+                    Component {
+                        weight: 1.0,
+                        mean: vec![3.0 * angle.cos(), 3.0 * angle.sin()],
+                        std: 0.3,
+                    }
                 };
-                Some(Self::Mixture { components: (0..8).map(component).collect(), conditional: false })
+                Some(Self::Mixture {
+                    components: (0..8).map(component).collect(),
+                    conditional: false,
+                })
             }
             _ => None,
         }
@@ -69,13 +78,15 @@ impl DistributionConfig {
     /// The field and its problem, when the numbers are impossible.
     pub fn build(&self) -> Result<Distribution, (&'static str, String)> {
         match self.clone() {
-            Self::Checkerboard { conditional } => Ok(Distribution::Checkerboard(Checkerboard::new(conditional))),
-            Self::Gaussian { mean, covariance } => {
-                Gaussian::new(mean, covariance).map(Distribution::Gaussian).map_err(|e| ("covariance", e))
+            Self::Checkerboard { conditional } => {
+                Ok(Distribution::Checkerboard(Checkerboard::new(conditional)))
             }
-            Self::Mixture { components, conditional } => {
-                Mixture::new(components, conditional).map(Distribution::Mixture).map_err(|e| ("components", e))
-            }
+            Self::Gaussian { mean, covariance } => Gaussian::new(mean, covariance)
+                .map(Distribution::Gaussian)
+                .map_err(|e| ("covariance", e)),
+            Self::Mixture { components, conditional } => Mixture::new(components, conditional)
+                .map(Distribution::Mixture)
+                .map_err(|e| ("components", e)),
         }
     }
 }
@@ -138,8 +149,8 @@ mod tests {
     use super::*;
     use crate::{Process, Solver, solve};
 
-    /// Following the exact flow from noise must give back the distribution: the share of each mode, with or without
-    /// labels, on both processes.
+    /// Following the exact flow from noise must give back the distribution: the share of each mode,
+    /// with or without labels, on both processes.
     #[test]
     fn exact_flows_end_in_the_distribution() {
         for name in ["checkerboard", "mixture"] {
@@ -161,7 +172,10 @@ mod tests {
                 }
                 // Five binomial deviations are 15%; the 40 steps leave under 2% off the board.
                 assert!(off < n / 50, "{name} {process:?}: {off} off");
-                assert!(counts.iter().all(|c| c.abs_diff(n / 8) < n / 8 * 3 / 20 + off), "{name} {counts:?}");
+                assert!(
+                    counts.iter().all(|c| c.abs_diff(n / 8) < n / 8 * 3 / 20 + off),
+                    "{name} {counts:?}"
+                );
             }
         }
     }
@@ -171,14 +185,14 @@ mod tests {
         for name in ["checkerboard", "mixture"] {
             let mut config = DistributionConfig::by_name(name).unwrap();
             match &mut config {
-                DistributionConfig::Checkerboard { conditional } | DistributionConfig::Mixture { conditional, .. } => {
-                    *conditional = true
-                }
+                DistributionConfig::Checkerboard { conditional }
+                | DistributionConfig::Mixture { conditional, .. } => *conditional = true,
                 DistributionConfig::Gaussian { .. } => {}
             }
             let d = config.build().unwrap();
             assert_eq!(d.label_dim(), 8);
-            let start: Vec<f64> = kdm_kernels::random::normal_vec(6, 160).into_iter().map(f64::from).collect();
+            let start: Vec<f64> =
+                kdm_kernels::random::normal_vec(6, 160).into_iter().map(f64::from).collect();
             let mut labels = vec![0.0; 80 * 8];
             (0..80).for_each(|row| labels[row * 8 + row % 8] = 1.0);
             let end = solve(&d, &Process::Flow, Solver::Heun, 30, start, &labels);
@@ -193,7 +207,8 @@ mod tests {
     fn rows_are_independent() {
         for name in DistributionConfig::NAMES {
             let d = DistributionConfig::by_name(name).unwrap().build().unwrap();
-            let x: Vec<f64> = kdm_kernels::random::normal_vec(7, 2000).into_iter().map(f64::from).collect();
+            let x: Vec<f64> =
+                kdm_kernels::random::normal_vec(7, 2000).into_iter().map(f64::from).collect();
             let level = Level { alpha: 0.5, sigma: 0.5 };
             let whole = d.denoise(&x, level, &[]);
             let single: Vec<f64> = x.chunks(2).flat_map(|p| d.denoise(p, level, &[])).collect();

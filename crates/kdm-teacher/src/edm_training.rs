@@ -1,5 +1,5 @@
-//! Training of image teachers with EDM's loss (Karras et al., arXiv:2206.00364, section 5): ln sigma normal, each noise
-//! level weighted so that the network's own target has unit variance.
+//! Training of image teachers with EDM's loss (Karras et al., arXiv:2206.00364, section 5): ln
+//! sigma normal, each noise level weighted so that the network's own target has unit variance.
 
 use std::path::Path;
 
@@ -29,7 +29,8 @@ pub struct EdmTask {
     pub batch: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// Probability of each geometric augmentation; has an effect only on networks that take its labels.
+    /// Probability of each geometric augmentation; has an effect only on networks that take its
+    /// labels.
     pub augment: f64,
     /// Where to compute, autodiff included.
     pub device: Device,
@@ -50,9 +51,11 @@ impl EdmTask {
         let seed = |stream| random::derive_seed(random::derive_seed(self.seed, draw), stream);
         let [channels, side, _] = self.images.shape();
         let (n, size) = (self.batch, channels * side * side);
-        let augmented = training && self.augment > 0.0 && self.config.network.augment_dim() == LABELS;
+        let augmented =
+            training && self.augment > 0.0 && self.config.network.augment_dim() == LABELS;
         let conditioner = Conditioner::new(self.config.preconditioning.clone());
-        let (levels, mut noise) = (random::normal_vec(seed(LEVEL), n), random::normal_vec(seed(NOISE), n * size));
+        let (levels, mut noise) =
+            (random::normal_vec(seed(LEVEL), n), random::normal_vec(seed(NOISE), n * size));
         let label_dim = self.config.network.label_dim();
         let mut input = vec![0.0f32; n * size];
         let mut labels = vec![0.0f32; n * label_dim];
@@ -64,26 +67,36 @@ impl EdmTask {
             let mut image = self.images.image(at);
             if augmented {
                 let told;
-                (image, told) =
-                    augment(&image, channels, side, self.augment, random::derive_seed(seed(AUGMENT), row as u64));
+                (image, told) = augment(
+                    &image,
+                    channels,
+                    side,
+                    self.augment,
+                    random::derive_seed(seed(AUGMENT), row as u64),
+                );
                 augment_labels[row * LABELS..(row + 1) * LABELS].copy_from_slice(&told);
             }
-            if let Some(class) = self.images.label(at).filter(|class| (*class as usize) < label_dim) {
+            if let Some(class) = self.images.label(at).filter(|class| (*class as usize) < label_dim)
+            {
                 labels[row * label_dim + class as usize] = 1.0;
             }
             let sigma = (LN_SIGMA.0 + LN_SIGMA.1 * f64::from(levels[row])).exp();
             let f = conditioner.factors(sigma);
             conditions[row] = f.c_noise as f32;
             let places = row * size..(row + 1) * size;
-            for ((x0, e), x) in image.iter().zip(&mut noise[places.clone()]).zip(&mut input[places]) {
+            for ((x0, e), x) in image.iter().zip(&mut noise[places.clone()]).zip(&mut input[places])
+            {
                 let noisy = f64::from(*x0) + sigma * f64::from(*e);
                 *x = (f.c_in * noisy) as f32;
                 // The noise gives way to what F should answer.
                 *e = ((f64::from(*x0) - f.c_skip * noisy) / f.c_out) as f32;
             }
         }
-        let image = |values| Tensor::<4>::from_data(TensorData::new(values, [n, channels, side, side]), device);
-        let rows = |values, width| Tensor::<2>::from_data(TensorData::new(values, [n, width]), device);
+        let image = |values| {
+            Tensor::<4>::from_data(TensorData::new(values, [n, channels, side, side]), device)
+        };
+        let rows =
+            |values, width| Tensor::<2>::from_data(TensorData::new(values, [n, width]), device);
         let pass = if training { Pass::training(seed(DROPOUT)) } else { Pass::evaluation() };
         let answer = network.forward(
             image(input),

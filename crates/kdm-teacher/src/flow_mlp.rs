@@ -1,5 +1,5 @@
-//! The trained teacher of the two-dimensional experiments: a perceptron that learns the velocity e - x_0 of flow
-//! matching at x_t = (1 - t) x_0 + t e (Lipman et al., arXiv:2210.02747).
+//! The trained teacher of the two-dimensional experiments: a perceptron that learns the velocity e
+//! - x_0 of flow matching at x_t = (1 - t) x_0 + t e (Lipman et al., arXiv:2210.02747).
 
 use std::path::Path;
 
@@ -68,8 +68,10 @@ impl FlowMlp {
             0 => in_blocks([x], &device, |[x]| self.network.forward_at(x, t, None)),
             width => {
                 // No labels mean any class: rows of zeros.
-                let zeros = vec![0.0; if labels.is_empty() { x.values.len() / x.width * width } else { 0 }];
-                let labels = Rows { values: if labels.is_empty() { &zeros } else { labels }, width };
+                let zeros =
+                    vec![0.0; if labels.is_empty() { x.values.len() / x.width * width } else { 0 }];
+                let labels =
+                    Rows { values: if labels.is_empty() { &zeros } else { labels }, width };
                 in_blocks([x, labels], &device, |[x, y]| self.network.forward_at(x, t, Some(y)))
             }
         }
@@ -121,11 +123,17 @@ impl FlowTask {
         let (points, classes) = self.distribution.sample(random::derive_seed(seed, 0), n);
         let x0: Vec<f32> = points.into_iter().map(|x| x as f32).collect();
         let e = random::normal_vec(random::derive_seed(seed, 1), n * dim);
-        let t: Vec<f32> = (0..n as u64).map(|i| random::uniform_f64(random::derive_seed(seed, 2), i) as f32).collect();
-        let tensor = |data, width| Tensor::<2>::from_data(TensorData::new(data, [n, width]), device);
+        let t: Vec<f32> = (0..n as u64)
+            .map(|i| random::uniform_f64(random::derive_seed(seed, 2), i) as f32)
+            .collect();
+        let tensor =
+            |data, width| Tensor::<2>::from_data(TensorData::new(data, [n, width]), device);
         let labels = (network.label_dim > 0).then(|| {
             let mut one_hot = vec![0.0; n * network.label_dim];
-            classes.iter().enumerate().for_each(|(i, c)| one_hot[i * network.label_dim + *c as usize] = 1.0);
+            classes
+                .iter()
+                .enumerate()
+                .for_each(|(i, c)| one_hot[i * network.label_dim + *c as usize] = 1.0);
             tensor(one_hot, network.label_dim)
         });
         let (x0, e, t) = (tensor(x0, dim), tensor(e, dim), tensor(t, 1));

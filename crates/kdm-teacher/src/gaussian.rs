@@ -20,15 +20,18 @@ impl Gaussian {
     /// Data from N(mean, covariance), the covariance given by rows.
     ///
     /// # Errors
-    /// The problem, when the covariance is of another size, not symmetric, or not positive definite.
+    /// The problem, when the covariance is of another size, not symmetric, or not positive
+    /// definite.
     pub fn new(mean: Vec<f64>, covariance: Vec<Vec<f64>>) -> Result<Self, String> {
         let n = mean.len();
         if n == 0 || covariance.len() != n || covariance.iter().any(|row| row.len() != n) {
             return Err(format!("must have {n} rows of {n} numbers, as `mean` has {n}"));
         }
         let matrix = Mat::from_fn(n, n, |i, j| covariance[i][j]);
-        let symmetric = (0..n).all(|i| (0..i).all(|j| (matrix[(i, j)] - matrix[(j, i)]).abs() < 1e-9));
-        let eigen = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| "has no eigenvalues".to_string())?;
+        let symmetric =
+            (0..n).all(|i| (0..i).all(|j| (matrix[(i, j)] - matrix[(j, i)]).abs() < 1e-9));
+        let eigen =
+            matrix.self_adjoint_eigen(Side::Lower).map_err(|_| "has no eigenvalues".to_string())?;
         let variances: Vec<f64> = (0..n).map(|i| eigen.S()[i]).collect();
         if !symmetric || !variances.iter().all(|v| *v > 0.0) {
             return Err("must be symmetric with eigenvalues above 0".into());
@@ -37,8 +40,9 @@ impl Gaussian {
         Ok(Self { mean, variances, axes })
     }
 
-    /// The exact end x_0 of the flow that passes through `x` (rows) at `level`: along each axis of the covariance the
-    /// sample keeps its place in units of the marginal standard deviation sqrt(alpha^2 v + sigma^2).
+    /// The exact end x_0 of the flow that passes through `x` (rows) at `level`: along each axis of
+    /// the covariance the sample keeps its place in units of the marginal standard deviation
+    /// sqrt(alpha^2 v + sigma^2).
     pub fn flow(&self, x: &[f64], level: Level) -> Vec<f64> {
         self.along_axes(x, level, |v| (v / (level.alpha.powi(2) * v + level.sigma.powi(2))).sqrt())
     }
@@ -101,7 +105,11 @@ mod tests {
 
     #[test]
     fn impossible_covariances_are_refused() {
-        for bad in [vec![vec![1.0]], vec![vec![1.0, 2.0], vec![2.0, 1.0]], vec![vec![1.0, 0.5], vec![0.0, 1.0]]] {
+        for bad in [
+            vec![vec![1.0]],
+            vec![vec![1.0, 2.0], vec![2.0, 1.0]],
+            vec![vec![1.0, 0.5], vec![0.0, 1.0]],
+        ] {
             assert!(Gaussian::new(vec![0.0, 0.0], bad).is_err());
         }
     }

@@ -1,9 +1,10 @@
-//! Classifier-free guidance (Ho and Salimans, arXiv:2207.12598): the conditional answer, exaggerated.
+//! Classifier-free guidance (Ho and Salimans, arXiv:2207.12598): the conditional answer,
+//! exaggerated.
 
 use crate::{Denoiser, Level};
 
-/// D = D(x; any class) + weight (D(x; class) - D(x; any class)). Weight 1 is the teacher itself; above 1, samples are more
-/// typical of their class.
+/// D = D(x; any class) + weight (D(x; class) - D(x; any class)). Weight 1 is the teacher itself;
+/// above 1, samples are more typical of their class.
 #[derive(Clone, Copy)]
 pub struct Guided<'a> {
     /// A conditional teacher, trained with labels left out at times.
@@ -53,7 +54,8 @@ mod tests {
 
     #[test]
     fn guidance_lies_on_the_line_through_both_answers() {
-        let teacher = Teacher::exact(DistributionConfig::Checkerboard { conditional: true }).unwrap();
+        let teacher =
+            Teacher::exact(DistributionConfig::Checkerboard { conditional: true }).unwrap();
         let (x, level) = ([0.7, -1.3], Level { alpha: 1.0, sigma: 1.5 });
         let labels: Vec<f32> = (0..8).map(|k| f32::from(u8::from(k == 3))).collect();
         let guided = |weight| Guided { denoiser: &teacher, weight }.denoise(&x, level, &labels);

@@ -1,5 +1,6 @@
-//! Teachers: anything that, given a noisy sample and its noise level, tells the mean of the clean samples it may come
-//! from; and the solvers that follow the teacher's ordinary differential equation from noise to a sample.
+//! Teachers: anything that, given a noisy sample and its noise level, tells the mean of the clean
+//! samples it may come from; and the solvers that follow the teacher's ordinary differential
+//! equation from noise to a sample.
 //!
 //! This crate knows distributions, networks and solvers. It knows neither students nor pair stores.
 

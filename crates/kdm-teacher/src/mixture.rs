@@ -29,9 +29,12 @@ impl Mixture {
     /// The mixture of these components.
     ///
     /// # Errors
-    /// The problem, when there are none, their dimensions differ, or a weight or deviation is not above 0.
+    /// The problem, when there are none, their dimensions differ, or a weight or deviation is not
+    /// above 0.
     pub fn new(components: Vec<Component>, conditional: bool) -> Result<Self, String> {
-        let Some(first) = components.first() else { return Err("must have at least one component".into()) };
+        let Some(first) = components.first() else {
+            return Err("must have at least one component".into());
+        };
         let dim = first.mean.len();
         if dim == 0 || components.iter().any(|c| c.mean.len() != dim) {
             return Err("must have means of one length".into());
@@ -72,7 +75,8 @@ impl Mixture {
     }
 }
 
-/// ln of weight times the density of alpha x_0 + sigma e under this component, up to a constant of the mixture.
+/// ln of weight times the density of alpha x_0 + sigma e under this component, up to a constant of
+/// the mixture.
 fn log_density(c: &Component, x: &[f64], level: Level) -> f64 {
     let variance = (level.alpha * c.std).powi(2) + level.sigma.powi(2);
     let squares: f64 = x.iter().zip(&c.mean).map(|(x, m)| (x - level.alpha * m).powi(2)).sum();
@@ -104,7 +108,8 @@ impl Denoiser for Mixture {
             for (c, log) in self.components.iter().zip(&logs) {
                 let share = (log - top).exp() / total;
                 let variance = c.std * c.std;
-                let gain = level.alpha * variance / (level.alpha.powi(2) * variance + level.sigma.powi(2));
+                let gain =
+                    level.alpha * variance / (level.alpha.powi(2) * variance + level.sigma.powi(2));
                 for ((out, x), m) in out.iter_mut().zip(x).zip(&c.mean) {
                     *out += share * (m + gain * (x - level.alpha * m));
                 }

@@ -24,12 +24,16 @@ impl NetworkTeacherConfig {
     /// All that is impossible: field and problem.
     pub fn problems(&self) -> Vec<(String, String)> {
         let network = self.network.problems().into_iter().map(|(f, p)| (format!("network.{f}"), p));
-        let preconditioning = self.preconditioning.problem().map(|(f, p)| (format!("preconditioning.{f}"), p));
+        let preconditioning =
+            self.preconditioning.problem().map(|(f, p)| (format!("preconditioning.{f}"), p));
         let mut problems: Vec<(String, String)> = network.chain(preconditioning).collect();
         let (inputs, outputs) = self.network.channels();
         let wanted = inputs * self.outputs_per_input();
         if outputs != wanted {
-            problems.push(("network.out_channels".into(), format!("is {outputs} and should be {wanted}")));
+            problems.push((
+                "network.out_channels".into(),
+                format!("is {outputs} and should be {wanted}"),
+            ));
         }
         problems
     }
@@ -87,7 +91,8 @@ impl Denoiser for NetworkTeacher {
 
     /// The network computes in f32; the factors are f64, their products with x and F as well.
     fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
-        // Beyond the largest level that the network knows (and at alpha = 0) the sample is as good as noise.
+        // Beyond the largest level that the network knows (and at alpha = 0) the sample is as good
+        // as noise.
         let sigma = (level.sigma / level.alpha).min(self.conditioner.range().1).min(MOST_SIGMA);
         if sigma == 0.0 {
             return x.iter().map(|x| x / level.alpha).collect();
@@ -96,7 +101,10 @@ impl Denoiser for NetworkTeacher {
         let f = self.conditioner.factors(sigma);
         let input: Vec<f32> = x.iter().map(|x| (x * scale * f.c_in) as f32).collect();
         let answer = self.answer(&input, f.c_noise as f32, labels);
-        x.iter().zip(answer).map(|(x, answer)| f.c_skip * scale * x + f.c_out * f64::from(answer)).collect()
+        x.iter()
+            .zip(answer)
+            .map(|(x, answer)| f.c_skip * scale * x + f.c_out * f64::from(answer))
+            .collect()
     }
 }
 
@@ -118,7 +126,13 @@ impl NetworkTeacher {
             let n = x.dims()[0];
             let [c, r] = [self.channels, self.resolution];
             let noise = Tensor::from_data(TensorData::new(vec![condition; n], [n]), &device);
-            let out = self.network.forward(x.reshape([n, c, r, r]), noise, labels, None, &Pass::evaluation());
+            let out = self.network.forward(
+                x.reshape([n, c, r, r]),
+                noise,
+                labels,
+                None,
+                &Pass::evaluation(),
+            );
             // iDDPM's second half of channels is a variance.
             out.slice([0..n, 0..c, 0..r, 0..r]).reshape([n, width])
         };

@@ -1,5 +1,6 @@
-//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for x = x_0 + s e (Karras et al.,
-//! arXiv:2206.00364, table 1); and the same for discrete DDPM and flow-matching networks.
+//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for x = x_0 + s
+//! e (Karras et al., arXiv:2206.00364, table 1); and the same for discrete DDPM and flow-matching
+//! networks.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +70,8 @@ pub enum Preconditioning {
         /// The largest noise level.
         sigma_max: f64,
     },
-    /// Improved DDPM (Nichol and Dhariwal, arXiv:2102.09672); the network has twice the channels, the first half used.
+    /// Improved DDPM (Nichol and Dhariwal, arXiv:2102.09672); the network has twice the channels,
+    /// the first half used.
     Iddpm {
         /// The smallest ratio of signal levels of neighbouring steps.
         c_1: f64,
@@ -122,7 +124,8 @@ impl Preconditioning {
     /// What is impossible: the field and the problem.
     pub fn problem(&self) -> Option<(&'static str, String)> {
         let positive = |field: &'static str, value: f64| {
-            (!(value > 0.0 && value.is_finite())).then(|| (field, format!("is {value} and must be above 0")))
+            (!(value > 0.0 && value.is_finite()))
+                .then(|| (field, format!("is {value} and must be above 0")))
         };
         const MOST_STEPS: usize = 1_000_000;
         let steps = |field: &'static str, value: usize| {
@@ -137,7 +140,10 @@ impl Preconditioning {
                 .or_else(|| positive("epsilon_t", *epsilon_t)),
             Self::Ve { sigma_min, sigma_max } => positive("sigma_min", *sigma_min)
                 .or_else(|| positive("sigma_max", *sigma_max))
-                .or_else(|| (sigma_max <= sigma_min).then(|| ("sigma_max", "must be above sigma_min".into()))),
+                .or_else(|| {
+                    (sigma_max <= sigma_min)
+                        .then(|| ("sigma_max", "must be above sigma_min".into()))
+                }),
             Self::Iddpm { c_1, c_2, m } => {
                 positive("c_1", *c_1).or_else(|| positive("c_2", *c_2)).or_else(|| steps("m", *m))
             }
@@ -145,10 +151,11 @@ impl Preconditioning {
                 let betas = betas.list(*n);
                 let bad = betas.iter().find(|b| !(**b > 0.0 && **b < 1.0));
                 match bad {
-                    Some(bad) => Some(("betas", format!("has {bad}, and all must lie between 0 and 1"))),
-                    None => {
-                        (betas.len() != *n).then(|| ("betas", format!("has {} numbers for {n} steps", betas.len())))
+                    Some(bad) => {
+                        Some(("betas", format!("has {bad}, and all must lie between 0 and 1")))
                     }
+                    None => (betas.len() != *n)
+                        .then(|| ("betas", format!("has {} numbers for {n} steps", betas.len()))),
                 }
             }),
             Self::Flow { time_scale, .. } => positive("time_scale", *time_scale),
@@ -158,15 +165,21 @@ impl Preconditioning {
 
 impl Betas {
     fn list(&self, steps: usize) -> Vec<f64> {
-        let even =
-            |start: f64, end: f64| (0..steps).map(move |i| start + (end - start) * i as f64 / (steps - 1) as f64);
+        let even = |start: f64, end: f64| {
+            (0..steps).map(move |i| start + (end - start) * i as f64 / (steps - 1) as f64)
+        };
         match self {
             Self::Linear { start, end } => even(*start, *end).collect(),
-            Self::ScaledLinear { start, end } => even(start.sqrt(), end.sqrt()).map(|x| x * x).collect(),
+            Self::ScaledLinear { start, end } => {
+                even(start.sqrt(), end.sqrt()).map(|x| x * x).collect()
+            }
             Self::Cosine => {
-                let level = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+                let level =
+                    |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
                 let n = steps as f64;
-                (0..steps).map(|i| (1.0 - level((i + 1) as f64 / n) / level(i as f64 / n)).min(0.999)).collect()
+                (0..steps)
+                    .map(|i| (1.0 - level((i + 1) as f64 / n) / level(i as f64 / n)).min(0.999))
+                    .collect()
             }
             Self::Given { betas } => betas.clone(),
         }
@@ -245,13 +258,21 @@ impl Conditioner {
                 }
             }
             Preconditioning::Vp { beta_d, beta_min, m, .. } => {
-                let t = ((beta_min * beta_min + 2.0 * beta_d * (s * s).ln_1p()).sqrt() - beta_min) / beta_d;
+                let t = ((beta_min * beta_min + 2.0 * beta_d * (s * s).ln_1p()).sqrt() - beta_min)
+                    / beta_d;
                 Factors { c_skip: 1.0, c_out: -s, c_in: 1.0 / unit, c_noise: (m - 1.0) * t }
             }
-            Preconditioning::Ve { .. } => Factors { c_skip: 1.0, c_out: s, c_in: 1.0, c_noise: (0.5 * s).ln() },
+            Preconditioning::Ve { .. } => {
+                Factors { c_skip: 1.0, c_out: s, c_in: 1.0, c_noise: (0.5 * s).ln() }
+            }
             Preconditioning::Iddpm { .. } => {
                 // The network counts its steps from the quietest: levels[k] is u_{m-1-k}.
-                Factors { c_skip: 1.0, c_out: -s, c_in: 1.0 / unit, c_noise: self.nearest(s) as f64 }
+                Factors {
+                    c_skip: 1.0,
+                    c_out: -s,
+                    c_in: 1.0 / unit,
+                    c_noise: self.nearest(s) as f64,
+                }
             }
             Preconditioning::Ddpm { prediction, .. } => {
                 let (c_skip, c_out) = match prediction {
@@ -265,7 +286,12 @@ impl Conditioner {
                 // At t = s / (1 + s) the flow's point is (1 - t) x, and x_0 = point - t v.
                 let t = s / (1.0 + s);
                 let (time, sign) = if *data_at_one { (1.0 - t, 1.0) } else { (t, -1.0) };
-                Factors { c_skip: 1.0 - t, c_out: sign * t, c_in: 1.0 - t, c_noise: time_scale * time }
+                Factors {
+                    c_skip: 1.0 - t,
+                    c_out: sign * t,
+                    c_in: 1.0 - t,
+                    c_noise: time_scale * time,
+                }
             }
         }
     }
@@ -279,9 +305,12 @@ impl Conditioner {
     }
 }
 
-/// u_{m-1} .. u_0: u_m = 0, u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) = sin^2(pi j / (2 m (c_2 + 1))).
+/// u_{m-1} .. u_0: u_m = 0, u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) =
+/// sin^2(pi j / (2 m (c_2 + 1))).
 fn iddpm_levels(c_1: f64, c_2: f64, m: usize) -> Vec<f64> {
-    let a = |j: usize| (std::f64::consts::FRAC_PI_2 * j as f64 / (m as f64 * (c_2 + 1.0))).sin().powi(2);
+    let a = |j: usize| {
+        (std::f64::consts::FRAC_PI_2 * j as f64 / (m as f64 * (c_2 + 1.0))).sin().powi(2)
+    };
     let mut u: f64 = 0.0;
     (1..=m)
         .rev()
@@ -296,7 +325,8 @@ fn iddpm_levels(c_1: f64, c_2: f64, m: usize) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// Table 1 of Karras et al.: sigma_max of VP is 152, of iDDPM 20 291; sigma(t) and t(sigma) of VP are inverse.
+    /// Table 1 of Karras et al.: sigma_max of VP is 152, of iDDPM 20 291; sigma(t) and t(sigma) of
+    /// VP are inverse.
     #[test]
     fn published_ranges() {
         let range = |kind| Conditioner::new(kind).range();
@@ -313,9 +343,14 @@ mod tests {
         assert_eq!(iddpm.round(1e9), high);
         let level = iddpm.levels[500];
         assert_eq!(iddpm.round(level * 1.0001), level);
-        // google/ddpm-cifar10-32: linear betas 1e-4..0.02; abar_999 = 4.0358e-5 (Ho et al.: about 4e-5).
+        // google/ddpm-cifar10-32: linear betas 1e-4..0.02; abar_999 = 4.0358e-5 (Ho et al.: about
+        // 4e-5).
         let betas = Betas::Linear { start: 1e-4, end: 0.02 };
-        let ddpm = Conditioner::new(Preconditioning::Ddpm { betas, steps: 1000, prediction: Prediction::Epsilon });
+        let ddpm = Conditioner::new(Preconditioning::Ddpm {
+            betas,
+            steps: 1000,
+            prediction: Prediction::Epsilon,
+        });
         let (low, high) = ddpm.range();
         assert!((low - (1e-4f64 / (1.0 - 1e-4)).sqrt()).abs() < 1e-12);
         assert!((1.0 / (1.0 + high * high) - 4.0358e-5).abs() < 1e-8, "{high}");
@@ -324,12 +359,14 @@ mod tests {
         }
     }
 
-    /// A network that knows the answer gives the answer, in every form: for a single clean sample x_0 the noise is
-    /// e = (x - x_0) / s, and what each kind of network should say follows from its definition.
+    /// A network that knows the answer gives the answer, in every form: for a single clean sample
+    /// x_0 the noise is e = (x - x_0) / s, and what each kind of network should say follows from
+    /// its definition.
     #[test]
     fn an_ideal_network_denoises_exactly() {
         let (x0, e) = (0.37, -1.21);
-        let ddpm = |prediction| Preconditioning::Ddpm { betas: Betas::Cosine, steps: 1000, prediction };
+        let ddpm =
+            |prediction| Preconditioning::Ddpm { betas: Betas::Cosine, steps: 1000, prediction };
         for s in [0.03, 0.7, 15.0] {
             let x = x0 + s * e;
             let unit = f64::hypot(1.0, s);
@@ -350,7 +387,8 @@ mod tests {
                 assert_eq!(kind.problem(), None);
             }
         }
-        // EDM's factors give its training target unit variance and its output the least error (appendix B.6).
+        // EDM's factors give its training target unit variance and its output the least error
+        // (appendix B.6).
         let f = Conditioner::new(Preconditioning::EDM).factors(0.5);
         assert!((f.c_skip - 0.5).abs() < 1e-15 && (f.c_in * f.c_in - 2.0).abs() < 1e-12);
         assert!((f.c_out - 0.125f64.sqrt()).abs() < 1e-15);

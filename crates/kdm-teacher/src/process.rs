@@ -1,8 +1,8 @@
 //! The two ways from noise to samples, as one differential equation.
 //!
-//! Diffusion (Karras et al., arXiv:2206.00364): x = x_0 + t e, t the noise's standard deviation, from sigma_max to 0.
-//! Flow matching (Lipman et al., arXiv:2210.02747): x = (1 - t) x_0 + t e, t from 1 to 0.
-//! With D the posterior mean at the level of t, both follow dx/dt = (x - D) / t.
+//! Diffusion (Karras et al., arXiv:2206.00364): x = x_0 + t e, t the noise's standard deviation,
+//! from sigma_max to 0. Flow matching (Lipman et al., arXiv:2210.02747): x = (1 - t) x_0 + t e, t
+//! from 1 to 0. With D the posterior mean at the level of t, both follow dx/dt = (x - D) / t.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,10 @@ impl Process {
             return Some(("sigma_min", format!("is {sigma_min} and must be above 0")));
         }
         if !(sigma_max > sigma_min && sigma_max.is_finite()) {
-            return Some(("sigma_max", format!("is {sigma_max} and must be above sigma_min, {sigma_min}")));
+            return Some((
+                "sigma_max",
+                format!("is {sigma_max} and must be above sigma_min, {sigma_min}"),
+            ));
         }
         (!(rho > 0.0 && rho.is_finite())).then(|| ("rho", format!("is {rho} and must be above 0")))
     }

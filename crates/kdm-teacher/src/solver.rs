@@ -15,7 +15,8 @@ pub enum Solver {
     Heun,
     /// Second order, at the middle of each step.
     Midpoint,
-    /// Second order with one evaluation a step: DPM-Solver++(2M) (Lu et al., arXiv:2211.01095, algorithm 2).
+    /// Second order with one evaluation a step: DPM-Solver++(2M) (Lu et al., arXiv:2211.01095,
+    /// algorithm 2).
     DpmSolver,
 }
 
@@ -30,8 +31,9 @@ impl Solver {
     }
 }
 
-/// Samples from noise: `x` holds rows of x_T, already scaled to [`Process::noise_std`]; the result holds rows of x_0.
-/// `labels`: one-hot rows, or empty (see [`Denoiser::denoise`]). `steps` is at least 1.
+/// Samples from noise: `x` holds rows of x_T, already scaled to [`Process::noise_std`]; the result
+/// holds rows of x_0. `labels`: one-hot rows, or empty (see [`Denoiser::denoise`]). `steps` is at
+/// least 1.
 pub fn solve(
     denoiser: &dyn Denoiser,
     process: &Process,
@@ -61,7 +63,8 @@ pub struct Waypoint {
     pub denoised: Vec<f64>,
 }
 
-/// What Heun's solver passes through: the state at each time but the last. Arguments as for [`solve`].
+/// What Heun's solver passes through: the state at each time but the last. Arguments as for
+/// [`solve`].
 pub fn trajectory(
     denoiser: &dyn Denoiser,
     process: &Process,
@@ -101,8 +104,9 @@ pub struct Churn {
     pub noise: f64,
 }
 
-/// Samples by Karras et al.'s stochastic sampler (arXiv:2206.00364, algorithm 2), on a diffusion process. Arguments as for
-/// [`solve`]; `seeds` holds one a row, and a row's noise depends on its seed alone.
+/// Samples by Karras et al.'s stochastic sampler (arXiv:2206.00364, algorithm 2), on a diffusion
+/// process. Arguments as for [`solve`]; `seeds` holds one a row, and a row's noise depends on its
+/// seed alone.
 pub fn solve_stochastic(
     denoiser: &dyn Denoiser,
     process: &Process,
@@ -117,7 +121,8 @@ pub fn solve_stochastic(
     let denoise = |x: &[f64], t: f64| denoiser.denoise(x, process.level(t), labels);
     for (i, w) in times.windows(2).enumerate() {
         let (t, t_next) = (w[0], w[1]);
-        let more = if (churn.min..=churn.max).contains(&t) { churn.churn / steps as f64 } else { 0.0 };
+        let more =
+            if (churn.min..=churn.max).contains(&t) { churn.churn / steps as f64 } else { 0.0 };
         let t_hat = denoiser.round_sigma(t * (1.0 + more.min(2f64.sqrt() - 1.0)));
         let std = (t_hat * t_hat - t * t).max(0.0).sqrt() * churn.noise;
         if std > 0.0 {
@@ -155,7 +160,12 @@ fn heun(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec<f64
 }
 
 /// One step, by the mean of the slopes at its ends; by the first slope alone where it ends at 0.
-fn heun_step(mut x: Vec<f64>, t: f64, t_next: f64, denoise: &impl Fn(&[f64], f64) -> Vec<f64>) -> Vec<f64> {
+fn heun_step(
+    mut x: Vec<f64>,
+    t: f64,
+    t_next: f64,
+    denoise: &impl Fn(&[f64], f64) -> Vec<f64>,
+) -> Vec<f64> {
     let d = denoise(&x, t);
     let ahead = step(&x, &d, t, t_next);
     if t_next == 0.0 {
@@ -183,8 +193,8 @@ fn midpoint(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec
     x
 }
 
-/// In lambda = ln(alpha / sigma): x' = (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) d, with d extrapolated from
-/// this and the last evaluation. First order in the first and the last step.
+/// In lambda = ln(alpha / sigma): x' = (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) d, with d
+/// extrapolated from this and the last evaluation. First order in the first and the last step.
 fn dpm_solver(
     process: &Process,
     times: &[f64],
@@ -222,25 +232,33 @@ mod tests {
 
     fn error(process: Process, solver: Solver, steps: usize) -> f64 {
         let g = Gaussian::new(vec![0.3, -0.2], vec![vec![0.5, 0.2], vec![0.2, 0.3]]).unwrap();
-        let start: Vec<f64> = [0.9, -1.1, 0.2, 0.7].iter().map(|e| e * process.noise_std()).collect();
+        let start: Vec<f64> =
+            [0.9, -1.1, 0.2, 0.7].iter().map(|e| e * process.noise_std()).collect();
         let exact = g.flow(&start, process.level(process.times(1)[0]));
         let found = solve(&g, &process, solver, steps, start, &[]);
         found.iter().zip(&exact).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// The slope of log error over log steps against the closed-form flow of a Gaussian, between 256 and 1024 steps. On
-    /// the flow-matching path all times are smooth. Heun and DPM-Solver++ are of first order in their last step, whose
-    /// length falls with the others: its contribution is of second order too.
+    /// The slope of log error over log steps against the closed-form flow of a Gaussian, between
+    /// 256 and 1024 steps. On the flow-matching path all times are smooth. Heun and DPM-Solver++
+    /// are of first order in their last step, whose length falls with the others: its contribution
+    /// is of second order too.
     #[test]
     fn orders_of_convergence() {
-        for (solver, order) in [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::DpmSolver, 2.0)] {
-            let (coarse, fine) = (error(Process::Flow, solver, 256), error(Process::Flow, solver, 1024));
+        for (solver, order) in [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::DpmSolver, 2.0)]
+        {
+            let (coarse, fine) =
+                (error(Process::Flow, solver, 256), error(Process::Flow, solver, 1024));
             let slope = (coarse / fine).ln() / 4f64.ln();
-            assert!((slope - order).abs() < 0.2, "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}");
+            assert!(
+                (slope - order).abs() < 0.2,
+                "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}"
+            );
         }
     }
 
-    /// The way begins at the noise, follows the exact flow, and its last denoised sample is the solver's.
+    /// The way begins at the noise, follows the exact flow, and its last denoised sample is the
+    /// solver's.
     #[test]
     fn trajectories_lead_to_the_sample() {
         let g = Gaussian::new(vec![0.3, -0.2], vec![vec![0.5, 0.2], vec![0.2, 0.3]]).unwrap();
@@ -253,38 +271,50 @@ mod tests {
         let end = g.flow(&start, process.level(10.0));
         for point in &way {
             let off = g.flow(&point.x, process.level(point.time));
-            assert!(off.iter().zip(&end).all(|(a, b)| (a - b).abs() < 1e-3), "{off:?} {end:?} at {}", point.time);
+            assert!(
+                off.iter().zip(&end).all(|(a, b)| (a - b).abs() < 1e-3),
+                "{off:?} {end:?} at {}",
+                point.time
+            );
         }
     }
 
     /// For a Gaussian third order is seen here, on either process.
     #[test]
     fn midpoint_is_of_second_order_at_least() {
-        let (coarse, fine) = (error(Process::Flow, Solver::Midpoint, 64), error(Process::Flow, Solver::Midpoint, 256));
+        let (coarse, fine) = (
+            error(Process::Flow, Solver::Midpoint, 64),
+            error(Process::Flow, Solver::Midpoint, 256),
+        );
         let slope = (coarse / fine).ln() / 4f64.ln();
         assert!(slope > 1.75, "slope {slope}, errors {coarse:e} {fine:e}");
     }
 
-    /// With EDM's levels: the last step, from sigma_min, leaves an error of the size of sigma_min^2 whatever the number of
-    /// steps, so the slope is taken well above it.
+    /// With EDM's levels: the last step, from sigma_min, leaves an error of the size of sigma_min^2
+    /// whatever the number of steps, so the slope is taken well above it.
     #[test]
     fn orders_of_convergence_on_diffusion_times() {
         let process = Process::Diffusion { sigma_min: 1e-4, sigma_max: 10.0, rho: 7.0 };
-        for (solver, order) in [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::DpmSolver, 2.0)] {
+        for (solver, order) in [(Solver::Euler, 1.0), (Solver::Heun, 2.0), (Solver::DpmSolver, 2.0)]
+        {
             let (coarse, fine) = (error(process, solver, 32), error(process, solver, 128));
             let slope = (coarse / fine).ln() / 4f64.ln();
-            assert!((slope - order).abs() < 0.3, "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}");
+            assert!(
+                (slope - order).abs() < 0.3,
+                "{solver:?}: slope {slope}, errors {coarse:e} {fine:e}"
+            );
         }
     }
 
-    /// Without churn the stochastic sampler is Heun's. With it, samples of a Gaussian keep its variance, and a sample
-    /// depends on its own seed alone.
+    /// Without churn the stochastic sampler is Heun's. With it, samples of a Gaussian keep its
+    /// variance, and a sample depends on its own seed alone.
     #[test]
     fn churn_keeps_the_distribution() {
         let g = Gaussian::new(vec![0.3], vec![vec![0.25]]).unwrap();
         let process = Process::EDM;
         let n = 20_000;
-        let x: Vec<f64> = random::normal_vec(1, n).into_iter().map(|e| 80.0 * f64::from(e)).collect();
+        let x: Vec<f64> =
+            random::normal_vec(1, n).into_iter().map(|e| 80.0 * f64::from(e)).collect();
         let seeds: Vec<u64> = (0..n as u64).collect();
         let churn = |churn| Churn { churn, min: 0.05, max: 50.0, noise: 1.0 };
         let plain = solve_stochastic(&g, &process, churn(0.0), 18, x[..50].to_vec(), &[], &seeds);
@@ -294,7 +324,8 @@ mod tests {
         assert_eq!(one[0], all[77]);
         let mean = all.iter().sum::<f64>() / n as f64;
         let variance = all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-        // Five standard errors (0.0035 for the mean, 0.0025 for the variance), and the solver's own 1%.
+        // Five standard errors (0.0035 for the mean, 0.0025 for the variance), and the solver's own
+        // 1%.
         assert!((mean - 0.3).abs() < 0.018 && (variance - 0.25).abs() < 0.015, "{mean} {variance}");
     }
 

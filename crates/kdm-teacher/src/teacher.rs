@@ -75,7 +75,12 @@ impl Teacher {
         let path = file.path();
         let (config, state): (TeacherConfig, _) = model::parse(file, KIND)?;
         let bad = |(field, problem): (&str, String)| {
-            Error::invalid(path, format!("config.data.{field}"), problem, "train or import the teacher again")
+            Error::invalid(
+                path,
+                format!("config.data.{field}"),
+                problem,
+                "train or import the teacher again",
+            )
         };
         let sha256 = model::fingerprint(&config, &state);
         let model = match &config {
@@ -83,8 +88,9 @@ impl Teacher {
             TeacherConfig::FlowMlp(flow) => {
                 let data = flow.data.build().map_err(bad)?;
                 let network = flow.init(&data, 0, &Device::flex());
-                let network = load_state(network, &state)
-                    .map_err(|e| Error::invalid(path, "tensors", e.0, "train or import the teacher again"))?;
+                let network = load_state(network, &state).map_err(|e| {
+                    Error::invalid(path, "tensors", e.0, "train or import the teacher again")
+                })?;
                 Model::FlowMlp(FlowMlp::new(network, data.dim()))
             }
             TeacherConfig::Network(network) => {
@@ -177,8 +183,11 @@ mod tests {
     use crate::{Solver, solve};
 
     fn network_teacher(folder: &Path) -> Teacher {
-        let flow =
-            FlowMlpConfig { data: DistributionConfig::Checkerboard { conditional: true }, hidden: 64, layers: 3 };
+        let flow = FlowMlpConfig {
+            data: DistributionConfig::Checkerboard { conditional: true },
+            hidden: 64,
+            layers: 3,
+        };
         let data = flow.data.build().unwrap();
         let network = flow.init(&data, 1, &Device::flex());
         let path = folder.join("teacher.safetensors");
@@ -192,16 +201,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let teacher = network_teacher(folder.path());
         let n = 700;
-        let x: Vec<f64> = kdm_kernels::random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
+        let x: Vec<f64> =
+            kdm_kernels::random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
         let mut labels = vec![0.0; n * 8];
         (0..n).for_each(|row| labels[row * 8 + row % 8] = 1.0);
         let draw = |rows: std::ops::Range<usize>| {
             let labels = &labels[rows.start * 8..rows.end * 8];
-            solve(&teacher, &Process::Flow, Solver::Heun, 3, x[2 * rows.start..2 * rows.end].to_vec(), labels)
+            solve(
+                &teacher,
+                &Process::Flow,
+                Solver::Heun,
+                3,
+                x[2 * rows.start..2 * rows.end].to_vec(),
+                labels,
+            )
         };
         let whole = draw(0..n);
         for batch in [1, 7, 256, 300] {
-            let starts: Vec<usize> = (0..n).step_by(batch).filter(|s| batch > 1 || s % 97 == 0).collect();
+            let starts: Vec<usize> =
+                (0..n).step_by(batch).filter(|s| batch > 1 || s % 97 == 0).collect();
             for start in starts {
                 let end = (start + batch).min(n);
                 assert_eq!(draw(start..end), whole[2 * start..2 * end], "batch {batch} at {start}");

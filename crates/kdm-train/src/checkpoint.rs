@@ -1,6 +1,6 @@
-//! The state of a training in one file, written whole or not at all: weights, their moving average, Adam's moments,
-//! and how far the training is. Random numbers are functions of seed and iteration, so the iteration is all of their
-//! state; the same holds for the place in the data.
+//! The state of a training in one file, written whole or not at all: weights, their moving average,
+//! Adam's moments, and how far the training is. Random numbers are functions of seed and iteration,
+//! so the iteration is all of their state; the same holds for the place in the data.
 
 use std::path::Path;
 
@@ -66,7 +66,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When the file is damaged, of another version, or its weights don't fit.
-    pub fn load<M: Module>(path: &Path, module: M, optimizers: &mut [Optimizer]) -> Result<(Self, M)> {
+    pub fn load<M: Module>(
+        path: &Path,
+        module: M,
+        optimizers: &mut [Optimizer],
+    ) -> Result<(Self, M)> {
         let file = TensorFile::open(path)?;
         let metadata = file.metadata();
         if metadata["kind"] != KIND || metadata["version"] != VERSION {
@@ -83,7 +87,12 @@ impl Checkpoint {
         }
         let number = |field: &str| {
             metadata[field].as_u64().ok_or_else(|| {
-                Error::invalid(path, field, "is no whole number", "begin a new run; this file is damaged")
+                Error::invalid(
+                    path,
+                    field,
+                    "is no whole number",
+                    "begin a new run; this file is damaged",
+                )
             })
         };
         let module = load_state(module, &file.state("model/")?)?;
@@ -93,7 +102,13 @@ impl Checkpoint {
         for part in [&m, &v, &ema] {
             if !part.keys().eq(names.keys()) {
                 let mend = "begin a new run; this file is damaged";
-                return Err(Error::invalid(path, "tensors", "moments and weights differ in their names", mend).into());
+                return Err(Error::invalid(
+                    path,
+                    "tensors",
+                    "moments and weights differ in their names",
+                    mend,
+                )
+                .into());
             }
         }
         let steps = number("optimizer_steps")?;

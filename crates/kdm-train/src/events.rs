@@ -1,6 +1,7 @@
-//! TensorBoard's event files, scalars only: a chain of records, each a length, its masked CRC-32C, a protocol buffer
-//! `Event` and its masked CRC-32C (tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto). The
-//! crates that write this format have not been kept up, and the few fields needed here are short.
+//! TensorBoard's event files, scalars only: a chain of records, each a length, its masked CRC-32C,
+//! a protocol buffer `Event` and its masked CRC-32C (tensorflow/core/lib/io/record_writer.h,
+//! tensorflow/core/util/event.proto). The crates that write this format have not been kept up, and
+//! the few fields needed here are short.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -17,16 +18,23 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// A new file in `folder`. `resumed_at`: iterations whose points in earlier files of the folder still hold;
-    /// viewers drop later ones.
+    /// A new file in `folder`. `resumed_at`: iterations whose points in earlier files of the folder
+    /// still hold; viewers drop later ones.
     ///
     /// # Errors
     /// When the file can't be created.
     pub fn create(folder: &Path, resumed_at: u64) -> Result<Self> {
         let nanos = now().as_nanos();
-        let path =
-            folder.join(format!("events.out.tfevents.{}.{:09}.kdm", nanos / 1_000_000_000, nanos % 1_000_000_000));
-        let file = OpenOptions::new().create_new(true).write(true).open(&path).map_err(Error::io("create", &path))?;
+        let path = folder.join(format!(
+            "events.out.tfevents.{}.{:09}.kdm",
+            nanos / 1_000_000_000,
+            nanos % 1_000_000_000
+        ));
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
         let mut writer = Self { path, file };
         // file_version, field 3
         writer.event(0, &length_delimited(3, b"brain.Event:2"))?;
@@ -114,7 +122,10 @@ mod tests {
         assert_eq!(events.len(), 3);
         assert_eq!(events[2][9..12], [0x10, 0xAC, 0x02]);
         let value = [&[0x15][..], &1.5f32.to_le_bytes()].concat();
-        assert!(events[2].windows(5).any(|w| w == value) && events[2].windows(10).any(|w| w == b"train/loss"));
+        assert!(
+            events[2].windows(5).any(|w| w == value)
+                && events[2].windows(10).any(|w| w == b"train/loss")
+        );
         // CRC-32C's published check value.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xE306_9283);
     }

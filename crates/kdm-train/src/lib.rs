@@ -1,7 +1,9 @@
-//! What every training shares, a teacher's and a student's: Adam with a moving average of the weights, learning-rate
-//! schedules, checkpoints that resume to the same bits, the loop, and its log as JSON lines and TensorBoard events.
+//! What every training shares, a teacher's and a student's: Adam with a moving average of the
+//! weights, learning-rate schedules, checkpoints that resume to the same bits, the loop, and its
+//! log as JSON lines and TensorBoard events.
 //!
-//! This crate knows modules, gradients and files. What is trained, and on what, is a [`Task`] to it.
+//! This crate knows modules, gradients and files. What is trained, and on what, is a [`Task`] to
+//! it.
 
 mod checkpoint;
 mod error;

@@ -1,5 +1,5 @@
-//! The training log: `metrics.jsonl`, one JSON object a line with `iteration` among its keys, and TensorBoard events
-//! beside it.
+//! The training log: `metrics.jsonl`, one JSON object a line with `iteration` among its keys, and
+//! TensorBoard events beside it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -22,8 +22,8 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Goes on at `iteration`: lines of later iterations, from a run that was killed after its last checkpoint, are
-    /// dropped, so that a resumed run's log is that of one never killed.
+    /// Goes on at `iteration`: lines of later iterations, from a run that was killed after its last
+    /// checkpoint, are dropped, so that a resumed run's log is that of one never killed.
     ///
     /// # Errors
     /// When the files can't be read or written.
@@ -40,8 +40,8 @@ impl MetricsLog {
         Ok(Self { path, file, events: EventWriter::create(folder, iteration)? })
     }
 
-    /// Adds named values of an iteration, grouped under `group` ("train" or "validation"). Values that aren't finite
-    /// are written as null, as JSON has no other way.
+    /// Adds named values of an iteration, grouped under `group` ("train" or "validation"). Values
+    /// that aren't finite are written as null, as JSON has no other way.
     ///
     /// # Errors
     /// When the files can't be written.

@@ -9,23 +9,33 @@ use kdm_nn::state::{load_state, state_dict};
 use serde_json::Value;
 
 use crate::optimizer::StepReport;
-use crate::{CHECKPOINT, Checkpoint, Error, MetricsLog, NonFinite, Optimizer, OptimizerConfig, Result, Schedule};
+use crate::{
+    CHECKPOINT, Checkpoint, Error, MetricsLog, NonFinite, Optimizer, OptimizerConfig, Result,
+    Schedule,
+};
 
-/// What is trained, and on what. Everything a task draws at random must be a function of the iteration, so that a
-/// resumed training sees the same numbers.
+/// What is trained, and on what. Everything a task draws at random must be a function of the
+/// iteration, so that a resumed training sees the same numbers.
 pub trait Task {
     /// The network.
     type Model: Module;
 
-    /// The parameters of each optimizer, as the beginning of their names. One optimizer for all, unless told otherwise.
+    /// The parameters of each optimizer, as the beginning of their names. One optimizer for all,
+    /// unless told otherwise.
     fn optimizers(&self) -> &'static [&'static str] {
         &[""]
     }
 
     /// One iteration (from 0): losses, gradients, and a step of every optimizer.
-    fn iterate(&self, model: Self::Model, iteration: u64, stepper: &mut Stepper) -> (Self::Model, Losses);
+    fn iterate(
+        &self,
+        model: Self::Model,
+        iteration: u64,
+        stepper: &mut Stepper,
+    ) -> (Self::Model, Losses);
 
-    /// Named values on held-out data, for the averaged weights (outside autodiff). Empty when there are none.
+    /// Named values on held-out data, for the averaged weights (outside autodiff). Empty when there
+    /// are none.
     fn validate(&self, averaged: &Self::Model) -> Vec<(String, f64)>;
 
     /// Writes the averaged weights as a model file to use.
@@ -49,7 +59,8 @@ impl<'a> Stepper<'a> {
         Self { optimizers, lr, report: StepReport { gradient_norm: 0.0, non_finite: Vec::new() } }
     }
 
-    /// A step of optimizer `which` (see [`Task::optimizers`]). What it saw joins the iteration's report.
+    /// A step of optimizer `which` (see [`Task::optimizers`]). What it saw joins the iteration's
+    /// report.
     pub fn step<M: Module>(&mut self, which: usize, model: M, grads: Gradients) -> M {
         let (model, report) = self.optimizers[which].step(model, grads, self.lr);
         self.report.gradient_norm = self.report.gradient_norm.hypot(report.gradient_norm);
@@ -94,7 +105,8 @@ pub struct LoopConfig {
     pub checkpoint_every: u64,
     /// The validation value by which the best weights are chosen, smaller being better.
     pub best_by: String,
-    /// What the training depends on, as an object: kept in every checkpoint, and compared when it resumes.
+    /// What the training depends on, as an object: kept in every checkpoint, and compared when it
+    /// resumes.
     pub config: Value,
 }
 
@@ -124,11 +136,12 @@ pub struct Outcome<M> {
     pub seconds: f64,
 }
 
-/// Trains `model` (on an autodiff device) in `folder`: goes on from its checkpoint if there is one. The best averaged
-/// weights are kept in `best_file`.
+/// Trains `model` (on an autodiff device) in `folder`: goes on from its checkpoint if there is one.
+/// The best averaged weights are kept in `best_file`.
 ///
 /// # Errors
-/// When a file can't be read or written, or a gradient is not finite and the configuration says stop.
+/// When a file can't be read or written, or a gradient is not finite and the configuration says
+/// stop.
 pub fn train<T: Task>(
     task: &T,
     model: T::Model,
@@ -139,18 +152,23 @@ pub fn train<T: Task>(
 ) -> Result<Outcome<T::Model>> {
     kdm_data::atomic::remove_parts(folder);
     let path = folder.join(CHECKPOINT);
-    let mut optimizers: Vec<Optimizer> =
-        task.optimizers().iter().map(|prefix| Optimizer::new(config.optimizer, &model, prefix)).collect();
+    let mut optimizers: Vec<Optimizer> = task
+        .optimizers()
+        .iter()
+        .map(|prefix| Optimizer::new(config.optimizer, &model, prefix))
+        .collect();
     let (mut at, mut model) = if path.exists() {
         let (at, model) = Checkpoint::load(&path, model, &mut optimizers)?;
         if let Some(part) = difference(&at.config, &config.config) {
-            let problem = format!("the training was begun with other {part} than this command gives");
+            let problem =
+                format!("the training was begun with other {part} than this command gives");
             let mend = "resume with what it was begun with, or choose another folder with --out";
             return Err(kdm_data::Error::invalid(&path, part, problem, mend).into());
         }
         (at, model)
     } else {
-        let fresh = Checkpoint { iteration: 0, best: None, replaced: 0, config: config.config.clone() };
+        let fresh =
+            Checkpoint { iteration: 0, best: None, replaced: 0, config: config.config.clone() };
         (fresh, model)
     };
     let mut log = MetricsLog::open(folder, at.iteration)?;
@@ -169,7 +187,11 @@ pub fn train<T: Task>(
         let step = stepper.report;
         let due = (i + 1) % config.log_every == 0 || i + 1 == config.iterations;
         let terms: Vec<(String, f64)> = if due {
-            losses.terms.iter().map(|(name, value)| ((*name).to_string(), scalar(value.clone()))).collect()
+            losses
+                .terms
+                .iter()
+                .map(|(name, value)| ((*name).to_string(), scalar(value.clone())))
+                .collect()
         } else {
             Vec::new()
         };
@@ -233,7 +255,9 @@ pub fn train<T: Task>(
 
 /// The first key of two configurations whose values differ.
 fn difference(begun: &Value, given: &Value) -> Option<String> {
-    let keys = |value: &Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let keys = |value: &Value| {
+        value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    };
     keys(begun).into_iter().chain(keys(given)).find(|key| begun.get(key) != given.get(key))
 }
 

@@ -1,4 +1,5 @@
-//! Adam with an exponential moving average of the weights, over all parameters of a module, by name.
+//! Adam with an exponential moving average of the weights, over all parameters of a module, by
+//! name.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,8 @@ pub struct OptimizerConfig {
     pub epsilon: f64,
     /// Decay of the moving average of the weights, per iteration.
     pub ema_decay: f64,
-    /// The average's half-life is at most this share of the iterations so far, so that the first weights are forgotten;
-    /// none for the plain decay.
+    /// The average's half-life is at most this share of the iterations so far, so that the first
+    /// weights are forgotten; none for the plain decay.
     pub ema_rampup: Option<f64>,
     /// What to do about gradients that are not finite.
     pub non_finite: NonFinite,
@@ -79,8 +80,8 @@ pub struct StepReport {
 }
 
 impl Optimizer {
-    /// Before the first step; the average starts at the module's weights. The optimizer owns the parameters whose names
-    /// begin with `prefix`, and leaves the others alone.
+    /// Before the first step; the average starts at the module's weights. The optimizer owns the
+    /// parameters whose names begin with `prefix`, and leaves the others alone.
     pub fn new(config: OptimizerConfig, module: &impl Module, prefix: &str) -> Self {
         let device = module.devices().first().cloned().unwrap_or_default().inner();
         let states = kdm_nn::state::state_dict(module)
@@ -100,10 +101,11 @@ impl Optimizer {
         self.steps
     }
 
-    /// One step at learning rate `lr`. Gradients of parameters that took no part in the loss count as absent: such a
-    /// parameter stays as it is.
+    /// One step at learning rate `lr`. Gradients of parameters that took no part in the loss count
+    /// as absent: such a parameter stays as it is.
     ///
-    /// When a gradient is not finite and the configuration says stop, the module comes back unchanged.
+    /// When a gradient is not finite and the configuration says stop, the module comes back
+    /// unchanged.
     pub fn step<M: Module>(&mut self, module: M, mut grads: Gradients, lr: f64) -> (M, StepReport) {
         let mut collect = Collect {
             path: NamePath::default(),
@@ -130,7 +132,8 @@ impl Optimizer {
         }
         self.steps += 1;
         let c = self.config;
-        let step = AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.decay(self.steps));
+        let step =
+            AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.decay(self.steps));
         let mut apply = Apply { path: NamePath::default(), found, states: &mut self.states, step };
         (module.map(&mut apply), report)
     }
@@ -265,8 +268,10 @@ mod tests {
 
     #[test]
     fn the_averages_half_life_grows_with_the_training() {
-        let config = OptimizerConfig { ema_decay: 0.999, ema_rampup: Some(0.05), ..Default::default() };
-        // After 1000 iterations the half-life is 50 of them; after 100 000 the decay itself is shorter.
+        let config =
+            OptimizerConfig { ema_decay: 0.999, ema_rampup: Some(0.05), ..Default::default() };
+        // After 1000 iterations the half-life is 50 of them; after 100 000 the decay itself is
+        // shorter.
         assert!((config.decay(1000).powi(50) - 0.5).abs() < 1e-12);
         assert_eq!(config.decay(100_000), 0.999);
         assert_eq!(OptimizerConfig::default().decay(1), 0.9999);
@@ -279,23 +284,37 @@ mod tests {
         assert_eq!(replaced.to_data().as_slice::<f32>().unwrap(), [0.0, 1e5, -1e5, 3e7, -2.0]);
     }
 
-    /// Stopping leaves weights and average as they were; replacing goes on. A gradient whose square overflows is finite.
+    /// Stopping leaves weights and average as they were; replacing goes on. A gradient whose square
+    /// overflows is finite.
     #[test]
     fn non_finite_gradients_stop_or_are_replaced() {
         let device = Device::flex().autodiff();
         for (factor, bad, stops) in [(f32::INFINITY, true, true), (1e30, false, false)] {
             for non_finite in [NonFinite::Stop, NonFinite::Replace] {
-                let module = LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &device);
+                let module =
+                    LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &device);
                 let before = kdm_nn::state::state_dict(&module);
-                let mut optimizer = Optimizer::new(OptimizerConfig { non_finite, ..Default::default() }, &module, "");
+                let mut optimizer = Optimizer::new(
+                    OptimizerConfig { non_finite, ..Default::default() },
+                    &module,
+                    "",
+                );
                 let grads = gradients(&module, factor);
                 let (module, report) = optimizer.step(module, grads, 1e-3);
                 assert_eq!(report.non_finite == ["weight"], bad, "{factor}");
                 let stopped = stops && non_finite == NonFinite::Stop;
-                assert_eq!(kdm_nn::state::state_dict(&module) == before, stopped, "{factor} {non_finite:?}");
+                assert_eq!(
+                    kdm_nn::state::state_dict(&module) == before,
+                    stopped,
+                    "{factor} {non_finite:?}"
+                );
                 assert_eq!(optimizer.steps(), u64::from(!stopped));
                 assert!(
-                    optimizer.ema(&before).values().all(|t| t.as_slice::<f32>().unwrap().iter().all(|x| x.is_finite()))
+                    optimizer.ema(&before).values().all(|t| t
+                        .as_slice::<f32>()
+                        .unwrap()
+                        .iter()
+                        .all(|x| x.is_finite()))
                 );
             }
         }

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 pub enum Schedule {
     /// The same throughout, as in the paper.
     Constant,
-    /// A half cosine from the base rate to zero at the last iteration (Loshchilov & Hutter, arXiv:1608.03983, one
-    /// cycle).
+    /// A half cosine from the base rate to zero at the last iteration (Loshchilov & Hutter,
+    /// arXiv:1608.03983, one cycle).
     Cosine,
 }
 
 impl Schedule {
-    /// The factor of the base rate at `iteration` (from 0) of `iterations`, after a linear warm-up over the first
-    /// `warmup`.
+    /// The factor of the base rate at `iteration` (from 0) of `iterations`, after a linear warm-up
+    /// over the first `warmup`.
     pub fn factor(self, iteration: u64, iterations: u64, warmup: u64) -> f64 {
         if iteration < warmup {
             return (iteration + 1) as f64 / warmup as f64;

@@ -1,4 +1,5 @@
-//! What ships inside the program: small models and statistics, each with a card in `assets/` that says how it was made.
+//! What ships inside the program: small models and statistics, each with a card in `assets/` that
+//! says how it was made.
 
 use std::path::Path;
 
@@ -76,8 +77,8 @@ pub fn is_built_in(role: Role, name: &str) -> bool {
     find(role, name).is_some()
 }
 
-/// The file that `source` names: one that ships with the program, by its name alone, or a path (`./NAME` for a file called
-/// like one of those).
+/// The file that `source` names: one that ships with the program, by its name alone, or a path
+/// (`./NAME` for a file called like one of those).
 ///
 /// # Errors
 /// When there is neither; the message lists what ships.
@@ -87,7 +88,8 @@ pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
         return Ok(TensorFile::built_in(&format!("{name} (built in)"), asset.bytes)?);
     }
     if !source.exists() && source.extension().is_none() {
-        let names: Vec<&str> = ASSETS.iter().filter(|asset| asset.role == role).map(|asset| asset.name).collect();
+        let names: Vec<&str> =
+            ASSETS.iter().filter(|asset| asset.role == role).map(|asset| asset.name).collect();
         return Err(Failure::Usage(format!(
             "no {} `{name}`: give a model file, or one that ships with kdm: {}",
             role.name(),

@@ -1,4 +1,5 @@
-//! Students of different kinds on the same pairs for the same compute, beside their teacher at many steps and at few.
+//! Students of different kinds on the same pairs for the same compute, beside their teacher at many
+//! steps and at few.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::evaluation::{Beside, LossNetworks, Measuring, MetricGroup, measure};
-use crate::pipeline::{Drawing, LoadedStudent, Prepared, distill, feature_setting, prepare, pretty};
+use crate::pipeline::{
+    Drawing, LoadedStudent, Prepared, distill, feature_setting, prepare, pretty,
+};
 use crate::{Experiment, Outcome};
 
 /// The results, in a comparison's folder.
@@ -38,8 +41,13 @@ pub struct Row {
 }
 
 /// The teacher's solvers with few steps.
-const FEW: [(Solver, usize); 5] =
-    [(Solver::Heun, 5), (Solver::Heun, 3), (Solver::Heun, 2), (Solver::Euler, 2), (Solver::Euler, 1)];
+const FEW: [(Solver, usize); 5] = [
+    (Solver::Heun, 5),
+    (Solver::Heun, 3),
+    (Solver::Heun, 2),
+    (Solver::Euler, 2),
+    (Solver::Euler, 1),
+];
 /// Images in a figure.
 const SHOWN: usize = 40;
 const COLUMNS: usize = 20;
@@ -54,7 +62,8 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
     let manifest = test.manifest().clone();
     let noisy = test.range(0..test.len());
     let labels = one_hot(&noisy.labels, manifest.label_dim);
-    let sized = experiment.student_config(manifest.shape.clone(), manifest.label_dim, manifest.noise_std);
+    let sized =
+        experiment.student_config(manifest.shape.clone(), manifest.label_dim, manifest.noise_std);
     let measuring = Measuring {
         groups: vec![MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features],
         board: false,
@@ -69,7 +78,8 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
     let mut show = |name: &str, drawn: &[f32]| {
         if grid::shows(&manifest.shape) {
             let some = &drawn[..drawn.len().min(SHOWN * sized.dim())];
-            let caption = "Samples from the same noise and labels as in the other pictures, place by place.";
+            let caption =
+                "Samples from the same noise and labels as in the other pictures, place by place.";
             let png = grid::png(some, &manifest.shape, COLUMNS);
             figures.push(Figure { title: name.into(), png, caption: caption.into() });
         }
@@ -85,12 +95,24 @@ pub fn compare(experiment: &Experiment, folder: &Path) -> Outcome<Vec<Row>> {
         let label_part = &labels[..part / sized.dim() * manifest.label_dim];
         let drawn = solve(&guided, &drawing.process, solver, steps, x[..part].to_vec(), label_part);
         let milliseconds = 1e3 * started.elapsed().as_secs_f64() / (part / sized.dim()) as f64;
-        let drawn: Vec<f32> = if stored { noisy.images.clone() } else { drawn.into_iter().map(|x| x as f32).collect() };
+        let drawn: Vec<f32> = if stored {
+            noisy.images.clone()
+        } else {
+            drawn.into_iter().map(|x| x as f32).collect()
+        };
         let name = format!("teacher {} {steps}", json!(solver).as_str().unwrap_or_default());
         show(&name, &drawn);
         let passes = Drawing { solver, steps, ..drawing.clone() }.evaluations(manifest.label_dim);
         let values = measure(&drawn, &beside, &measuring)?;
-        rows.push(Row { name, passes, parameters: None, flops: None, iterations: None, milliseconds, values });
+        rows.push(Row {
+            name,
+            passes,
+            parameters: None,
+            flops: None,
+            iterations: None,
+            milliseconds,
+            values,
+        });
     }
     for variant in &variants {
         let place = folder.join("variants").join(&variant.name);
@@ -148,8 +170,10 @@ const SHOWN_METRICS: [(&str, &str); 11] = [
 
 /// The rows as a table.
 pub fn table(rows: &[Row]) -> Table {
-    let metrics: Vec<(&str, &str)> =
-        SHOWN_METRICS.into_iter().filter(|(key, _)| rows.iter().any(|row| row.values.contains_key(*key))).collect();
+    let metrics: Vec<(&str, &str)> = SHOWN_METRICS
+        .into_iter()
+        .filter(|(key, _)| rows.iter().any(|row| row.values.contains_key(*key)))
+        .collect();
     let headings = ["", "passes", "parameters", "iterations", "ms a sample"].into_iter();
     let cells = |row: &Row| {
         let given = [
@@ -159,12 +183,17 @@ pub fn table(rows: &[Row]) -> Table {
             row.iterations.map(|n| n.to_string()).unwrap_or_default(),
             format!("{:.2}", row.milliseconds),
         ];
-        let metric = |(key, _): &(&str, &str)| row.values.get(*key).map(|x| format!("{x:.3}")).unwrap_or_default();
+        let metric = |(key, _): &(&str, &str)| {
+            row.values.get(*key).map(|x| format!("{x:.3}")).unwrap_or_default()
+        };
         given.into_iter().chain(metrics.iter().map(metric)).collect()
     };
     Table {
         title: "Comparison".into(),
-        columns: headings.chain(metrics.iter().map(|(_, heading)| *heading)).map(String::from).collect(),
+        columns: headings
+            .chain(metrics.iter().map(|(_, heading)| *heading))
+            .map(String::from)
+            .collect(),
         rows: rows.iter().map(cells).collect(),
     }
 }

@@ -1,9 +1,10 @@
-//! A student whose operator works on fewer numbers: only the modes that carry most on real latents, or the directions in which
-//! pushed latents vary most.
+//! A student whose operator works on fewer numbers: only the modes that carry most on real latents,
+//! or the directions in which pushed latents vary most.
 //!
-//! With z -> up middle down z the operator cut to a rank and c what it gives beside that, the student's linear maps take up the
-//! rest: `down` joins the map after the encoders, `up` and c the one before the decoder, and `middle` is the new operator. A
-//! control B y + b keeps coordinates of its own, so that nothing of the classes is lost.
+//! With z -> up middle down z the operator cut to a rank and c what it gives beside that, the
+//! student's linear maps take up the rest: `down` joins the map after the encoders, `up` and c the
+//! one before the decoder, and `middle` is the new operator. A control B y + b keeps coordinates of
+//! its own, so that nothing of the classes is lost.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -30,31 +31,40 @@ pub enum By {
     Modes,
 }
 
-/// The operator cut to at most `rank` coordinates on real latents (rows z_T), and what is added to what it gives, so that the
-/// mean latent stays where it was.
+/// The operator cut to at most `rank` coordinates on real latents (rows z_T), and what is added to
+/// what it gives, so that the mean latent stays where it was.
 ///
 /// # Errors
-/// The problem, when values are not finite, or modes are asked for and there is no basis of eigenvectors.
-pub fn cut(affine: &Affine, latents: &[f32], by: By, rank: usize) -> Result<(LowRank, Vec<f64>), String> {
-    let centre = mean(latents, affine.n);
-    match by {
-        By::Principal => {
-            let principal = Principal::of(affine, latents)?;
-            Ok((principal.low_rank(rank), principal.truncated(rank).bias))
-        }
+/// The problem, when values are not finite, or modes are asked for and there is no basis of
+/// eigenvectors.
+pub fn cut(
+    affine: &Affine,
+    latents: &[f32],
+    by: By,
+    rank: usize,
+) -> Result<(LowRank, Vec<f64>), String> {
+    let low = match by {
+        By::Principal => Principal::of(affine, latents)?.low_rank(rank),
         By::Modes => {
             let modes = Modes::of(affine)?;
             let (mut kept, mut size) = (Vec::new(), 0);
-            // A pair of conjugate eigenvalues takes two coordinates; where only one is left, a real one may still fit.
+            // A pair of conjugate eigenvalues takes two coordinates; where only one is left, a real
+            // one may still fit.
             for k in modes.ranked(latents) {
                 if size + modes.modes()[k].size() <= rank {
                     size += modes.modes()[k].size();
                     kept.push(k);
                 }
             }
-            Ok((modes.low_rank(&kept), modes.truncated(&kept, &centre).bias))
+            modes.low_rank(&kept)
         }
-    }
+    };
+    let centre = mean(latents, affine.n);
+    let left = low.apply(&centre);
+    let whole = |row: &[f64]| row.iter().zip(&centre).map(|(a, z)| a * z).sum::<f64>();
+    let rows = affine.matrix.chunks_exact(affine.n).zip(&affine.bias).zip(left);
+    let added = rows.map(|((row, bias), left)| bias + whole(row) - left).collect();
+    Ok((low, added))
 }
 
 /// An affine map x -> weight x + bias on the host.
@@ -80,7 +90,10 @@ impl Map {
 
     /// after(self(x)).
     fn then(&self, after: &Self) -> Self {
-        Self { weight: &after.weight * &self.weight, bias: &after.weight * &self.bias + &after.bias }
+        Self {
+            weight: &after.weight * &self.weight,
+            bias: &after.weight * &self.bias + &after.bias,
+        }
     }
 
     fn linear(&self, device: &Device) -> Linear {
@@ -88,7 +101,8 @@ impl Map {
         let narrow = |m: &Mat<f64>| -> Vec<f32> {
             (0..m.nrows() * m.ncols()).map(|k| m[(k / m.ncols(), k % m.ncols())] as f32).collect()
         };
-        let weight = Tensor::from_data(TensorData::new(narrow(&self.weight), [outputs, inputs]), device);
+        let weight =
+            Tensor::from_data(TensorData::new(narrow(&self.weight), [outputs, inputs]), device);
         let bias = Tensor::from_data(TensorData::new(narrow(&self.bias), [outputs]), device);
         Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) }
     }
@@ -99,11 +113,12 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
-/// `student` with its operator cut to `low`, with `added` added to what that gives; and its configuration. Its operator works on
-/// `low.rank` numbers, and one more for every class and one for none where there is a control.
+/// `student` with its operator cut to `low`, with `added` added to what that gives; and its
+/// configuration. Its operator works on `low.rank` numbers, and one more for every class and one
+/// for none where there is a control.
 ///
-/// The clean encoder is followed by the pseudo-inverse of the way back, so that its latents are the nearest ones of the fewer
-/// numbers.
+/// The clean encoder is followed by the pseudo-inverse of the way back, so that its latents are the
+/// nearest ones of the fewer numbers.
 ///
 /// # Errors
 /// The problem, when the pseudo-inverse can't be found.
@@ -158,7 +173,11 @@ pub fn compressed(
         }),
         ..student.clone()
     };
-    let operator = OperatorConfig { kind: OperatorKind::Dense, projection: Some(total), ..config.operator.clone() };
+    let operator = OperatorConfig {
+        kind: OperatorKind::Dense,
+        projection: Some(total),
+        ..config.operator.clone()
+    };
     Ok((small, StudentConfig { operator, ..config.clone() }))
 }
 
@@ -167,18 +186,22 @@ const TIMED: usize = 256;
 /// Runs that a median is of.
 pub const RUNS: usize = 15;
 
-/// Seconds a row of two students' way from the noise encoder's numbers to the decoder's, with all linear maps on it; medians of
-/// alternating runs.
+/// Seconds a row of two students' way from the noise encoder's numbers to the decoder's, with all
+/// linear maps on it; medians of alternating runs.
 pub fn linear_seconds(students: [&Koopman; 2], latent: usize) -> [f64; 2] {
     let rows = TensorData::new(kdm_kernels::random::normal_vec(0, TIMED * latent), [TIMED, latent]);
     let z = Tensor::<2>::from_data(rows, &Device::flex());
     let way = |student: &Koopman| {
         let z = z.clone();
-        let z = student.projection.as_ref().map_or_else(|| z.clone(), |p| p.noise.forward(z.clone()));
+        let z =
+            student.projection.as_ref().map_or_else(|| z.clone(), |p| p.noise.forward(z.clone()));
         let z = student.operator.apply(z);
-        std::hint::black_box(student.projection.as_ref().map_or_else(|| z.clone(), |p| p.decoder.forward(z.clone())));
+        std::hint::black_box(
+            student.projection.as_ref().map_or_else(|| z.clone(), |p| p.decoder.forward(z.clone())),
+        );
     };
-    alternating([&|| way(students[0]), &|| way(students[1])], RUNS).map(|seconds| seconds / TIMED as f64)
+    alternating([&|| way(students[0]), &|| way(students[1])], RUNS)
+        .map(|seconds| seconds / TIMED as f64)
 }
 
 #[cfg(test)]
@@ -189,8 +212,9 @@ mod tests {
     use kdm_core::{Method, NetworkConfig, Sampler, Student};
     use kdm_kernels::random::normal_vec;
 
-    /// At full rank the compressed student draws what the student draws, for both forms of operator, with a projection and a
-    /// control and without; at a lower rank, what the student with the cut operator draws. Its clean latents come back.
+    /// At full rank the compressed student draws what the student draws, for both forms of
+    /// operator, with a projection and a control and without; at a lower rank, what the student
+    /// with the cut operator draws. Its clean latents come back.
     #[test]
     fn a_compressed_student_draws_what_the_cut_one_does() {
         let device = Device::flex();
@@ -222,20 +246,30 @@ mod tests {
                 assert!(low.rank <= rank && low.rank + 1 >= rank);
                 let (small, smaller) = compressed(koopman, &config, &low, &added).unwrap();
                 assert_eq!(smaller.problems(), []);
-                assert_eq!(small.operator.dim(), low.rank + if label_dim > 0 { label_dim + 1 } else { 0 });
+                assert_eq!(
+                    small.operator.dim(),
+                    low.rank + if label_dim > 0 { label_dim + 1 } else { 0 }
+                );
                 let expected = Affine { n: low.n, matrix: low.matrix(), bias: added };
-                let expected = Koopman { operator: Operator::Dense(Dense::of(&expected, &device)), ..koopman.clone() };
+                let expected = Koopman {
+                    operator: Operator::Dense(Dense::of(&expected, &device)),
+                    ..koopman.clone()
+                };
                 let draw = |student: Koopman, config: &StudentConfig| {
                     Sampler::new(Student::Koopman(student), config, &device).sample(&noise, &labels)
                 };
-                let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let apart = |a: &[f32], b: &[f32]| {
+                    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+                };
                 let drawn = draw(small.clone(), &smaller);
                 // f32 rounding, through a few layers, of values of size 1.
                 assert!(apart(&drawn, &draw(expected, &config)) < 2e-5, "{kind:?} {rank}");
                 if rank == affine.n {
                     assert!(apart(&drawn, &draw(koopman.clone(), &config)) < 2e-5, "{kind:?}");
-                    // All of the latent is kept, so that the decoder sees the same of a clean image.
-                    let back = |parts: Parts| parts.decode(&parts.encode_clean(&noise, &labels), &labels);
+                    // All of the latent is kept, so that the decoder sees the same of a clean
+                    // image.
+                    let back =
+                        |parts: Parts| parts.decode(&parts.encode_clean(&noise, &labels), &labels);
                     let small = back(Parts { student: &small, config: &smaller });
                     assert!(apart(&small, &back(parts)) < 1e-3, "{kind:?}");
                 }

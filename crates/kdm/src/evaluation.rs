@@ -1,4 +1,5 @@
-//! Evaluation: a student beside the teacher's stored samples, and both beside a data set's features.
+//! Evaluation: a student beside the teacher's stored samples, and both beside a data set's
+//! features.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use kdm_metrics::kernel_distance::kernel_distance;
 use kdm_metrics::manifold::{NEIGHBOURS, manifold};
 use kdm_metrics::statistics::Origin;
 use kdm_metrics::{
-    Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images, paired,
+    Extractor, Features, Moments, Statistics, energy_distance, frechet, frechet_distance, images,
+    paired,
 };
 use kdm_metrics::{share_outside, sliced_wasserstein2};
 use kdm_nn::blocks::{Rows, in_image_blocks};
@@ -44,15 +46,16 @@ pub struct LossNetworks {
 pub enum MetricGroup {
     /// The loss's terms, latent noise and dropout off: latent, rec, push, total.
     Losses,
-    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse; of images psnr, ssim, and
-    /// lpips where its weights are given.
+    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse; of
+    /// images psnr, ssim, and lpips where its weights are given.
     Paired,
     /// Between the two sets of samples: sliced_wasserstein2, energy_distance; with a known board
     /// off_board, teacher_off_board, off_board_excess (in percent).
     Distribution,
-    /// Of features of a network (Inception's are the field's FID, others are named feature_...): Fréchet distance to the
-    /// reference, the teacher's own, and extrapolated to infinitely many samples; kernel distance; inception score;
-    /// precision, recall, density, coverage. With a classifier's features how often classes are met.
+    /// Of features of a network (Inception's are the field's FID, others are named feature_...):
+    /// Fréchet distance to the reference, the teacher's own, and extrapolated to infinitely many
+    /// samples; kernel distance; inception score; precision, recall, density, coverage. With a
+    /// classifier's features how often classes are met.
     Features,
 }
 
@@ -93,8 +96,12 @@ pub struct Beside<'a> {
 impl<'a> Beside<'a> {
     /// `pairs` of samples as `config` says.
     pub fn new(measuring: &Measuring, config: &'a StudentConfig, pairs: &'a PairBatch) -> Self {
-        let setting = measuring.features.as_ref().filter(|_| measuring.groups.contains(&MetricGroup::Features));
-        let features = setting.map(|s| inspect(&s.extractor, &pairs.images, &config.shape, "teacher's features"));
+        let setting = measuring
+            .features
+            .as_ref()
+            .filter(|_| measuring.groups.contains(&MetricGroup::Features));
+        let features = setting
+            .map(|s| inspect(&s.extractor, &pairs.images, &config.shape, "teacher's features"));
         Self { config, pairs, features }
     }
 }
@@ -103,7 +110,11 @@ impl<'a> Beside<'a> {
 ///
 /// # Errors
 /// When the pairs are of another kind than the student.
-pub fn evaluate(student: &LoadedStudent, store: &PairStore, measuring: &Measuring) -> Outcome<BTreeMap<String, f64>> {
+pub fn evaluate(
+    student: &LoadedStudent,
+    store: &PairStore,
+    measuring: &Measuring,
+) -> Outcome<BTreeMap<String, f64>> {
     student.check_pairs(store)?;
     let Measuring { groups, networks, .. } = measuring;
     let config = &student.file.student;
@@ -129,11 +140,16 @@ pub fn evaluate(student: &LoadedStudent, store: &PairStore, measuring: &Measurin
     Ok(values)
 }
 
-/// The metrics of samples `[N, dim]` drawn from the teacher's noise and labels, whoever drew them; all groups but losses.
+/// The metrics of samples `[N, dim]` drawn from the teacher's noise and labels, whoever drew them;
+/// all groups but losses.
 ///
 /// # Errors
 /// When features can't be compared.
-pub fn measure(drawn: &[f32], beside: &Beside, measuring: &Measuring) -> Outcome<BTreeMap<String, f64>> {
+pub fn measure(
+    drawn: &[f32],
+    beside: &Beside,
+    measuring: &Measuring,
+) -> Outcome<BTreeMap<String, f64>> {
     let Beside { config, pairs, features } = beside;
     let Measuring { groups, board, directions, .. } = measuring;
     let (dim, mut values) = (config.dim(), BTreeMap::new());
@@ -145,7 +161,10 @@ pub fn measure(drawn: &[f32], beside: &Beside, measuring: &Measuring) -> Outcome
         if let [channels, height, width] = config.shape[..] {
             values.insert("psnr".into(), images::psnr(drawn, &pairs.images, dim));
             if height.min(width) >= images::WINDOW {
-                values.insert("ssim".into(), images::ssim(drawn, &pairs.images, [channels, height, width]));
+                values.insert(
+                    "ssim".into(),
+                    images::ssim(drawn, &pairs.images, [channels, height, width]),
+                );
             }
             if let Some(lpips) = &measuring.lpips {
                 values.insert(
@@ -163,10 +182,14 @@ pub fn measure(drawn: &[f32], beside: &Beside, measuring: &Measuring) -> Outcome
             "sliced_wasserstein2".into(),
             sliced_wasserstein2(drawn, &pairs.images, dim, *directions, PROJECTION_SEED),
         );
-        // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of images, fewer.
+        // Quadratic in the samples: 10 000 points of each give it to three digits in a second; of
+        // images, fewer.
         let most = ((1e10 / dim as f64).sqrt() as usize).min(10_000);
         let some = |x: &[f32]| x[..x.len().min(most * dim)].to_vec();
-        values.insert("energy_distance".into(), energy_distance(&some(drawn), &some(&pairs.images), dim));
+        values.insert(
+            "energy_distance".into(),
+            energy_distance(&some(drawn), &some(&pairs.images), dim),
+        );
         if *board && dim == 2 {
             let off = |points: &[f32]| 100.0 * share_outside(points, dim, Checkerboard::contains);
             let (student, teacher) = (off(drawn), off(&pairs.images));
@@ -203,13 +226,18 @@ pub fn inspect(extractor: &Extractor, images: &[f32], shape: &[usize], what: &st
                 all.logits.extend(found.logits);
             }
         }
-        progress.set(((i + 1) * INSPECTED).min(images.len() / dim) as u64, (images.len() / dim) as u64, "");
+        progress.set(
+            ((i + 1) * INSPECTED).min(images.len() / dim) as u64,
+            (images.len() / dim) as u64,
+            "",
+        );
     }
     progress.finish("seen");
     all.expect("at least one image")
 }
 
-/// Statistics of features of a data set, which was opened from `source`: of the first `count` images or of all.
+/// Statistics of features of a data set, which was opened from `source`: of the first `count`
+/// images or of all.
 ///
 /// # Errors
 /// When its images don't fit the network, or there are fewer than two.
@@ -230,16 +258,27 @@ pub fn reference_statistics(
     let count = count.unwrap_or(set.len());
     if count < 2 || count > set.len() {
         let problem = format!("{count} images are asked for, and there are {}", set.len());
-        return Err(kdm_data::Error::invalid(source, "count", problem, "give at least 2 and no more").into());
+        return Err(kdm_data::Error::invalid(
+            source,
+            "count",
+            problem,
+            "give at least 2 and no more",
+        )
+        .into());
     }
     let found = inspect(extractor, &set.images(0..count), &set.shape(), "features");
     let data = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let origin = Origin { network: extractor.stamp().clone(), data, split: split.name().into(), sha256: set.sha256() };
+    let origin = Origin {
+        network: extractor.stamp().clone(),
+        data,
+        split: split.name().into(),
+        sha256: set.sha256(),
+    };
     Ok(Statistics::of(&found, origin))
 }
 
-/// Statistics to compare with: a file's, ones that ship with the program, or those of a data set (its train split), which are
-/// computed and kept in the cache.
+/// Statistics to compare with: a file's, ones that ship with the program, or those of a data set
+/// (its train split), which are computed and kept in the cache.
 ///
 /// # Errors
 /// When there are none, or they are of another network.
@@ -269,7 +308,8 @@ pub fn open_reference(extractor: &Extractor, source: &str, shape: &[usize]) -> O
     Ok(statistics)
 }
 
-/// Statistics of a data set, from the cache if they are there. A file's name is a hash of network and images.
+/// Statistics of a data set, from the cache if they are there. A file's name is a hash of network
+/// and images.
 fn cached_statistics(extractor: &Extractor, source: &str) -> Outcome<Statistics> {
     let set = ImageSet::open(source, Split::Train)?;
     let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
@@ -289,7 +329,8 @@ fn cached_statistics(extractor: &Extractor, source: &str) -> Outcome<Statistics>
 
 /// Where computed statistics are kept: `KDM_CACHE`, or `kdm` in the user's cache folder.
 fn cache_folder() -> PathBuf {
-    let named = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named =
+        |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("KDM_CACHE")
         .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("kdm")))
         .or_else(|| named("HOME").map(|folder| folder.join(".cache/kdm")))
@@ -297,16 +338,25 @@ fn cache_folder() -> PathBuf {
 }
 
 /// LPIPS between images of `shape` and theirs, averaged: both clipped to [-1, 1], as pictures are.
-fn perceptual_distance(lpips: &Lpips, a: &[f32], b: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
+fn perceptual_distance(
+    lpips: &Lpips,
+    a: &[f32],
+    b: &[f32],
+    [channels, height, width]: [usize; 3],
+) -> f64 {
     let dim = channels * height * width;
     let perceptual = Perceptual::Lpips(lpips.clone());
-    let distances = in_image_blocks([a, b].map(|values| Rows { values, width: dim }), &Device::flex(), |rows| {
-        let [a, b] = rows.map(|x: Tensor<2>| {
-            let n = x.dims()[0];
-            x.clamp(-1.0, 1.0).reshape([n, channels, height, width])
-        });
-        perceptual.forward(a, b).unsqueeze_dim(1)
-    });
+    let distances = in_image_blocks(
+        [a, b].map(|values| Rows { values, width: dim }),
+        &Device::flex(),
+        |rows| {
+            let [a, b] = rows.map(|x: Tensor<2>| {
+                let n = x.dims()[0];
+                x.clamp(-1.0, 1.0).reshape([n, channels, height, width])
+            });
+            perceptual.forward(a, b).unsqueeze_dim(1)
+        },
+    );
     distances.iter().map(|d| f64::from(*d)).sum::<f64>() / distances.len() as f64
 }
 
@@ -368,8 +418,10 @@ fn feature_metrics(
         put("inception_score", inception_score(&student.logits, student.classes, SPLITS).mean);
     }
     if extractor.classifier().is_some() {
-        let (ours, theirs) =
-            (classes_of(&student.logits, student.classes), classes_of(&teacher.logits, teacher.classes));
+        let (ours, theirs) = (
+            classes_of(&student.logits, student.classes),
+            classes_of(&teacher.logits, teacher.classes),
+        );
         values.insert("class_same_as_teacher".into(), agreement(&ours, &theirs));
         if config.label_dim > 0 {
             values.insert("class_agreement".into(), agreement(&ours, labels));
@@ -383,13 +435,25 @@ fn feature_metrics(
 const SPLITS: usize = 10;
 
 /// Seconds that teacher and student take for the same samples.
-pub fn speed(teacher: &Teacher, drawing: &Drawing, student: &LoadedStudent, store: &PairStore) -> Vec<(String, f64)> {
+pub fn speed(
+    teacher: &Teacher,
+    drawing: &Drawing,
+    student: &LoadedStudent,
+    store: &PairStore,
+) -> Vec<(String, f64)> {
     let dim = student.file.student.dim();
     let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
     let labels = one_hot(&pairs.labels, student.file.student.label_dim);
     let x: Vec<f64> = pairs.noise.iter().map(|x| f64::from(*x)).collect();
     let by_teacher = || {
-        std::hint::black_box(solve(teacher, &drawing.process, drawing.solver, drawing.steps, x.clone(), &labels));
+        std::hint::black_box(solve(
+            teacher,
+            &drawing.process,
+            drawing.solver,
+            drawing.steps,
+            x.clone(),
+            &labels,
+        ));
     };
     let by_student = || {
         std::hint::black_box(student.sampler.sample(&pairs.noise, &labels));

@@ -1,5 +1,5 @@
-//! What only a Koopman student shows: the modes of its operator and what is left without some of them, the way between noise
-//! and image, and what distances between latents mean.
+//! What only a Koopman student shows: the modes of its operator and what is left without some of
+//! them, the way between noise and image, and what distances between latents mean.
 
 use kdm_analysis::figures::{self, Axis, Curve};
 use kdm_analysis::modes::{Conditioning, largest_first};
@@ -20,7 +20,8 @@ use crate::pipeline::LoadedStudent;
 use crate::structure::{Space, structure_of_noise};
 use crate::{Failure, Outcome};
 
-/// Samples that modes are ranked on and truncation is measured by; and pairs that correlations are of, with features or without.
+/// Samples that modes are ranked on and truncation is measured by; and pairs that correlations are
+/// of, with features or without.
 const SAMPLES: usize = 1000;
 /// Modes in the table.
 const LISTED: usize = 12;
@@ -67,7 +68,11 @@ impl<'a> Subject<'a> {
     fn first(self, rows: usize) -> Self {
         let config = &self.student.file.student;
         let rows = rows.min(self.noise.len() / config.dim());
-        Self { noise: &self.noise[..rows * config.dim()], labels: &self.labels[..rows * config.label_dim], ..self }
+        Self {
+            noise: &self.noise[..rows * config.dim()],
+            labels: &self.labels[..rows * config.label_dim],
+            ..self
+        }
     }
 
     fn parts(&self) -> Option<Parts<'a>> {
@@ -90,7 +95,8 @@ impl Drawn {
     fn of(subject: Subject, parts: Parts) -> Self {
         let images = subject.student.sampler.sample(subject.noise, subject.labels);
         let latents = parts.encode_noise(subject.noise, subject.labels);
-        let features = subject.extractor.map(|e| inspect(e, &images, &parts.config.shape, "features"));
+        let features =
+            subject.extractor.map(|e| inspect(e, &images, &parts.config.shape, "features"));
         Self { images, latents, features }
     }
 }
@@ -98,8 +104,8 @@ impl Drawn {
 /// All that is found in a Koopman student.
 ///
 /// # Errors
-/// When the operator has values that are not finite, or features can't be compared. One without a basis of eigenvectors has no
-/// modes to show, which is told.
+/// When the operator has values that are not finite, or features can't be compared. One without a
+/// basis of eigenvectors has no modes to show, which is told.
 pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outcome<Found> {
     let subject = subject.first(SAMPLES);
     // A direct student has nothing to look into.
@@ -117,7 +123,8 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
     let seen = match &drawn.features {
         Some(features) => Some(space("features", "features", &features.features[..], features.dim)),
         // Points are what there is to see.
-        None => (shape.len() == 1).then(|| space("outputs", "outputs", &drawn.images[..], parts.config.dim())),
+        None => (shape.len() == 1)
+            .then(|| space("outputs", "outputs", &drawn.images[..], parts.config.dim())),
     };
     structure_of_noise(&mut found, &spaces, &drawn.images, shape, seen);
     let affine = parts.student.operator.matrix();
@@ -132,7 +139,8 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
             return Ok(found);
         }
     };
-    let conditioning = modes.conditioning(&affine).map_err(|problem| subject.student.bad_operator(problem))?;
+    let conditioning =
+        modes.conditioning(&affine).map_err(|problem| subject.student.bad_operator(problem))?;
     let amplitudes = modes.amplitudes(&drawn.latents);
     let ranked = largest_first(&amplitudes);
     mode_table(&mut found, &modes, &ranked, &amplitudes, conditioning);
@@ -146,7 +154,13 @@ pub fn examine(subject: Subject, teacher: Option<(&Teacher, &Process)>) -> Outco
 }
 
 /// The modes that carry most, and how the operator's directions disturb each other.
-fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], amplitudes: &[f64], conditioning: Conditioning) {
+fn mode_table(
+    found: &mut Found,
+    modes: &Modes,
+    ranked: &[usize],
+    amplitudes: &[f64],
+    conditioning: Conditioning,
+) {
     let total: f64 = amplitudes.iter().map(|a| a * a).sum();
     let row = |(place, k): (usize, &usize)| {
         let (re, im) = modes.modes()[*k].eigenvalue;
@@ -161,9 +175,15 @@ fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], amplitudes: &[
     };
     found.tables.push(Table {
         title: "Modes that carry most".into(),
-        columns: ["", "eigenvalue", "modulus", "amplitude on real latents", "share of their squares' sum"]
-            .map(String::from)
-            .to_vec(),
+        columns: [
+            "",
+            "eigenvalue",
+            "modulus",
+            "amplitude on real latents",
+            "share of their squares' sum",
+        ]
+        .map(String::from)
+        .to_vec(),
         rows: ranked.iter().take(LISTED).enumerate().map(row).collect(),
     });
     let listed = |k: &usize| json!({"eigenvalue": modes.modes()[*k].eigenvalue, "amplitude": amplitudes[*k]});
@@ -171,9 +191,14 @@ fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], amplitudes: &[
     found.values.insert("conditioning".into(), json!(conditioning));
     let negative = modes.without_logarithm();
     found.values.insert("without_logarithm".into(), json!(negative));
-    let Conditioning { norm, condition, departure, eigenvalue_condition: (median, largest) } = conditioning;
+    let Conditioning { norm, condition, departure, eigenvalue_condition: (median, largest) } =
+        conditioning;
     let rows = [
-        ("norm", norm, "the most by which the operator stretches a latent (its Lipschitz constant)"),
+        (
+            "norm",
+            norm,
+            "the most by which the operator stretches a latent (its Lipschitz constant)",
+        ),
         (
             "condition",
             condition,
@@ -184,15 +209,21 @@ fn mode_table(found: &mut Found, modes: &Modes, ranked: &[usize], amplitudes: &[
             departure,
             "from a normal matrix, 0 to 1: at 0 modes are orthogonal and don't disturb each other",
         ),
-        ("eigenvalue_condition", median, "median by which an eigenvalue moves when the operator is disturbed by 1"),
+        (
+            "eigenvalue_condition",
+            median,
+            "median by which an eigenvalue moves when the operator is disturbed by 1",
+        ),
         ("worst_eigenvalue_condition", largest, "the same for the most sensitive eigenvalue"),
         (
             "without_logarithm",
             negative as f64,
-            "negative real eigenvalues: without a principal logarithm, powers of them between 0 and 1 are cut to their real part",
+            "negative real eigenvalues: without a principal logarithm, powers of them between 0 \
+             and 1 are cut to their real part",
         ),
     ];
-    let rows = rows.map(|(name, value, note)| [name.into(), crate::portrait::shown(value), note.into()]);
+    let rows =
+        rows.map(|(name, value, note)| [name.into(), crate::portrait::shown(value), note.into()]);
     found.tables.push(Table::of("Operator", rows.to_vec()));
 }
 
@@ -204,7 +235,8 @@ pub fn with_operator(student: &Koopman, affine: &Affine, device: &burn::tensor::
 /// The mean of rows of `width` numbers.
 pub fn mean(rows: &[f32], width: usize) -> Vec<f64> {
     let mut sum = vec![0.0; width];
-    rows.chunks_exact(width).for_each(|row| sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x)));
+    rows.chunks_exact(width)
+        .for_each(|row| sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x)));
     let count = (rows.len() / width) as f64;
     sum.into_iter().map(|s| s / count).collect()
 }
@@ -239,13 +271,20 @@ fn truncation(
     let (config, shape) = (parts.config, &parts.config.shape);
     let centre = mean(&drawn.latents, config.operator_dim());
     let spread = deviation(&drawn.images, config.dim());
-    let fid = |features: Option<&Features>| features.zip(subject.reference).map(|(f, r)| distance_to(r, f)).transpose();
+    let fid = |features: Option<&Features>| {
+        features.zip(subject.reference).map(|(f, r)| distance_to(r, f)).transpose()
+    };
     let whole = Cut { images: drawn.images.clone(), rmse: 0.0, fid: fid(drawn.features.as_ref())? };
     let cut = |affine: &Affine| -> Outcome<Cut> {
         let student = with_operator(parts.student, affine, &device);
-        let images = Sampler::new(Student::Koopman(student), config, &device).sample(subject.noise, subject.labels);
-        let error = images.iter().zip(&whole.images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-        let seen = subject.reference.and(subject.extractor).map(|e| inspect(e, &images, shape, "features"));
+        let images = Sampler::new(Student::Koopman(student), config, &device)
+            .sample(subject.noise, subject.labels);
+        let error =
+            images.iter().zip(&whole.images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let seen = subject
+            .reference
+            .and(subject.extractor)
+            .map(|e| inspect(e, &images, shape, "features"));
         Ok(Cut { rmse: (error / images.len() as f64).sqrt(), fid: fid(seen.as_ref())?, images })
     };
     let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|k| *k < ranked.len()).collect();
@@ -259,22 +298,30 @@ fn truncation(
     };
     for kept in counts.into_iter().chain([ranked.len()]) {
         let rank: usize = ranked[..kept].iter().map(|k| modes.modes()[*k].size()).sum();
-        let (Cut { images, rmse, fid }, Cut { rmse: best_rmse, fid: best_fid, .. }) = if kept == ranked.len() {
-            (whole.clone(), whole.clone())
-        } else {
-            (cut(&modes.truncated(&ranked[..kept], &centre))?, cut(&principal.truncated(rank))?)
-        };
+        let (Cut { images, rmse, fid }, Cut { rmse: best_rmse, fid: best_fid, .. }) =
+            if kept == ranked.len() {
+                (whole.clone(), whole.clone())
+            } else {
+                (cut(&modes.truncated(&ranked[..kept], &centre))?, cut(&principal.truncated(rank))?)
+            };
         shown.extend(&images[..pictures * config.dim()]);
-        let mut row =
-            vec![kept.to_string(), rank.to_string(), format!("{rmse:.4}"), format!("{:.1}%", 100.0 * rmse / spread)];
+        let mut row = vec![
+            kept.to_string(),
+            rank.to_string(),
+            format!("{rmse:.4}"),
+            format!("{:.1}%", 100.0 * rmse / spread),
+        ];
         row.extend(fid.map(|fid| format!("{fid:.3}")));
         row.push(format!("{best_rmse:.4}"));
         row.extend(best_fid.map(|fid| format!("{fid:.3}")));
         rows.push(row);
         let principal = json!({"rmse": best_rmse, name: best_fid});
-        listed.push(json!({"modes": kept, "rank": rank, "rmse": rmse, name: fid, "principal": principal}));
+        listed.push(
+            json!({"modes": kept, "rank": rank, "rmse": rmse, name: fid, "principal": principal}),
+        );
     }
-    let mut columns = vec!["modes kept", "rank", "rmse to all modes' samples", "of their deviation"];
+    let mut columns =
+        vec!["modes kept", "rank", "rmse to all modes' samples", "of their deviation"];
     let of_principal = format!("{heading} by principal directions");
     if subject.reference.is_some() {
         columns.push(heading);
@@ -284,9 +331,16 @@ fn truncation(
         columns.push(&of_principal);
     }
     let columns = columns.into_iter().map(String::from).collect();
-    found.tables.push(Table { title: "Truncation to the modes that carry most".into(), columns, rows });
+    found.tables.push(Table {
+        title: "Truncation to the modes that carry most".into(),
+        columns,
+        rows,
+    });
     let points = |key: &str| -> Vec<(f64, f64)> {
-        listed.iter().filter_map(|row| Some((row["rank"].as_f64()?.max(0.5), row.pointer(key)?.as_f64()?))).collect()
+        listed
+            .iter()
+            .filter_map(|row| Some((row["rank"].as_f64()?.max(0.5), row.pointer(key)?.as_f64()?)))
+            .collect()
     };
     let fid_key = format!("/{name}");
     let best_fid_key = format!("/principal/{name}");
@@ -301,7 +355,8 @@ fn truncation(
         title: "Truncation".into(),
         png,
         caption: "How samples change when the operator keeps only the modes that carry most on real latents, and when it keeps \
-                  as many of the directions in which its latents vary most, the best that rank allows. Where a curve is flat, \
+                  as many of the directions in which its latents vary most, the best that rank \
+                  allows. Where a curve is flat, \
                   the rest can be left out. Rank 0 is drawn at 0.5."
             .into(),
     }));
@@ -324,14 +379,20 @@ fn truncation(
 const GRID: usize = 16;
 
 /// Latents after parts of the operator's step, drawn; beside what the teacher passes through.
-fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teacher, &Process)>) -> Figure {
+fn strip(
+    subject: Subject,
+    parts: Parts,
+    modes: &Modes,
+    teacher: Option<(&Teacher, &Process)>,
+) -> Figure {
     let config = parts.config;
     let few = subject.first(STRIPS);
     let (dim, count) = (config.dim(), few.noise.len() / config.dim());
     let latents = parts.encode_noise(few.noise, few.labels);
     let shift = parts.control(few.labels);
     let times = (0..STRIP_STEPS).map(|i| i as f64 / (STRIP_STEPS - 1) as f64);
-    let drawn: Vec<Vec<f32>> = times.map(|t| parts.decode(&modes.flow(&latents, &shift, t), few.labels)).collect();
+    let drawn: Vec<Vec<f32>> =
+        times.map(|t| parts.decode(&modes.flow(&latents, &shift, t), few.labels)).collect();
     let way = teacher.map(|(teacher, process)| {
         let x = few.noise.iter().map(|x| f64::from(*x)).collect();
         trajectory(teacher, process, STRIP_STEPS, x, few.labels)
@@ -348,17 +409,21 @@ fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teache
                 let scale = (level.alpha.powi(2) + level.sigma.powi(2)).sqrt();
                 rows.extend(point.x[range.clone()].iter().map(|x| (x / scale) as f32));
             }
-            points.iter().for_each(|point| rows.extend(point.denoised[range.clone()].iter().map(|x| *x as f32)));
+            points.iter().for_each(|point| {
+                rows.extend(point.denoised[range.clone()].iter().map(|x| *x as f32))
+            });
         }
     }
     let note = match modes.without_logarithm() {
         0 => String::new(),
         n => format!(
-            " {n} modes have a negative real eigenvalue and no principal logarithm: of their powers the real part is taken."
+            " {n} modes have a negative real eigenvalue and no principal logarithm: of their \
+             powers the real part is taken."
         ),
     };
     let beside = if way.is_some() {
-        " Below it the teacher's state x_t at its solver's times, scaled to deviation 1, and its denoised guess."
+        " Below it the teacher's state x_t at its solver's times, scaled to deviation 1, and its \
+         denoised guess."
     } else {
         ""
     };
@@ -372,21 +437,29 @@ fn strip(subject: Subject, parts: Parts, modes: &Modes, teacher: Option<(&Teache
     }
 }
 
-/// Distances between pairs of images by what they show, by all factors and by each: key, name, and a number a pair, not finite
-/// where an image shows no shape.
+/// Distances between pairs of images by what they show, by all factors and by each: key, name, and
+/// a number a pair, not finite where an image shows no shape.
 fn factor_distances(images: &[f32], dim: usize) -> Vec<(String, String, Vec<f64>)> {
     let width = FACTORS.map(|(_, range)| range.end).into_iter().max().unwrap_or(0);
     let missing = vec![f64::NAN; width];
     let numbers: Vec<Vec<f64>> = images
         .chunks_exact(dim)
-        .map(|image| Factors::measure(image).map_or_else(|| missing.clone(), |factors| factors.numbers()))
+        .map(|image| {
+            Factors::measure(image).map_or_else(|| missing.clone(), |factors| factors.numbers())
+        })
         .collect();
     let by = |range: std::ops::Range<usize>| {
-        let part: Vec<f32> = numbers.iter().flat_map(|row| &row[range.clone()]).map(|x| *x as f32).collect();
+        let part: Vec<f32> =
+            numbers.iter().flat_map(|row| &row[range.clone()]).map(|x| *x as f32).collect();
         pair_distances(&part, range.len())
     };
-    let each = FACTORS.map(|(name, range)| (format!("factor_{name}"), format!("{name} of the shapes"), by(range)));
-    [("factors".to_string(), "all factors of the shapes".to_string(), by(0..width))].into_iter().chain(each).collect()
+    let each = FACTORS.map(|(name, range)| {
+        (format!("factor_{name}"), format!("{name} of the shapes"), by(range))
+    });
+    [("factors".to_string(), "all factors of the shapes".to_string(), by(0..width))]
+        .into_iter()
+        .chain(each)
+        .collect()
 }
 
 /// What distances between latents tell, beside distances between noises.
@@ -399,15 +472,20 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
         ("latent", "latent z_T", pair_distances(from, n)),
         ("pushed", "latent C z_T", pair_distances(to, n)),
     ];
-    let mut outputs = vec![("pixels".to_string(), "pixels".to_string(), pair_distances(images, dim))];
+    let mut outputs =
+        vec![("pixels".to_string(), "pixels".to_string(), pair_distances(images, dim))];
     if let Some(seen) = features {
-        outputs.push(("features".into(), "features".into(), pair_distances(&seen.features, seen.dim)));
+        outputs.push((
+            "features".into(),
+            "features".into(),
+            pair_distances(&seen.features, seen.dim),
+        ));
     }
     if subject.data == "shapes" && config.shape == [3, SIDE, SIDE] {
         outputs.extend(factor_distances(images, dim));
     }
-    let same: Option<Vec<bool>> =
-        (k > 0).then(|| subject.labels.chunks_exact(2 * k).map(|pair| pair[..k] == pair[k..]).collect());
+    let same: Option<Vec<bool>> = (k > 0)
+        .then(|| subject.labels.chunks_exact(2 * k).map(|pair| pair[..k] == pair[k..]).collect());
     if let Some(same) = &same {
         outputs.push((
             "labels".into(),
@@ -420,31 +498,46 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
     let mut listed = serde_json::Map::new();
     let mut rows = Vec::new();
     let cell = |found: Option<Correlation>| {
-        found.map_or_else(String::new, |c| format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1))
+        found.map_or_else(String::new, |c| {
+            format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1)
+        })
     };
     let mut add = |key: String, name: String, output: &[f64], pick: &dyn Fn(&[f64]) -> Vec<f64>| {
         let told = |d: &[f64]| -> Vec<f64> {
             let both = pick(d).into_iter().zip(pick(output));
             both.filter(|(_, output)| output.is_finite()).map(|(d, _)| d).collect()
         };
-        let of = spaces.each_ref().map(|(_, _, d)| correlation(&told(d), &told(output), BOOTSTRAP_SEED));
-        let values = spaces.iter().zip(&of).map(|((space, ..), c)| ((*space).to_string(), json!(c)));
+        let of =
+            spaces.each_ref().map(|(_, _, d)| correlation(&told(d), &told(output), BOOTSTRAP_SEED));
+        let values =
+            spaces.iter().zip(&of).map(|((space, ..), c)| ((*space).to_string(), json!(c)));
         listed.insert(key, Value::Object(values.collect()));
         rows.push([vec![name], of.map(cell).to_vec()].concat());
     };
     for (key, name, output) in &outputs {
         add(key.clone(), name.clone(), output, &|d| d.to_vec());
         if let Some(same) = same.as_ref().filter(|_| key != "labels") {
-            let within =
-                |d: &[f64]| d.iter().zip(same).filter(|(_, same)| **same).map(|(d, _)| *d).collect::<Vec<f64>>();
-            add(format!("{key}_within_class"), format!("{name}, pairs of one class"), output, &within);
+            let within = |d: &[f64]| {
+                d.iter().zip(same).filter(|(_, same)| **same).map(|(d, _)| *d).collect::<Vec<f64>>()
+            };
+            add(
+                format!("{key}_within_class"),
+                format!("{name}, pairs of one class"),
+                output,
+                &within,
+            );
         }
     }
     found.tables.push(Table {
         title: "Correlation of distances".into(),
-        columns: ["distance of outputs by", "to that of noise x_T", "of latents z_T", "of latents C z_T"]
-            .map(String::from)
-            .to_vec(),
+        columns: [
+            "distance of outputs by",
+            "to that of noise x_T",
+            "of latents z_T",
+            "of latents C z_T",
+        ]
+        .map(String::from)
+        .to_vec(),
         rows,
     });
     found.values.insert("semantics".into(), Value::Object(listed));
@@ -455,11 +548,15 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
     let count = few.noise.len() / dim;
     let steps = random::normal_vec(STEP_SEED, count * n);
     let moved: Vec<f32> = to[..count * n].iter().zip(steps).map(|(z, e)| z + small * e).collect();
-    let (before, after) = (parts.decode(&to[..count * n], few.labels), parts.decode(&moved, few.labels));
+    let (before, after) =
+        (parts.decode(&to[..count * n], few.labels), parts.decode(&moved, few.labels));
     let local = stretch(&distances(&to[..count * n], &moved, n), &distances(&before, &after, dim));
     let between = stretch(&spaces[2].2, &outputs[0].2);
     let push = stretch(&spaces[1].2, &spaces[2].2);
-    found.values.insert("stretch".into(), json!({"operator": push, "decoder": between, "decoder_small_steps": local}));
+    found.values.insert(
+        "stretch".into(),
+        json!({"operator": push, "decoder": between, "decoder_small_steps": local}),
+    );
     let mut rows: Vec<[String; 3]> = Vec::new();
     for (name, found, note) in [
         ("operator", push, "distance of two samples' latents after the operator over that before"),
@@ -475,7 +572,10 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
             rows.push([
                 name.into(),
                 value,
-                format!("{note}; the median, and the largest seen, which a Lipschitz constant can't be below"),
+                format!(
+                    "{note}; the median, and the largest seen, which a Lipschitz constant \
+                         can't be below"
+                ),
             ]);
         }
     }
@@ -488,12 +588,14 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
 /// # Errors
 /// When the file doesn't say.
 pub fn process_of(student: &LoadedStudent) -> Outcome<Process> {
-    serde_json::from_value(student.file.origin["pairs"]["sampling"]["process"].clone()).map_err(|_| {
-        Failure::Usage(format!(
-            "--teacher: {} doesn't say by which process its pairs were drawn",
-            student.path.display()
-        ))
-    })
+    serde_json::from_value(student.file.origin["pairs"]["sampling"]["process"].clone()).map_err(
+        |_| {
+            Failure::Usage(format!(
+                "--teacher: {} doesn't say by which process its pairs were drawn",
+                student.path.display()
+            ))
+        },
+    )
 }
 
 #[cfg(test)]
@@ -501,7 +603,8 @@ mod tests {
     use super::*;
     use kdm_data::images::shapes;
 
-    /// Distances by factors of drawn images are those of the factors they were drawn from; a pair with an image of nothing has none.
+    /// Distances by factors of drawn images are those of the factors they were drawn from; a pair
+    /// with an image of nothing has none.
     #[test]
     fn factors_of_images_are_compared() {
         let (set, truth) = shapes::draw(5, 6);
@@ -513,10 +616,17 @@ mod tests {
         assert_eq!(names, ["factors", "factor_shape", "factor_hue", "factor_size", "factor_place"]);
         for pair in 0..2 {
             let (a, b) = (truth[2 * pair].numbers(), truth[2 * pair + 1].numbers());
-            for ((name, _, distances), range) in found[1..].iter().zip(FACTORS.map(|(_, range)| range)) {
+            for ((name, _, distances), range) in
+                found[1..].iter().zip(FACTORS.map(|(_, range)| range))
+            {
                 let square = range.map(|i| (a[i] - b[i]).powi(2)).sum::<f64>();
                 // What the measurement of rounded pixels leaves of hue, size and place.
-                assert!((distances[pair] - square.sqrt()).abs() < 0.1, "{name}: {} {}", distances[pair], square.sqrt());
+                assert!(
+                    (distances[pair] - square.sqrt()).abs() < 0.1,
+                    "{name}: {} {}",
+                    distances[pair],
+                    square.sqrt()
+                );
             }
         }
         assert!(found.iter().all(|(.., distances)| distances.len() == 3 && distances[2].is_nan()));

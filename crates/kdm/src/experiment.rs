@@ -6,7 +6,9 @@ use kdm_core::{LossConfig, Method, NetworkConfig, OperatorConfig, StudentConfig}
 use kdm_data::pairs::ImageType;
 use kdm_nn::UNetConfig;
 use kdm_teacher::distribution::{Distribution, DistributionConfig};
-use kdm_teacher::{Denoiser, FlowMlpConfig, NetworkTeacherConfig, Preconditioning, Process, Solver};
+use kdm_teacher::{
+    Denoiser, FlowMlpConfig, NetworkTeacherConfig, Preconditioning, Process, Solver,
+};
 use kdm_train::{LoopConfig, NonFinite, OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -184,23 +186,24 @@ pub struct EvaluateSection {
 const BEST_BY: [&str; 6] = ["rmse", "median_error", "latent", "rec", "push", "total"];
 
 impl Experiment {
-    /// The experiment that `source` names: a built-in preset, or a TOML file (with an optional `base`, the preset it
-    /// starts from). `settings` are KEY=VALUE with dotted keys, applied last.
+    /// The experiment that `source` names: a built-in preset, or a TOML file (with an optional
+    /// `base`, the preset it starts from). `settings` are KEY=VALUE with dotted keys, applied last.
     ///
     /// # Errors
     /// A usage failure that names the file and every key that is unknown or impossible.
     pub fn load(source: &str, settings: &[String]) -> Outcome<Self> {
         let (label, mut table) = layered(source, 0)?;
         for setting in settings {
-            let (key, value) = setting
-                .split_once('=')
-                .ok_or_else(|| Failure::Usage(format!("--set {setting}: write KEY=VALUE, such as train.lr=1e-3")))?;
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Failure::Usage(format!("--set {setting}: write KEY=VALUE, such as train.lr=1e-3"))
+            })?;
             let value = parse_value(value.trim());
             let mut overlay = Table::new();
             let mut place = &mut overlay;
             let parts: Vec<&str> = key.trim().split('.').collect();
             for part in &parts[..parts.len() - 1] {
-                let next = place.entry((*part).to_string()).or_insert_with(|| Value::Table(Table::new()));
+                let next =
+                    place.entry((*part).to_string()).or_insert_with(|| Value::Table(Table::new()));
                 place = next.as_table_mut().expect("just made");
             }
             place.insert(parts[parts.len() - 1].to_string(), value);
@@ -210,18 +213,23 @@ impl Experiment {
     }
 
     fn from_table(label: &str, table: Table) -> Outcome<Self> {
-        let experiment: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
-            let path = e.path().to_string();
-            let problem = e.into_inner().to_string();
-            let problem = problem.lines().next().unwrap_or_default().to_string();
-            Failure::Usage(format!("{label}: `{path}`: {problem}{}", suggestion(&problem)))
-        })?;
+        let experiment: Self =
+            serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
+                let path = e.path().to_string();
+                let problem = e.into_inner().to_string();
+                let problem = problem.lines().next().unwrap_or_default().to_string();
+                Failure::Usage(format!("{label}: `{path}`: {problem}{}", suggestion(&problem)))
+            })?;
         let problems = experiment.problems();
         if problems.is_empty() {
             return Ok(experiment);
         }
-        let list: Vec<String> = problems.iter().map(|(field, problem)| format!("`{field}` {problem}")).collect();
-        Err(Failure::Usage(format!("{label}: {}; change it in the file or with --set", list.join("; "))))
+        let list: Vec<String> =
+            problems.iter().map(|(field, problem)| format!("`{field}` {problem}")).collect();
+        Err(Failure::Usage(format!(
+            "{label}: {}; change it in the file or with --set",
+            list.join("; ")
+        )))
     }
 
     /// The experiment a run folder's `config.toml` tells of.
@@ -235,8 +243,9 @@ impl Experiment {
         Self::from_table(&label, table)
     }
 
-    /// The experiments of a comparison. Each student gets as many iterations as cost the floating-point operations of this
-    /// experiment's own, unless the variant says `train.iterations` itself.
+    /// The experiments of a comparison. Each student gets as many iterations as cost the
+    /// floating-point operations of this experiment's own, unless the variant says
+    /// `train.iterations` itself.
     ///
     /// # Errors
     /// A usage failure that names the variant and the key.
@@ -245,24 +254,35 @@ impl Experiment {
         let mut all = Vec::new();
         for variant in &self.compare {
             let label = format!("compare `{}`", variant.name);
-            let plain = variant.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            if variant.name.is_empty() || !plain || all.iter().any(|e: &Self| e.name == variant.name) {
+            let plain =
+                variant.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if variant.name.is_empty()
+                || !plain
+                || all.iter().any(|e: &Self| e.name == variant.name)
+            {
                 let mend = "name each variant once, with letters, digits, `-`, `_` and `.`";
                 return Err(Failure::Usage(format!("{label}: {mend}")));
             }
-            if let Some(key) = variant.set.keys().find(|key| !["student", "loss", "train"].contains(&key.as_str())) {
-                let mend = "variants differ in `student`, `loss` and `train`: they share teacher and pairs";
+            if let Some(key) =
+                variant.set.keys().find(|key| !["student", "loss", "train"].contains(&key.as_str()))
+            {
+                let mend = "variants differ in `student`, `loss` and `train`: they share teacher \
+                            and pairs";
                 return Err(Failure::Usage(format!("{label}: `{key}`: {mend}")));
             }
-            let Ok(Value::Table(mut table)) = Value::try_from(self) else { unreachable!("plain data") };
+            let Ok(Value::Table(mut table)) = Value::try_from(self) else {
+                unreachable!("plain data")
+            };
             table.remove("compare");
             table.insert("name".into(), Value::String(variant.name.clone()));
             merge(&mut table, variant.set.clone());
             let mut found = Self::from_table(&label, table)?;
-            let told = variant.set.get("train").is_some_and(|train| train.get("iterations").is_some());
+            let told =
+                variant.set.get("train").is_some_and(|train| train.get("iterations").is_some());
             if !told {
                 let share = own / found.training_flops();
-                found.train.iterations = ((self.train.iterations as f64 * share).round() as u64).max(1);
+                found.train.iterations =
+                    ((self.train.iterations as f64 * share).round() as u64).max(1);
             }
             all.push(found);
         }
@@ -314,7 +334,9 @@ impl Experiment {
         ] {
             at_least(field, value, 1);
         }
-        for (field, value) in [("teacher.train.lr", tt.lr), ("train.lr", t.lr), ("train.epsilon", t.epsilon)] {
+        for (field, value) in
+            [("teacher.train.lr", tt.lr), ("train.lr", t.lr), ("train.epsilon", t.epsilon)]
+        {
             if !(value > 0.0 && value.is_finite()) {
                 problems.push((field.into(), format!("is {value} and must be above 0")));
             }
@@ -326,7 +348,8 @@ impl Experiment {
             ("train.ema_decay", t.ema_decay),
         ] {
             if !(0.0..1.0).contains(&value) {
-                problems.push((field.into(), format!("is {value} and must be at least 0 and below 1")));
+                problems
+                    .push((field.into(), format!("is {value} and must be at least 0 and below 1")));
             }
         }
         if t.held_out >= p.count {
@@ -336,34 +359,47 @@ impl Experiment {
             ));
         }
         if !BEST_BY.contains(&t.best_by.as_str()) {
-            problems.push(("train.best_by".into(), format!("is `{}` and must be one of {BEST_BY:?}", t.best_by)));
+            problems.push((
+                "train.best_by".into(),
+                format!("is `{}` and must be one of {BEST_BY:?}", t.best_by),
+            ));
         }
-        for (field, value) in [("teacher.train.ema_rampup", tt.ema_rampup), ("train.ema_rampup", t.ema_rampup)] {
+        for (field, value) in
+            [("teacher.train.ema_rampup", tt.ema_rampup), ("train.ema_rampup", t.ema_rampup)]
+        {
             if !(value >= 0.0 && value.is_finite()) {
                 problems.push((field.into(), format!("is {value} and must be 0 or more")));
             }
         }
         if !(p.guidance >= 0.0 && p.guidance.is_finite()) {
-            problems.push(("pairs.guidance".into(), format!("is {} and must be 0 or more", p.guidance)));
+            problems.push((
+                "pairs.guidance".into(),
+                format!("is {} and must be 0 or more", p.guidance),
+            ));
         }
         if !(0.0..=1.0).contains(&tt.augment) {
-            problems.push(("teacher.train.augment".into(), format!("is {} and must be between 0 and 1", tt.augment)));
+            problems.push((
+                "teacher.train.augment".into(),
+                format!("is {} and must be between 0 and 1", tt.augment),
+            ));
         }
         if e.features.is_some() != e.reference.is_some() {
             let missing = if e.features.is_none() { "features" } else { "reference" };
-            let problem = "is missing: distances of features need both the network and what to compare with";
+            let problem =
+                "is missing: distances of features need both the network and what to compare with";
             problems.push((format!("evaluate.{missing}"), problem.into()));
         }
         if let Some((field, problem)) = p.process.problem() {
             problems.push((format!("pairs.process.{field}"), problem));
         }
         if self.loss.reconstruction.has_lpips() && self.loss.lpips_weights.is_none() {
-            let problem =
-                "is missing, and the loss has LPIPS: name the file that `kdm import vgg16.pth --heads vgg.pth` wrote";
+            let problem = "is missing, and the loss has LPIPS: name the file that `kdm import \
+                           vgg16.pth --heads vgg.pth` wrote";
             problems.push(("loss.lpips_weights".into(), problem.into()));
         }
         if self.loss.reconstruction.has_features() && self.loss.features.is_none() {
-            let problem = "is missing, and the loss has a classifier's features: name a file of `kdm features train`";
+            let problem = "is missing, and the loss has a classifier's features: name a file of \
+                           `kdm features train`";
             problems.push(("loss.features".into(), problem.into()));
         }
         problems.extend(self.loss.problems().into_iter().map(|(f, p)| (format!("loss.{f}"), p)));
@@ -372,19 +408,26 @@ impl Experiment {
             Ok((shape, label_dim)) => {
                 let least = kdm_nn::vgg::LEAST_SIDE;
                 if self.loss.reconstruction.has_lpips() && !has_sides(&shape, least) {
-                    let problem =
-                        format!("needs images of at least {least} pixels a side and 1 or 3 channels, not {shape:?}");
+                    let problem = format!(
+                        "needs images of at least {least} pixels a side and 1 or 3 channels, not \
+                         {shape:?}"
+                    );
                     problems.push(("loss.reconstruction".into(), problem));
                 }
                 let least = kdm_nn::discriminator::LEAST_SIDE;
-                if self.loss.adversarial_weight > 0.0 && (shape.len() != 3 || shape[1].min(shape[2]) < least) {
-                    let problem = format!("needs images of at least {least} pixels a side, not {shape:?}");
+                if self.loss.adversarial_weight > 0.0
+                    && (shape.len() != 3 || shape[1].min(shape[2]) < least)
+                {
+                    let problem =
+                        format!("needs images of at least {least} pixels a side, not {shape:?}");
                     problems.push(("loss.adversarial_weight".into(), problem));
                 }
                 if self.student.method == Method::Direct {
                     if self.loss.push_weight == 0.0 {
-                        problems
-                            .push(("loss.push_weight".into(), "is 0, and it is all a direct student learns by".into()));
+                        problems.push((
+                            "loss.push_weight".into(),
+                            "is 0, and it is all a direct student learns by".into(),
+                        ));
                     }
                     if self.loss.eigenvalues != kdm_core::EigenvalueTarget::None {
                         let problem = "is of the operator's eigenvalues, and the direct student has no operator";
@@ -392,7 +435,9 @@ impl Experiment {
                     }
                 }
                 let student = self.student_config(shape, label_dim, p.process.noise_std());
-                problems.extend(student.problems().into_iter().map(|(f, p)| (format!("student.{f}"), p)));
+                problems.extend(
+                    student.problems().into_iter().map(|(f, p)| (format!("student.{f}"), p)),
+                );
             }
         }
         problems
@@ -411,24 +456,32 @@ impl Experiment {
             },
             TeacherKind::Network => {
                 let Some(network) = self.network_teacher() else {
-                    let problem = "is missing: give the architecture, as [teacher.network] with `architecture` first";
+                    let problem = "is missing: give the architecture, as [teacher.network] with \
+                                   `architecture` first";
                     return Err(("teacher.network".into(), problem.into()));
                 };
                 if t.dataset.is_none() {
-                    let problem = "is missing: name the images to learn from: a folder, a .zip in EDM's layout, fashion-mnist or shapes";
+                    let problem = "is missing: name the images to learn from: a folder, a .zip in \
+                                   EDM's layout, fashion-mnist or shapes";
                     return Err(("teacher.dataset".into(), problem.into()));
                 }
                 match network.problems().into_iter().next() {
                     Some((field, problem)) => Err((format!("teacher.{field}"), problem)),
                     None => {
-                        let (channels, side) = (network.network.channels().0, network.network.resolution());
+                        let (channels, side) =
+                            (network.network.channels().0, network.network.resolution());
                         Ok((vec![channels, side, side], network.network.label_dim()))
                     }
                 }
             }
             TeacherKind::File => match &t.shape {
-                Some(shape) if shape.iter().all(|s| (1..=1 << 16).contains(s)) => Ok((shape.clone(), t.label_dim)),
-                Some(shape) => Err(("teacher.shape".into(), format!("is {shape:?}, which is no shape of a sample"))),
+                Some(shape) if shape.iter().all(|s| (1..=1 << 16).contains(s)) => {
+                    Ok((shape.clone(), t.label_dim))
+                }
+                Some(shape) => Err((
+                    "teacher.shape".into(),
+                    format!("is {shape:?}, which is no shape of a sample"),
+                )),
                 None => {
                     let problem = "is missing: say what the teacher draws, such as [3, 32, 32]";
                     Err(("teacher.shape".into(), problem.into()))
@@ -445,7 +498,9 @@ impl Experiment {
     /// The distribution of the teacher's data, where there is one.
     pub fn distribution(&self) -> Option<Distribution> {
         match self.teacher.kind {
-            TeacherKind::Exact | TeacherKind::FlowMlp => Some(self.data().build().expect("checked when loaded")),
+            TeacherKind::Exact | TeacherKind::FlowMlp => {
+                Some(self.data().build().expect("checked when loaded"))
+            }
             TeacherKind::Network | TeacherKind::File => None,
         }
     }
@@ -458,7 +513,8 @@ impl Experiment {
     /// The trained image teacher.
     pub fn network_teacher(&self) -> Option<NetworkTeacherConfig> {
         let dataset = self.teacher.dataset.as_deref().unwrap_or_default();
-        let data = Path::new(dataset).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let data =
+            Path::new(dataset).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let network = self.teacher.network.clone()?;
         Some(NetworkTeacherConfig { data, preconditioning: Preconditioning::EDM, network })
     }
@@ -475,7 +531,11 @@ impl Experiment {
         };
         let (flops, step) = (student.flops(false, push), student.flops(true, push));
         vec![
-            format!("student: {} parameters; latent of {} numbers", student.parameters(), student.operator_dim()),
+            format!(
+                "student: {} parameters; latent of {} numbers",
+                student.parameters(),
+                student.operator_dim()
+            ),
             format!("one-step sample: {} a sample", operations(flops)),
             format!(
                 "training: {} a pair, {} in all ({} iterations of {} pairs)",
@@ -495,11 +555,20 @@ impl Experiment {
 
     /// The trained teacher's network.
     pub fn flow_mlp(&self) -> FlowMlpConfig {
-        FlowMlpConfig { data: self.data(), hidden: self.teacher.hidden, layers: self.teacher.layers }
+        FlowMlpConfig {
+            data: self.data(),
+            hidden: self.teacher.hidden,
+            layers: self.teacher.layers,
+        }
     }
 
     /// The student, for pairs of this shape.
-    pub fn student_config(&self, shape: Vec<usize>, label_dim: usize, noise_std: f64) -> StudentConfig {
+    pub fn student_config(
+        &self,
+        shape: Vec<usize>,
+        label_dim: usize,
+        noise_std: f64,
+    ) -> StudentConfig {
         StudentConfig {
             method: self.student.method,
             shape,
@@ -564,7 +633,8 @@ pub fn has_sides(shape: &[usize], least: usize) -> bool {
 
 /// Floating-point operations for a person.
 fn operations(flops: f64) -> String {
-    const UNITS: [(f64, &str); 4] = [(1e18, "EFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")];
+    const UNITS: [(f64, &str); 4] =
+        [(1e18, "EFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")];
     let (size, unit) = UNITS.into_iter().find(|(size, _)| flops >= *size).unwrap_or((1e3, "kFLOP"));
     format!("{:.3} {unit}", flops / size)
 }
@@ -583,17 +653,18 @@ fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         }
         None => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            let close =
-                closest(source, names.iter().copied()).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default();
+            let close = closest(source, names.iter().copied())
+                .map(|c| format!("; did you mean `{c}`?"))
+                .unwrap_or_default();
             let known = names.join(", ");
             return Err(Failure::Usage(format!(
                 "no preset `{source}`{close} Presets are {known}; or give a file that ends in .toml"
             )));
         }
     };
-    let mut overlay = text
-        .parse::<Table>()
-        .map_err(|e| Failure::Usage(format!("{label}: not readable as TOML: {}", e.to_string().trim())))?;
+    let mut overlay = text.parse::<Table>().map_err(|e| {
+        Failure::Usage(format!("{label}: not readable as TOML: {}", e.to_string().trim()))
+    })?;
     let mut table = match overlay.remove("base") {
         None => BASE.parse::<Table>().expect("a file of this project"),
         Some(Value::String(_)) if depth >= MAX_BASES => {
@@ -603,14 +674,17 @@ fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         }
         Some(Value::String(base)) => layered(&base, depth + 1)?.1,
         Some(other) => {
-            return Err(Failure::Usage(format!("{label}: `base` is {other} and must be a preset's name or a file")));
+            return Err(Failure::Usage(format!(
+                "{label}: `base` is {other} and must be a preset's name or a file"
+            )));
         }
     };
     merge(&mut table, overlay);
     Ok((label, table))
 }
 
-/// Lays `overlay` over `table`. A table that says of another kind than the one below it replaces it whole.
+/// Lays `overlay` over `table`. A table that says of another kind than the one below it replaces it
+/// whole.
 fn merge(table: &mut Table, overlay: Table) {
     for (key, value) in overlay {
         match (table.get_mut(&key), value) {
@@ -621,7 +695,8 @@ fn merge(table: &mut Table, overlay: Table) {
                     (_, true) => "architecture",
                     _ => "kind",
                 };
-                let other_kind = key != "teacher" && above.get(tag).is_some_and(|kind| below.get(tag) != Some(kind));
+                let other_kind = key != "teacher"
+                    && above.get(tag).is_some_and(|kind| below.get(tag) != Some(kind));
                 if other_kind && key != "operator" {
                     *below = above;
                 } else {
@@ -638,7 +713,10 @@ fn merge(table: &mut Table, overlay: Table) {
 /// A TOML value, or else a plain string.
 fn parse_value(text: &str) -> Value {
     let parsed = format!("value = {text}").parse::<Table>();
-    parsed.ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(text.to_string()))
+    parsed
+        .ok()
+        .and_then(|mut t| t.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()))
 }
 
 /// For "unknown field `x`, expected one of `a`, `b`": the closest of those.
@@ -646,7 +724,9 @@ fn suggestion(problem: &str) -> String {
     let mut quoted = problem.split('`').skip(1).step_by(2);
     let unknown = problem.starts_with("unknown");
     match quoted.next() {
-        Some(wrong) if unknown => closest(wrong, quoted).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default(),
+        Some(wrong) if unknown => {
+            closest(wrong, quoted).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
+        }
         _ => String::new(),
     }
 }
@@ -670,7 +750,8 @@ mod tests {
         assert_eq!(Experiment::load("checkerboard-paper", &[]).unwrap().train.iterations, 20_001);
     }
 
-    /// The paper's numbers: 47.5 M parameters, 11.0 GFLOP a sample, latents of 1024 (and 512 for 64x64 images).
+    /// The paper's numbers: 47.5 M parameters, 11.0 GFLOP a sample, latents of 1024 (and 512 for
+    /// 64x64 images).
     #[test]
     fn image_presets_are_of_the_papers_sizes() {
         let student = |name: &str| {
@@ -695,18 +776,32 @@ mod tests {
 
     #[test]
     fn settings_reach_every_depth() {
-        let set = ["train.lr=0.5", "student.operator.projection=8", "student.operator.kind=factorized", "name=x y"];
+        let set = [
+            "train.lr=0.5",
+            "student.operator.projection=8",
+            "student.operator.kind=factorized",
+            "name=x y",
+        ];
         let settings: Vec<String> = set.iter().map(ToString::to_string).collect();
         let e = Experiment::load("checkerboard", &settings).unwrap();
-        assert_eq!((e.train.lr, e.student.operator.projection, e.name.as_str()), (0.5, Some(8), "x y"));
+        assert_eq!(
+            (e.train.lr, e.student.operator.projection, e.name.as_str()),
+            (0.5, Some(8), "x y")
+        );
         assert_eq!(e.student.operator.kind, kdm_core::OperatorKind::Factorized);
-        let other = ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
-        assert_eq!(Experiment::load("checkerboard", &other).unwrap().pairs.process.noise_std(), 10.0);
+        let other =
+            ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
+        assert_eq!(
+            Experiment::load("checkerboard", &other).unwrap().pairs.process.noise_std(),
+            10.0
+        );
     }
 
     #[test]
     fn mistakes_are_named_with_their_mend() {
-        let message = |setting: &str| Experiment::load("checkerboard", &[setting.to_string()]).unwrap_err().to_string();
+        let message = |setting: &str| {
+            Experiment::load("checkerboard", &[setting.to_string()]).unwrap_err().to_string()
+        };
         for (setting, parts) in [
             ("train.itrations=5", ["train.itrations", "did you mean `iterations`"]),
             ("train.lr=-1", ["`train.lr` is -1", "above 0"]),
@@ -724,6 +819,8 @@ mod tests {
         let both = Experiment::load("checkerboard", &settings).unwrap_err().to_string();
         assert!(both.contains("train.lr") && both.contains("pairs.count"), "{both}");
         let close = Experiment::load("chekerboard", &[]).unwrap_err();
-        assert!(close.to_string().contains("did you mean `checkerboard`") && close.exit_code() == 2);
+        assert!(
+            close.to_string().contains("did you mean `checkerboard`") && close.exit_code() == 2
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! `kdm`: offline distillation of diffusion models into one-step generators with a Koopman operator.
+//! `kdm`: offline distillation of diffusion models into one-step generators with a Koopman
+//! operator.
 //!
-//! This crate is the program and the facade: experiments as configuration, the way from teacher to report, and the
-//! other crates under one name.
+//! This crate is the program and the facade: experiments as configuration, the way from teacher to
+//! report, and the other crates under one name.
 
 pub mod assets;
 pub mod commands;
@@ -22,4 +23,7 @@ pub mod workload;
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;
 pub use {kdm_analysis as analysis, kdm_core as core, kdm_data as data, kdm_formats as formats};
-pub use {kdm_kernels as kernels, kdm_metrics as metrics, kdm_nn as nn, kdm_teacher as teacher, kdm_train as train};
+pub use {
+    kdm_kernels as kernels, kdm_metrics as metrics, kdm_nn as nn, kdm_teacher as teacher,
+    kdm_train as train,
+};

@@ -7,8 +7,8 @@ use clap::Parser;
 use kdm::commands::Cli;
 use tracing_subscriber::EnvFilter;
 
-/// Tensors of a training step come and go by the megabyte; the system's allocator gives such memory back each time and
-/// takes it anew, page by page. This one is told to keep it.
+/// Tensors of a training step come and go by the megabyte; the system's allocator gives such memory
+/// back each time and takes it anew, page by page. This one is told to keep it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,5 +1,5 @@
-//! The way from teacher to report, stage by stage. Each stage leaves its result in a folder and goes on from what is
-//! there already.
+//! The way from teacher to report, stage by stage. Each stage leaves its result in a folder and
+//! goes on from what is there already.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use kdm_core::sampler::{Sampler, one_hot};
 use kdm_core::student::StudentFile;
 use kdm_core::{DistillTask, Koopman, LossConfig, Student};
 use kdm_data::pairs::{
-    self, Manifest, NoiseSource, PairStore, STORE_VERSION, TeacherStamp, Worker, label_of_seed, noise_of_seed,
+    self, Manifest, NoiseSource, PairStore, STORE_VERSION, TeacherStamp, Worker, label_of_seed,
+    noise_of_seed,
 };
 use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
@@ -21,17 +22,22 @@ use kdm_kernels::random;
 use kdm_metrics::features::load_classifier;
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
-use kdm_teacher::{Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve};
+use kdm_teacher::{
+    Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve,
+};
 use kdm_train::{Report as Step, train};
 use serde_json::{Value, json};
 
 use crate::assets::{self, Role};
 use crate::evaluation::{
-    FeatureSetting, LossNetworks, Measuring, MetricGroup, evaluate, open_features, open_reference, speed,
+    FeatureSetting, LossNetworks, Measuring, MetricGroup, evaluate, open_features, open_reference,
+    speed,
 };
 use crate::examination::{Subject, examine};
 use crate::experiment::TeacherKind;
-use crate::portrait::{Sitting, curve_figure, metric_table, portrait, spectra_figure, structure_table, write_report};
+use crate::portrait::{
+    Sitting, curve_figure, metric_table, portrait, spectra_figure, structure_table, write_report,
+};
 use crate::progress::Progress;
 use crate::{Experiment, Failure, Outcome};
 
@@ -57,7 +63,8 @@ const TARGET_STREAM: u64 = 13;
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
 ///
 /// # Errors
-/// When the folder holds something and `resume` is not set, or holds a run of another configuration.
+/// When the folder holds something and `resume` is not set, or holds a run of another
+/// configuration.
 pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
     let config = folder.join(CONFIG);
     let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -69,7 +76,8 @@ pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome
     let shown = folder.display();
     if !resume {
         return Err(Failure::Usage(format!(
-            "`{shown}` is not empty: go on with the run in it with --resume, or choose another folder with --out"
+            "`{shown}` is not empty: go on with the run in it with --resume, or choose another \
+             folder with --out"
         )));
     }
     if !config.exists() {
@@ -94,7 +102,11 @@ fn first_difference(a: &Value, b: &Value, path: &str) -> Option<(String, String,
             let keys: std::collections::BTreeSet<&String> = x.keys().chain(y.keys()).collect();
             keys.into_iter().find_map(|key| {
                 let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                first_difference(x.get(key).unwrap_or(&Value::Null), y.get(key).unwrap_or(&Value::Null), &at)
+                first_difference(
+                    x.get(key).unwrap_or(&Value::Null),
+                    y.get(key).unwrap_or(&Value::Null),
+                    &at,
+                )
             })
         }
         _ if a == b => None,
@@ -106,7 +118,9 @@ fn first_difference(a: &Value, b: &Value, path: &str) -> Option<(String, String,
 pub fn next_run_folder(name: &str) -> PathBuf {
     let taken = |i: usize| {
         std::fs::read_dir("runs").is_ok_and(|entries| {
-            entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with(&format!("{i:05}-")))
+            entries
+                .flatten()
+                .any(|e| e.file_name().to_string_lossy().starts_with(&format!("{i:05}-")))
         })
     };
     let i = (0..).find(|i| !taken(*i)).expect("numbers don't end");
@@ -116,7 +130,8 @@ pub fn next_run_folder(name: &str) -> PathBuf {
 /// What a training reports, on a progress bar.
 pub fn report_step(progress: &mut Progress) -> impl FnMut(Step) + '_ {
     |step: Step| {
-        let note = if step.loss.is_finite() { format!("loss {:.4}", step.loss) } else { String::new() };
+        let note =
+            if step.loss.is_finite() { format!("loss {:.4}", step.loss) } else { String::new() };
         progress.set(step.iteration, step.iterations, &note);
     }
 }
@@ -131,7 +146,9 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
         return Ok(Teacher::load(&path)?);
     }
     match experiment.teacher.kind {
-        TeacherKind::Exact => Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?,
+        TeacherKind::Exact => {
+            Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?
+        }
         TeacherKind::File => {
             let source = experiment.teacher.path.clone().unwrap_or_default();
             if source.is_empty() {
@@ -169,7 +186,9 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
             let device = Device::flex().autodiff();
             let config = experiment.flow_mlp();
             let task = FlowTask {
-                distribution: experiment.distribution().expect("a flow-matching teacher learns one"),
+                distribution: experiment
+                    .distribution()
+                    .expect("a flow-matching teacher learns one"),
                 config: config.clone(),
                 batch: experiment.teacher.train.batch,
                 seed,
@@ -178,11 +197,18 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
             let network = config.init(&task.distribution, seed, &device);
             let mut progress = Progress::new("teacher", "iterations");
             let best = folder.join("teacher-best.safetensors");
-            let outcome =
-                train(&task, network, &experiment.teacher_loop(), folder, &best, &mut report_step(&mut progress))?;
+            let outcome = train(
+                &task,
+                network,
+                &experiment.teacher_loop(),
+                folder,
+                &best,
+                &mut report_step(&mut progress),
+            )?;
             kdm_train::Task::save(&task, &outcome.averaged, &path)?;
-            let loss =
-                outcome.best.map_or(String::new(), |(value, at)| format!(", validation loss {value:.4} at {at}"));
+            let loss = outcome.best.map_or(String::new(), |(value, at)| {
+                format!(", validation loss {value:.4} at {at}")
+            });
             progress.finish(&format!("trained{loss}"));
         }
     }
@@ -196,14 +222,20 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
 pub fn fit_images(images: ImageSet, source: &str, shape: &[usize]) -> Outcome<ImageSet> {
     let [channels, height, width] = images.shape();
     let bad = |problem: String| {
-        let mend = "take a data set of that size, or set the network's resolution and channels to the data's";
+        let mend = "take a data set of that size, or set the network's resolution and channels to \
+                    the data's";
         kdm_data::Error::invalid(source, "images", problem, mend)
     };
     if shape.len() != 3 || shape[1] != shape[2] || channels != shape[0] {
-        return Err(bad(format!("are [{channels}, {height}, {width}], and {shape:?} are needed")).into());
+        return Err(
+            bad(format!("are [{channels}, {height}, {width}], and {shape:?} are needed")).into()
+        );
     }
     if [height, width] != shape[1..] {
-        tracing::info!("{source}: images of {height}x{width} are put on black ground of {0}x{0}", shape[1]);
+        tracing::info!(
+            "{source}: images of {height}x{width} are put on black ground of {0}x{0}",
+            shape[1]
+        );
     }
     Ok(images.padded(shape[1]).map_err(bad)?)
 }
@@ -213,9 +245,14 @@ fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome
     let config = experiment.network_teacher().expect("checked when loaded");
     let source = experiment.teacher.dataset.clone().unwrap_or_default();
     let (channels, side) = (config.network.channels().0, config.network.resolution());
-    let images = fit_images(ImageSet::open(&source, Split::Train)?, &source, &[channels, side, side])?;
+    let images =
+        fit_images(ImageSet::open(&source, Split::Train)?, &source, &[channels, side, side])?;
     if config.network.label_dim() > images.classes() {
-        let problem = format!("has {} classes, and the network {}", images.classes(), config.network.label_dim());
+        let problem = format!(
+            "has {} classes, and the network {}",
+            images.classes(),
+            config.network.label_dim()
+        );
         let mend = "set teacher.network.label_dim to the data's";
         return Err(kdm_data::Error::invalid(&source, "dataset.json", problem, mend).into());
     }
@@ -227,14 +264,22 @@ fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome
     let task = EdmTask { config, images, batch: t.batch, seed, augment: t.augment, device };
     let mut progress = Progress::new("teacher", "iterations");
     let best = folder.join("teacher-best.safetensors");
-    let outcome = train(&task, network, &experiment.teacher_loop(), folder, &best, &mut report_step(&mut progress))?;
+    let outcome = train(
+        &task,
+        network,
+        &experiment.teacher_loop(),
+        folder,
+        &best,
+        &mut report_step(&mut progress),
+    )?;
     kdm_train::Task::save(&task, &outcome.averaged, path)?;
     progress.finish("trained; the averaged weights are kept");
     Ok(())
 }
 
-/// The network of a perceptual loss on samples of `shape`, frozen; none where the loss has none. LPIPS (with average
-/// pooling, as in the paper) is of the file that a command or else the configuration names.
+/// The network of a perceptual loss on samples of `shape`, frozen; none where the loss has none.
+/// LPIPS (with average pooling, as in the paper) is of the file that a command or else the
+/// configuration names.
 ///
 /// # Errors
 /// When it is needed and not named, can't be read, or sees no such images.
@@ -247,20 +292,27 @@ pub fn load_perceptual(
     let network = if loss.reconstruction.has_lpips() {
         let Some(path) = lpips.or(loss.lpips_weights.as_deref().map(Path::new)) else {
             return Err(Failure::Usage(
-                "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm import vgg16.pth --heads vgg.pth`"
+                "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm \
+                 import vgg16.pth --heads vgg.pth`"
                     .into(),
             ));
         };
         Perceptual::Lpips(load_lpips(path, Pooling::Average, device)?)
-    } else if let Some(source) = loss.features.as_deref().filter(|_| loss.reconstruction.has_features()) {
+    } else if let Some(source) =
+        loss.features.as_deref().filter(|_| loss.reconstruction.has_features())
+    {
         let file = assets::open(Role::Features, Path::new(source))?;
         let (described, network, _) = load_classifier(&file, device)?;
         let sees = &described.network;
         if *shape != [sees.in_channels, sees.resolution, sees.resolution] {
-            let problem =
-                format!("the classifier sees images {0}x{1}x{1}, not {shape:?}", sees.in_channels, sees.resolution);
+            let problem = format!(
+                "the classifier sees images {0}x{1}x{1}, not {shape:?}",
+                sees.in_channels, sees.resolution
+            );
             let mend = "train one for these images: `kdm features train`";
-            return Err(kdm_data::Error::invalid(file.path(), "config.network", problem, mend).into());
+            return Err(
+                kdm_data::Error::invalid(file.path(), "config.network", problem, mend).into()
+            );
         }
         Perceptual::Classifier(network)
     } else {
@@ -281,7 +333,8 @@ pub fn load_lpips(path: &Path, pooling: Pooling, device: &Device) -> Outcome<Lpi
 fn load_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<M> {
     let (_, state): (Value, _) = model::read(path, kind)?;
     let mend = "import the weights again";
-    Ok(load_state(network, &state).map_err(|e| kdm_data::Error::invalid(path, "tensors", e.0, mend))?)
+    Ok(load_state(network, &state)
+        .map_err(|e| kdm_data::Error::invalid(path, "tensors", e.0, mend))?)
 }
 
 /// A discriminator from its model file.
@@ -289,7 +342,8 @@ fn load_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<M> {
 /// # Errors
 /// When the file is damaged or no discriminator's.
 pub fn load_discriminator(path: &Path, channels: usize) -> Outcome<Discriminator> {
-    let network = DiscriminatorConfig { in_channels: channels }.init(&mut InitSeed::new(0), &Device::flex());
+    let network =
+        DiscriminatorConfig { in_channels: channels }.init(&mut InitSeed::new(0), &Device::flex());
     load_weights(path, official::DISCRIMINATOR, network)
 }
 
@@ -336,7 +390,10 @@ pub fn pair_plan(
         version: STORE_VERSION,
         teacher: Some(teacher.stamp()),
         sampling,
-        noise: NoiseSource::Seeded { generator: random::GENERATOR.into(), first_seed: Some(first_seed) },
+        noise: NoiseSource::Seeded {
+            generator: random::GENERATOR.into(),
+            first_seed: Some(first_seed),
+        },
         noise_std: process.noise_std(),
         shape: teacher.shape(),
         dtype,
@@ -374,14 +431,21 @@ pub fn draw_pairs(
     let manifest = pairs::generate(folder, plan, worker, drawing.batch, &mut draw, &mut |p| {
         progress.set(p.done as u64, p.total as u64, "");
     })?;
-    let state =
-        if manifest.is_complete() { "the store is complete" } else { "other workers still have shards to write" };
-    progress.finish(&format!("{drawn} pairs drawn, {} evaluations each; {state}", drawing.evaluations(plan.label_dim)));
+    let state = if manifest.is_complete() {
+        "the store is complete"
+    } else {
+        "other workers still have shards to write"
+    };
+    progress.finish(&format!(
+        "{drawn} pairs drawn, {} evaluations each; {state}",
+        drawing.evaluations(plan.label_dim)
+    ));
     Ok(manifest)
 }
 
-/// Distills a student from the store in `pairs_folder`, in the run folder `folder`. Gives the file of the student to
-/// use: the averaged weights that did best on the held-out pairs, or the last averaged ones when none are held out.
+/// Distills a student from the store in `pairs_folder`, in the run folder `folder`. Gives the file
+/// of the student to use: the averaged weights that did best on the held-out pairs, or the last
+/// averaged ones when none are held out.
 ///
 /// # Errors
 /// When the pairs are damaged or too few, a file can't be written, or the training stops.
@@ -391,14 +455,18 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let held_out = experiment.train.held_out;
     if held_out >= store.len() {
         return Err(Failure::Usage(format!(
-            "`train.held_out` is {held_out}, and `{}` has {} pairs; lower it with --set train.held_out=N",
+            "`train.held_out` is {held_out}, and `{}` has {} pairs; lower it with --set \
+             train.held_out=N",
             pairs_folder.display(),
             store.len()
         )));
     }
-    let student = experiment.student_config(manifest.shape.clone(), manifest.label_dim, manifest.noise_std);
+    let student =
+        experiment.student_config(manifest.shape.clone(), manifest.label_dim, manifest.noise_std);
     if let Some((field, problem)) = student.problems().into_iter().next() {
-        return Err(Failure::Usage(format!("`student.{field}` {problem}; change it in the file or with --set")));
+        return Err(Failure::Usage(format!(
+            "`student.{field}` {problem}; change it in the file or with --set"
+        )));
     }
     let file = StudentFile {
         student: student.clone(),
@@ -417,13 +485,22 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let device = Device::flex().autodiff();
     let seed = random::derive_seed(experiment.seed, TRAINING_STREAM);
     let perceptual = load_perceptual(&file.loss, None, &student.shape, &device)?;
-    let task = DistillTask::new(store, held_out, experiment.train.batch, seed, file.clone(), perceptual, device);
+    let task = DistillTask::new(
+        store,
+        held_out,
+        experiment.train.batch,
+        seed,
+        file.clone(),
+        perceptual,
+        device,
+    );
     let fresh = task.init(random::derive_seed(experiment.seed, STUDENT_STREAM));
     let best_path = folder.join("best.safetensors");
     let mut progress = Progress::new("distill", "iterations");
     let mut looping = experiment.student_loop();
     looping.config = json!({"experiment": experiment, "pairs": manifest.plan_hash()});
-    let outcome = train(&task, fresh, &looping, folder, &best_path, &mut report_step(&mut progress))?;
+    let outcome =
+        train(&task, fresh, &looping, folder, &best_path, &mut report_step(&mut progress))?;
     file.save(&outcome.averaged.student, &folder.join("last-ema.safetensors"))?;
     file.save(&outcome.last.student, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);
@@ -438,7 +515,10 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
         }
     };
     if outcome.replaced > 0 {
-        tracing::warn!("gradients that weren't finite were replaced in {} iterations", outcome.replaced);
+        tracing::warn!(
+            "gradients that weren't finite were replaced in {} iterations",
+            outcome.replaced
+        );
     }
     progress.finish(&format!("{}; {best}", path.display()));
     Ok(path)
@@ -476,13 +556,20 @@ impl LoadedStudent {
     pub fn koopman(&self) -> Outcome<&Koopman> {
         self.student.koopman().ok_or_else(|| {
             let problem = "a direct student has no latent and no operator";
-            kdm_data::Error::invalid(&self.path, "method", problem, "give a student of the method `koopman`").into()
+            kdm_data::Error::invalid(
+                &self.path,
+                "method",
+                problem,
+                "give a student of the method `koopman`",
+            )
+            .into()
         })
     }
 
     /// What is wrong with its operator, as an error.
     pub fn bad_operator(&self, problem: String) -> Failure {
-        kdm_data::Error::invalid(&self.path, "operator", problem, "distill the student again").into()
+        kdm_data::Error::invalid(&self.path, "operator", problem, "distill the student again")
+            .into()
     }
 
     /// Noise x_T and one-hot label rows that these seeds draw, the same as for pairs.
@@ -490,8 +577,12 @@ impl LoadedStudent {
         let config = &self.file.student;
         let dim = config.dim();
         let mut noise = vec![0.0; seeds.len() * dim];
-        noise.chunks_mut(dim).zip(seeds).for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
-        let classes: Vec<u32> = seeds.iter().map(|seed| label_of_seed(*seed, config.label_dim)).collect();
+        noise
+            .chunks_mut(dim)
+            .zip(seeds)
+            .for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
+        let classes: Vec<u32> =
+            seeds.iter().map(|seed| label_of_seed(*seed, config.label_dim)).collect();
         (noise, one_hot(&classes, config.label_dim))
     }
 
@@ -510,8 +601,10 @@ impl LoadedStudent {
     pub fn check_teacher(&self, teacher: &Teacher) -> Outcome<()> {
         match self.other_teacher(Some(&teacher.stamp())) {
             Some((ours, theirs)) => {
-                let problem =
-                    format!("the student was distilled from the teacher {ours}, and this is another, {theirs}");
+                let problem = format!(
+                    "the student was distilled from the teacher {ours}, and this is another, \
+                     {theirs}"
+                );
                 let mend = "give the teacher it was distilled from";
                 Err(kdm_data::Error::invalid(&self.path, "teacher", problem, mend).into())
             }
@@ -529,9 +622,15 @@ impl LoadedStudent {
         let problem = if config.shape != manifest.shape {
             format!("the student draws {:?} and the pairs are {:?}", config.shape, manifest.shape)
         } else if config.label_dim != manifest.label_dim {
-            format!("the student knows {} classes and the pairs {}", config.label_dim, manifest.label_dim)
+            format!(
+                "the student knows {} classes and the pairs {}",
+                config.label_dim, manifest.label_dim
+            )
         } else if let Some((ours, theirs)) = self.other_teacher(manifest.teacher.as_ref()) {
-            format!("the student was distilled from the teacher {ours}, and the pairs are of another teacher, {theirs}")
+            format!(
+                "the student was distilled from the teacher {ours}, and the pairs are of another \
+                 teacher, {theirs}"
+            )
         } else if !same_std {
             format!(
                 "the student takes noise of deviation {} and the pairs have {}",
@@ -575,7 +674,8 @@ pub fn prepare(experiment: &Experiment, folder: &Path) -> Outcome<Prepared> {
         guidance: p.guidance,
         batch: p.batch,
     };
-    let plan = |first_seed, count| pair_plan(&teacher, &drawing, first_seed, count, p.dtype, p.shard_size);
+    let plan =
+        |first_seed, count| pair_plan(&teacher, &drawing, first_seed, count, p.dtype, p.shard_size);
     let (pairs, test) = (folder.join("pairs"), folder.join("pairs-test"));
     draw_pairs(&teacher, &plan(p.first_seed, p.count), &drawing, &pairs, Worker::ALONE, "pairs")?;
     draw_pairs(
@@ -595,7 +695,9 @@ pub fn prepare(experiment: &Experiment, folder: &Path) -> Outcome<Prepared> {
 /// # Errors
 /// When they can't be read, or don't fit.
 pub fn feature_setting(experiment: &Experiment) -> Outcome<Option<FeatureSetting>> {
-    let (Some(features), Some(reference)) = (&experiment.evaluate.features, &experiment.evaluate.reference) else {
+    let (Some(features), Some(reference)) =
+        (&experiment.evaluate.features, &experiment.evaluate.reference)
+    else {
         return Ok(None);
     };
     let extractor = open_features(Path::new(features))?;
@@ -620,10 +722,16 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let student = LoadedStudent::open(&path)?;
     let data = experiment.distribution();
     let board = matches!(data, Some(Distribution::Checkerboard(_)));
-    let perceptual = load_perceptual(&student.file.loss, None, &student.file.student.shape, &Device::flex())?;
+    let perceptual =
+        load_perceptual(&student.file.loss, None, &student.file.student.shape, &Device::flex())?;
     let networks = LossNetworks { perceptual, ..LossNetworks::default() };
     let measuring = Measuring {
-        groups: vec![MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution, MetricGroup::Features],
+        groups: vec![
+            MetricGroup::Losses,
+            MetricGroup::Paired,
+            MetricGroup::Distribution,
+            MetricGroup::Features,
+        ],
         board,
         directions: experiment.evaluate.directions,
         networks,
@@ -673,7 +781,12 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let teacher_curves = [("train/loss", "training loss"), ("validation/loss", "validation loss")];
     let caption = "Mean squared error of the velocity. It can't reach zero: at a noisy point the way to the sample is not \
                    certain. Validation is on fresh samples, with averaged weights.";
-    figures.extend(curve_figure(&folder.join("teacher"), "Teacher training", caption, &teacher_curves)?);
+    figures.extend(curve_figure(
+        &folder.join("teacher"),
+        "Teacher training",
+        caption,
+        &teacher_curves,
+    )?);
     let report = Report {
         title: format!("kdm: {}", experiment.name),
         summary: format!(

@@ -35,26 +35,48 @@ const READINGS: [(&str, &str); 44] = [
     ("kid", "kernel distance of Inception's features to the data's"),
     ("kid_deviation", "its standard deviation over subsets"),
     ("inception_score", "how sure and how varied Inception's classes are"),
-    ("precision", "share of images inside the data's neighbourhoods (5 neighbours, Inception's features)"),
+    (
+        "precision",
+        "share of images inside the data's neighbourhoods (5 neighbours, Inception's features)",
+    ),
     ("recall", "share of the data inside the images' neighbourhoods"),
     ("density", "how many of the data's neighbourhoods an image is in, over 5"),
     ("coverage", "share of the data's neighbourhoods that hold an image"),
-    ("feature_fid", "Fréchet distance of the data's own classifier's features; no FID in the usual sense"),
+    (
+        "feature_fid",
+        "Fréchet distance of the data's own classifier's features; no FID in the usual sense",
+    ),
     ("feature_fid_teacher", "the same for the teacher's images, as many"),
     ("feature_fid_infinity", "feature_fid extrapolated to infinitely many samples"),
     ("feature_kid", "kernel distance of these features"),
     ("feature_kid_deviation", "its standard deviation over subsets"),
     ("feature_inception_score", "how sure and how varied the classifier's classes are"),
-    ("feature_precision", "share of images inside the data's neighbourhoods (5 neighbours, these features)"),
+    (
+        "feature_precision",
+        "share of images inside the data's neighbourhoods (5 neighbours, these features)",
+    ),
     ("feature_recall", "share of the data inside the images' neighbourhoods"),
     ("feature_density", "how many of the data's neighbourhoods an image is in, over 5"),
     ("feature_coverage", "share of the data's neighbourhoods that hold an image"),
-    ("class_agreement", "share of images whose class, as the classifier sees it, is the one asked for"),
+    (
+        "class_agreement",
+        "share of images whose class, as the classifier sees it, is the one asked for",
+    ),
     ("class_agreement_teacher", "the same for the teacher's images"),
-    ("class_same_as_teacher", "share of images of the class of the teacher's image from the same noise"),
-    ("neighbour_distance", "median distance of a sample to the nearest training image, in feature space"),
+    (
+        "class_same_as_teacher",
+        "share of images of the class of the teacher's image from the same noise",
+    ),
+    (
+        "neighbour_distance",
+        "median distance of a sample to the nearest training image, in feature space",
+    ),
     ("neighbour_distance_test", "the same of images of the test split"),
-    ("copies", "share of samples nearer to a training image than all but 1% of the test split; 0.01 for new images"),
+    (
+        "copies",
+        "share of samples nearer to a training image than all but 1% of the test split; 0.01 for \
+         new images",
+    ),
     ("latent", "mean squared distance of C z_T to z_0"),
     ("rec", "distance d of an image to its reconstruction D(z_0)"),
     ("push", "distance d of the teacher's image to the one-step image"),
@@ -73,7 +95,8 @@ pub fn shown(value: f64) -> String {
     }
 }
 
-/// A square's half edge that shows nearly all points: a little beyond the 99.5th percentile of the coordinates.
+/// A square's half edge that shows nearly all points: a little beyond the 99.5th percentile of the
+/// coordinates.
 pub fn view(points: &[f32]) -> f64 {
     let mut magnitudes: Vec<f32> = points.iter().map(|x| x.abs()).collect();
     magnitudes.sort_by(f32::total_cmp);
@@ -81,7 +104,8 @@ pub fn view(points: &[f32]) -> f64 {
     f64::from(magnitudes.get(index).copied().unwrap_or(1.0)).max(1e-3) * 1.15
 }
 
-/// The colours of samples: their modes where the distribution is known, else density-based clusters; and the outliers.
+/// The colours of samples: their modes where the distribution is known, else density-based
+/// clusters; and the outliers.
 #[derive(Clone, Debug)]
 pub struct Structure {
     /// Each sample's colour.
@@ -97,20 +121,33 @@ pub struct Structure {
 }
 
 /// Finds the structure of samples.
-pub fn structure(samples: &[f32], dim: usize, config: ClusterConfig, data: Option<&Distribution>) -> Structure {
+pub fn structure(
+    samples: &[f32],
+    dim: usize,
+    config: ClusterConfig,
+    data: Option<&Distribution>,
+) -> Structure {
     let found = cluster(samples, dim, config);
     let colour = match data {
         None => found.cluster,
         Some(data) => {
-            let mode = |row: &[f32]| data.mode_of(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
+            let mode =
+                |row: &[f32]| data.mode_of(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
             samples.chunks(dim).map(mode).collect()
         }
     };
-    Structure { colour, outlier: found.outlier, cluster_sizes: found.sizes, outliers: found.outliers, config }
+    Structure {
+        colour,
+        outlier: found.outlier,
+        cluster_sizes: found.sizes,
+        outliers: found.outliers,
+        config,
+    }
 }
 
 impl Structure {
-    /// Points (the samples themselves, or the noise they are from) as groups of one colour, outliers as black crosses.
+    /// Points (the samples themselves, or the noise they are from) as groups of one colour,
+    /// outliers as black crosses.
     pub fn groups(&self, points: &[f32]) -> Vec<Group> {
         let mut groups: BTreeMap<Option<usize>, Vec<(f64, f64)>> = BTreeMap::new();
         let mut stray = Vec::new();
@@ -121,13 +158,20 @@ impl Structure {
                 (false, colour) => groups.entry(colour).or_default().push(p),
             }
         }
-        let coloured = groups.into_iter().map(|(colour, points)| Group { points, colour, name: None, crosses: false });
-        let stray = Group { points: stray, colour: None, name: Some("outliers".into()), crosses: true };
+        let coloured = groups.into_iter().map(|(colour, points)| Group {
+            points,
+            colour,
+            name: None,
+            crosses: false,
+        });
+        let stray =
+            Group { points: stray, colour: None, name: Some("outliers".into()), crosses: true };
         coloured.chain([stray]).collect()
     }
 }
 
-/// Writes a page into `folder`, and each of its figures into `folder/figures`; gives the page's path.
+/// Writes a page into `folder`, and each of its figures into `folder/figures`; gives the page's
+/// path.
 ///
 /// # Errors
 /// When the folder can't be written.
@@ -146,8 +190,12 @@ fn write_figures(folder: &Path, figures: &[Figure]) -> Outcome<()> {
     let folder = folder.join("figures");
     atomic::create_folder(&folder)?;
     for figure in figures {
-        let name: String =
-            figure.title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name: String = figure
+            .title
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
         atomic::write(&folder.join(format!("{name}.png")), &figure.png)?;
     }
     Ok(())
@@ -167,7 +215,8 @@ const WAY_STEPS: usize = 10;
 /// A student in pictures and numbers.
 #[derive(Clone, Debug)]
 pub struct Portrait {
-    /// Its samples beside the teacher's and the noise by cluster, for points in the plane; the spectrum.
+    /// Its samples beside the teacher's and the noise by cluster, for points in the plane; the
+    /// spectrum.
     pub figures: Vec<Figure>,
     /// The structure of its samples, for points in the plane.
     pub structure: Option<Structure>,
@@ -221,7 +270,8 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
             let caption = "Samples of the teacher, many network passes each.";
             add("Teacher", &[Group::of(&some(teacher, SHOWN), 0)], half, caption);
         }
-        let caption = "One-step samples of the student, from the same noise. It should look like the teacher's.";
+        let caption = "One-step samples of the student, from the same noise. It should look like \
+                       the teacher's.";
         add("Student", &[Group::of(&some(&drawn, SHOWN), 5)], half, caption);
         let (drawn, noise) = (some(&drawn, clustered), some(noise, clustered));
         let structure = structure(&drawn, 2, clusters, data);
@@ -247,16 +297,29 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
             });
         };
         if let Some(teacher) = sitting.teacher {
-            add("Teacher", GRID_COLUMNS, &some(teacher, dim), "Images of the teacher, many network passes each.");
+            add(
+                "Teacher",
+                GRID_COLUMNS,
+                &some(teacher, dim),
+                "Images of the teacher, many network passes each.",
+            );
         }
-        let caption = "One-step images of the student, each from the same noise as the teacher's in its place.";
+        let caption = "One-step images of the student, each from the same noise as the teacher's \
+                       in its place.";
         add("Student", GRID_COLUMNS, &student.sampler.sample(&noise, &labels), caption);
         let classes = student.file.student.label_dim;
         if classes > 0 {
-            let noise: Vec<f32> = noise.chunks(dim).take(CLASS_ROWS).flat_map(|row| row.repeat(classes)).collect();
+            let noise: Vec<f32> =
+                noise.chunks(dim).take(CLASS_ROWS).flat_map(|row| row.repeat(classes)).collect();
             let all: Vec<u32> = (0..noise.len() / dim).map(|i| (i % classes) as u32).collect();
-            let caption = "One noise a row, one class a column: what the class decides, and what the noise does.";
-            add("Classes", classes, &student.sampler.sample(&noise, &one_hot(&all, classes)), caption);
+            let caption = "One noise a row, one class a column: what the class decides, and what \
+                           the noise does.";
+            add(
+                "Classes",
+                classes,
+                &student.sampler.sample(&noise, &one_hot(&all, classes)),
+                caption,
+            );
         }
         if let Some(koopman) = student.student.koopman() {
             let config = &student.file.student;
@@ -266,14 +329,16 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
             };
             let ways = (noise.len() / dim / 2).min(WAYS);
             let mut way = |title: &str, space, caption: &str| {
-                let rows =
-                    (0..ways).flat_map(|i| between(koopman, config, space, end(2 * i), end(2 * i + 1), WAY_STEPS));
+                let rows = (0..ways).flat_map(|i| {
+                    between(koopman, config, space, end(2 * i), end(2 * i + 1), WAY_STEPS)
+                });
                 add(title, WAY_STEPS, &rows.collect::<Vec<f32>>(), caption);
             };
-            let caption =
-                "From one sample to another along the great circle between their noises, drawn in one pass each.";
+            let caption = "From one sample to another along the great circle between their \
+                           noises, drawn in one pass each.";
             way("Between noises", Space::Noise, caption);
-            let caption = "The same samples joined by a straight line between their latents, where the decoder begins.";
+            let caption = "The same samples joined by a straight line between their latents, \
+                           where the decoder begins.";
             way("Between latents", Space::Latent, caption);
         }
     }
@@ -288,7 +353,8 @@ pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
         png: figures::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
         caption: format!(
             "Eigenvalues of the Koopman operator with the unit circle{}. The largest has modulus {:.4}; {} of {} reach a \
-             hundredth of that. Directions with small eigenvalues are forgotten on the way from noise to image.",
+             hundredth of that. Directions with small eigenvalues are forgotten on the way from \
+             noise to image.",
             if spectrum.complete { "" } else { ", the largest alone" },
             spectrum.spectral_radius,
             spectrum.leading,
@@ -301,14 +367,22 @@ pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
 ///
 /// # Errors
 /// When the log can't be read.
-pub fn curve_figure(folder: &Path, title: &str, caption: &str, keys: &[(&str, &str)]) -> Outcome<Option<Figure>> {
+pub fn curve_figure(
+    folder: &Path,
+    title: &str,
+    caption: &str,
+    keys: &[(&str, &str)],
+) -> Outcome<Option<Figure>> {
     if !folder.join(METRICS).exists() {
         return Ok(None);
     }
     let lines = read_metrics(folder)?;
     let curve = |(key, name): &(&str, &str)| Curve {
         name: (*name).to_string(),
-        points: lines.iter().filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?))).collect(),
+        points: lines
+            .iter()
+            .filter_map(|line| Some((line["iteration"].as_f64()?, line[*key].as_f64()?)))
+            .collect(),
     };
     let curves: Vec<Curve> = keys.iter().map(curve).collect();
     Ok(figures::curves(title, Axis::ITERATIONS, &curves).map(|png| Figure {
@@ -326,7 +400,8 @@ pub fn spectra_figure(folder: &Path) -> Outcome<Option<Figure>> {
     let places: Vec<usize> = (0..=5).map(|i| 1 << (2 * i)).collect();
     let named: Vec<(String, String)> =
         places.iter().map(|k| (format!("validation/modulus_{k}"), format!("{k}"))).collect();
-    let keys: Vec<(&str, &str)> = named.iter().map(|(key, name)| (key.as_str(), name.as_str())).collect();
+    let keys: Vec<(&str, &str)> =
+        named.iter().map(|(key, name)| (key.as_str(), name.as_str())).collect();
     let caption = "Moduli of the averaged operator's eigenvalues over the training: the largest, the 4th, 16th, 64th, ... by size. \
                    The further the curves spread, the fewer directions the operator keeps.";
     curve_figure(folder, "Spectrum through training", caption, &keys)
@@ -374,7 +449,8 @@ pub fn structure_table(portrait: &Portrait) -> Table {
                 "clusters".into(),
                 structure.cluster_sizes.len().to_string(),
                 format!(
-                    "density-based clusters of outputs (eps {eps}, {min_neighbours} neighbours); ones that touch join"
+                    "density-based clusters of outputs (eps {eps}, {min_neighbours} neighbours); \
+                     ones that touch join"
                 ),
             ],
             [

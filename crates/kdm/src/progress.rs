@@ -26,11 +26,17 @@ impl Progress {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
-            let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
+            let template = format!(
+                "{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{msg}}"
+            );
             let rate = |state: &ProgressState, out: &mut dyn Write| {
                 let _ = write!(out, "{:.0}/s", state.per_sec());
             };
-            bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template").with_key("rate", rate));
+            bar.set_style(
+                ProgressStyle::with_template(&template)
+                    .expect("a fixed template")
+                    .with_key("rate", rate),
+            );
             bar.set_prefix(what.clone());
             bar
         });
@@ -51,7 +57,11 @@ impl Progress {
         } else if self.last_line.elapsed() >= LINE_EVERY && done < total {
             self.last_line = Instant::now();
             let rate = (done - first) as f64 / self.started.elapsed().as_secs_f64();
-            let left = if rate > 0.0 { format!("{:.0} s left", (total - done) as f64 / rate) } else { String::new() };
+            let left = if rate > 0.0 {
+                format!("{:.0} s left", (total - done) as f64 / rate)
+            } else {
+                String::new()
+            };
             eprintln!("{}: {done}/{total} {}  {rate:.0}/s  {left}  {note}", self.what, self.unit);
         }
     }

@@ -1,8 +1,9 @@
-//! The structure of the noise (paper, claim 4): clusters and outliers of samples, and where they lie in the noise and in the
-//! latent spaces; and which samples are neighbours there.
+//! The structure of the noise (paper, claim 4): clusters and outliers of samples, and where they
+//! lie in the noise and in the latent spaces; and which samples are neighbours there.
 
 use kdm_analysis::clusters::{ClusterConfig, Clusters, chosen};
 use kdm_analysis::figures::{self, Group};
+use kdm_analysis::semantics::distance;
 use kdm_analysis::{Figure, Table, grid};
 use kdm_kernels::random;
 use kdm_metrics::manifold::nearest;
@@ -36,11 +37,15 @@ pub struct Space<'a> {
 }
 
 impl Space<'_> {
-    /// The nearest rows to every row but itself, of those for which `counts` is true; nearest first.
+    /// The nearest rows to every row but itself, of those for which `counts` is true; nearest
+    /// first.
     fn neighbours(&self, counts: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
         let places: Vec<usize> = (0..self.rows.len() / self.width).filter(|i| counts(*i)).collect();
-        let among: Vec<f32> =
-            places.iter().flat_map(|i| &self.rows[i * self.width..(i + 1) * self.width]).copied().collect();
+        let among: Vec<f32> = places
+            .iter()
+            .flat_map(|i| &self.rows[i * self.width..(i + 1) * self.width])
+            .copied()
+            .collect();
         let found = nearest(self.rows, &among, self.width, NEIGHBOURS + 1);
         let others = |(i, row): (usize, Vec<(usize, f64)>)| {
             row.into_iter().map(|(at, _)| places[at]).filter(|j| *j != i).take(NEIGHBOURS).collect()
@@ -49,9 +54,16 @@ impl Space<'_> {
     }
 }
 
-/// Adds what is found to `found`. `spaces`: the noise first. `images`: the samples, of `shape`. `seen`: where their clusters are
-/// looked for, features or the points themselves; none for no clusters.
-pub fn structure_of_noise(found: &mut Found, spaces: &[Space], images: &[f32], shape: &[usize], seen: Option<Space>) {
+/// Adds what is found to `found`. `spaces`: the noise first. `images`: the samples, of `shape`.
+/// `seen`: where their clusters are looked for, features or the points themselves; none for no
+/// clusters.
+pub fn structure_of_noise(
+    found: &mut Found,
+    spaces: &[Space],
+    images: &[f32],
+    shape: &[usize],
+    seen: Option<Space>,
+) {
     neighbourhoods(found, spaces, images, shape);
     let Some(seen) = seen else { return };
     let (clusters, config) = chosen(seen.rows, seen.width, ClusterConfig::default());
@@ -73,8 +85,7 @@ fn neighbourhoods(found: &mut Found, spaces: &[Space], images: &[f32], shape: &[
         return;
     }
     let image = |i: usize| &images[i * dim..(i + 1) * dim];
-    let apart =
-        |i: usize, j: usize| image(i).iter().zip(image(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let apart = |i: usize, j: usize| distance(image(i), image(j));
     let other = |i: usize| {
         let step = 1 + (random::uniform_f64(PAIR_SEED, i as u64) * (count - 1) as f64) as usize;
         (i + step) % count
@@ -84,10 +95,12 @@ fn neighbourhoods(found: &mut Found, spaces: &[Space], images: &[f32], shape: &[
     let mut values = serde_json::Map::new();
     let mut rows: Vec<[String; 3]> = Vec::new();
     for (space, near) in spaces.iter().zip(&all) {
-        let distance = near.iter().enumerate().map(|(i, row)| apart(i, row[0])).sum::<f64>() / count as f64;
-        values.insert(space.key.into(), json!(distance / by_chance));
-        let note = "distance of a sample to the one nearest to it in that space, over that of two samples by chance";
-        rows.push([space.name.into(), shown(distance / by_chance), note.into()]);
+        let nearest =
+            near.iter().enumerate().map(|(i, row)| apart(i, row[0])).sum::<f64>() / count as f64;
+        values.insert(space.key.into(), json!(nearest / by_chance));
+        let note = "distance of a sample to the one nearest to it in that space, over that of two \
+                    samples by chance";
+        rows.push([space.name.into(), shown(nearest / by_chance), note.into()]);
     }
     found.values.insert("neighbour_likeness".into(), values.into());
     found.tables.push(Table::of("Neighbours are alike", rows));
@@ -115,15 +128,23 @@ fn neighbourhoods(found: &mut Found, spaces: &[Space], images: &[f32], shape: &[
     });
 }
 
-/// How well clusters of outputs are told apart by neighbours in each space, and whether outliers lie between them.
-fn mapped(found: &mut Found, spaces: &[Space], clusters: &Clusters, config: ClusterConfig, seen: &str) {
+/// How well clusters of outputs are told apart by neighbours in each space, and whether outliers
+/// lie between them.
+fn mapped(
+    found: &mut Found,
+    spaces: &[Space],
+    clusters: &Clusters,
+    config: ClusterConfig,
+    seen: &str,
+) {
     let total = clusters.cluster.len();
     let clustered = clusters.sizes.iter().sum::<usize>();
     if clustered < 2 * NEIGHBOURS {
         tracing::info!("{clusters:?}: too few samples are in clusters of {seen} to map them back");
         return;
     }
-    let chance = clusters.sizes.iter().map(|size| (*size as f64 / clustered as f64).powi(2)).sum::<f64>();
+    let chance =
+        clusters.sizes.iter().map(|size| (*size as f64 / clustered as f64).powi(2)).sum::<f64>();
     let mut values = serde_json::Map::from_iter([
         ("eps".to_string(), json!(config.eps)),
         ("sizes".to_string(), json!(clusters.sizes)),
@@ -134,17 +155,22 @@ fn mapped(found: &mut Found, spaces: &[Space], clusters: &Clusters, config: Clus
     let percent = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{:.1}%", 100.0 * x));
     for space in spaces {
         let near = space.neighbours(|i| clusters.cluster[i].is_some());
-        let same = |i: usize| near[i].first().is_some_and(|j| clusters.cluster[*j] == clusters.cluster[i]);
-        let agreement =
-            (0..total).filter(|i| clusters.cluster[*i].is_some() && same(*i)).count() as f64 / clustered as f64;
+        let same =
+            |i: usize| near[i].first().is_some_and(|j| clusters.cluster[*j] == clusters.cluster[i]);
+        let agreement = (0..total).filter(|i| clusters.cluster[*i].is_some() && same(*i)).count()
+            as f64
+            / clustered as f64;
         // Neighbours that are not of the cluster most of them are of.
         let mixed = |i: usize| {
-            let of = |j: &usize| near[i].iter().filter(|k| clusters.cluster[**k] == clusters.cluster[*j]).count();
+            let of = |j: &usize| {
+                near[i].iter().filter(|k| clusters.cluster[**k] == clusters.cluster[*j]).count()
+            };
             let most = near[i].iter().map(of).max().unwrap_or(0);
             1.0 - most as f64 / near[i].len() as f64
         };
         let mean = |outlier: bool| {
-            let all: Vec<f64> = (0..total).filter(|i| clusters.outlier[*i] == outlier).map(mixed).collect();
+            let all: Vec<f64> =
+                (0..total).filter(|i| clusters.outlier[*i] == outlier).map(mixed).collect();
             (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
         };
         let (outliers, others) = (mean(true), mean(false));
@@ -152,7 +178,12 @@ fn mapped(found: &mut Found, spaces: &[Space], clusters: &Clusters, config: Clus
             space.key.into(),
             json!({"same_cluster": agreement, "mixed_outliers": outliers, "mixed_others": others}),
         );
-        rows.push(vec![space.name.to_string(), percent(Some(agreement)), percent(outliers), percent(others)]);
+        rows.push(vec![
+            space.name.to_string(),
+            percent(Some(agreement)),
+            percent(outliers),
+            percent(others),
+        ]);
     }
     rows.push(vec!["by chance".into(), percent(Some(chance)), String::new(), String::new()]);
     found.values.insert("noise_structure".into(), values.into());
@@ -195,7 +226,8 @@ fn members(clusters: &Clusters, images: &[f32], shape: &[usize]) -> Vec<Figure> 
             title: "Clusters".into(),
             png: grid::png(&rows, shape, MEMBERS),
             caption: format!(
-                "Samples of the largest density-based clusters of outputs in feature space, one a row; they hold {} samples of {}.",
+                "Samples of the largest density-based clusters of outputs in feature space, one a \
+                 row; they hold {} samples of {}.",
                 sizes.join(", "),
                 clusters.cluster.len()
             ),
@@ -205,37 +237,45 @@ fn members(clusters: &Clusters, images: &[f32], shape: &[usize]) -> Vec<Figure> 
         figures.push(Figure {
             title: "Outliers".into(),
             png: grid::png(&pick(&|i| clusters.outlier[i], OUTLIERS), shape, MEMBERS),
-            caption: "Samples in no cluster or far from their neighbours by z-score: rare images, and failed ones."
+            caption: "Samples in no cluster or far from their neighbours by z-score: rare images, \
+                      and failed ones."
                 .into(),
         });
     }
     figures
 }
 
-/// The noise by the two directions that part the clusters' mean noises most: found on every other sample, drawn for the rest, so
-/// that what parts them there is no chance. None with fewer than three clusters.
+/// The noise by the two directions that part the clusters' mean noises most: found on every other
+/// sample, drawn for the rest, so that what parts them there is no chance. None with fewer than
+/// three clusters.
 fn noise_figure(noise: Space, clusters: &Clusters) -> Option<Figure> {
     let shown = clusters.sizes.len().min(CLUSTERS);
-    let width = noise.width;
-    let row = |i: usize| &noise.rows[i * width..(i + 1) * width];
-    let of = |cluster: usize, part: usize| {
-        (0..clusters.cluster.len()).filter(move |i| i % 2 == part && clusters.cluster[*i] == Some(cluster))
-    };
-    let mean = |places: Vec<usize>| -> Vec<f64> {
-        let mut sum = vec![0.0; width];
-        places.iter().for_each(|i| sum.iter_mut().zip(row(*i)).for_each(|(s, x)| *s += f64::from(*x)));
-        sum.into_iter().map(|s| s / places.len().max(1) as f64).collect()
-    };
-    let whole = mean((0..shown).flat_map(|c| of(c, 0)).collect());
-    let centres: Vec<Vec<f64>> =
-        (0..shown).map(|c| mean(of(c, 0).collect()).iter().zip(&whole).map(|(a, b)| a - b).collect()).collect();
     if shown < 3 {
         return None;
     }
+    let width = noise.width;
+    let row = |i: usize| &noise.rows[i * width..(i + 1) * width];
+    let of = |cluster: usize, part: usize| {
+        (0..clusters.cluster.len())
+            .filter(move |i| i % 2 == part && clusters.cluster[*i] == Some(cluster))
+    };
+    let mean = |places: Vec<usize>| -> Vec<f64> {
+        let mut sum = vec![0.0; width];
+        places
+            .iter()
+            .for_each(|i| sum.iter_mut().zip(row(*i)).for_each(|(s, x)| *s += f64::from(*x)));
+        sum.into_iter().map(|s| s / places.len().max(1) as f64).collect()
+    };
+    let whole = mean((0..shown).flat_map(|c| of(c, 0)).collect());
+    let centres: Vec<Vec<f64>> = (0..shown)
+        .map(|c| mean(of(c, 0).collect()).iter().zip(&whole).map(|(a, b)| a - b).collect())
+        .collect();
     let centres = faer::Mat::from_fn(width, shown, |j, c| centres[c][j]);
     let directions = centres.thin_svd().ok()?.U().subcols(0, 2).to_owned();
     let place = |i: usize| {
-        let along = |k: usize| row(i).iter().enumerate().map(|(j, x)| f64::from(*x) * directions[(j, k)]).sum::<f64>();
+        let along = |k: usize| {
+            row(i).iter().enumerate().map(|(j, x)| f64::from(*x) * directions[(j, k)]).sum::<f64>()
+        };
         (along(0), along(1))
     };
     let groups: Vec<Group> = (0..shown)
@@ -246,12 +286,16 @@ fn noise_figure(noise: Space, clusters: &Clusters) -> Option<Figure> {
             crosses: false,
         })
         .collect();
-    let reach = groups.iter().flat_map(|g| &g.points).fold(0.0f64, |most, p| most.max(p.0.abs()).max(p.1.abs()));
+    let reach = groups
+        .iter()
+        .flat_map(|g| &g.points)
+        .fold(0.0f64, |most, p| most.max(p.0.abs()).max(p.1.abs()));
     Some(Figure {
         title: "Noise of the clusters".into(),
         png: figures::scatter("Noise of the clusters", &groups, 1.1 * reach.max(1e-3)),
         caption: "The noise that samples are from, in their cluster's colour, along the two directions in which the clusters' mean \
-                  noises are furthest apart: found on one half of the samples, drawn for the other. Where colours mix, a cluster \
+                  noises are furthest apart: found on one half of the samples, drawn for the \
+                  other. Where colours mix, a cluster \
                   is no region of the noise (of a conditional student the label decides most)."
             .into(),
     })
@@ -262,17 +306,25 @@ mod tests {
     use super::*;
     use kdm_kernels::random::normal_vec;
 
-    /// Outputs that are the sign of the noise's first coordinate: neighbours in the noise are of the same cluster, neighbours in
-    /// a space of other numbers only by chance, and outliers are where the sign turns.
+    /// Outputs that are the sign of the noise's first coordinate: neighbours in the noise are of
+    /// the same cluster, neighbours in a space of other numbers only by chance, and outliers are
+    /// where the sign turns.
     #[test]
     fn clusters_are_found_again_in_the_noise() {
         let noise = normal_vec(1, 2 * 600);
         let unrelated = normal_vec(2, 3 * 600);
-        let outputs: Vec<f32> = noise.chunks(2).flat_map(|x| [(30.0 * x[0]).clamp(-3.0, 3.0), 0.1 * x[1]]).collect();
+        let outputs: Vec<f32> =
+            noise.chunks(2).flat_map(|x| [(30.0 * x[0]).clamp(-3.0, 3.0), 0.1 * x[1]]).collect();
         let space = |key, rows, width| Space { key, name: key, rows, width };
         let spaces = [space("noise", &noise[..], 2), space("unrelated", &unrelated[..], 3)];
         let mut found = Found::default();
-        structure_of_noise(&mut found, &spaces, &outputs, &[2], Some(space("outputs", &outputs, 2)));
+        structure_of_noise(
+            &mut found,
+            &spaces,
+            &outputs,
+            &[2],
+            Some(space("outputs", &outputs, 2)),
+        );
         let values = &found.values["noise_structure"];
         assert_eq!(values["sizes"].as_array().unwrap().len(), 2, "{values}");
         let of = |path: &str| values.pointer(path).unwrap().as_f64().unwrap();
@@ -285,7 +337,8 @@ mod tests {
         assert!((likeness["unrelated"].as_f64().unwrap() - 1.0).abs() < 0.15, "{likeness}");
     }
 
-    /// Noises of three clusters that are apart in two of many directions are drawn; of two clusters nothing is.
+    /// Noises of three clusters that are apart in two of many directions are drawn; of two clusters
+    /// nothing is.
     #[test]
     fn the_noise_is_drawn_where_there_are_clusters() {
         let noise = normal_vec(4, 10 * 60);
@@ -296,7 +349,9 @@ mod tests {
             sizes: vec![60 / k; k],
             outliers: 0,
         };
-        assert!(noise_figure(space, &of(3)).is_some_and(|figure| figure.png.starts_with(b"\x89PNG")));
+        assert!(
+            noise_figure(space, &of(3)).is_some_and(|figure| figure.png.starts_with(b"\x89PNG"))
+        );
         assert!(noise_figure(space, &of(2)).is_none());
     }
 }

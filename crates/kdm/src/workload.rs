@@ -1,5 +1,5 @@
-//! The two costs of a student, as closures to be timed: a training step, and one-step sampling. Random weights and data;
-//! the work doesn't depend on their values.
+//! The two costs of a student, as closures to be timed: a training step, and one-step sampling.
+//! Random weights and data; the work doesn't depend on their values.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_core::distill::Trainee;
@@ -39,14 +39,19 @@ pub fn sampling(config: &StudentConfig, batch: usize) -> impl FnMut() {
 ///
 /// # Errors
 /// When the classifier that the loss names can't be read.
-pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usize) -> Outcome<impl FnMut()> {
+pub fn training_step(
+    experiment: &Experiment,
+    config: &StudentConfig,
+    batch: usize,
+) -> Outcome<impl FnMut()> {
     let device = Device::flex().autodiff();
     let seed = &mut InitSeed::new(1);
     let discriminator = (experiment.loss.adversarial_weight > 0.0)
         .then(|| DiscriminatorConfig { in_channels: config.shape[0] }.init(seed, &device));
     let trainee = Trainee { student: config.init(0, &device), discriminator };
     let optimizers = ["student.", "discriminator."];
-    let mut optimizers = optimizers.map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
+    let mut optimizers = optimizers
+        .map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
     let mut trainee = Some(trainee);
     let pairs = pairs(config, batch);
     let perceptual = if experiment.loss.reconstruction.has_lpips() {
@@ -74,6 +79,8 @@ pub fn training_step(experiment: &Experiment, config: &StudentConfig, batch: usi
         let batch = distill::to_batch(pairs.clone(), config.dim(), config.label_dim, &device);
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);
-        trainee = Some(distill::step(&objective, model, batch, noise, &Pass::training(draws), &mut stepper).0);
+        trainee = Some(
+            distill::step(&objective, model, batch, noise, &Pass::training(draws), &mut stepper).0,
+        );
     })
 }

@@ -25,7 +25,12 @@ impl Dense {
         let weight = TensorData::new(narrow(&affine.matrix), [affine.n, affine.n]);
         let bias = TensorData::new(narrow(&affine.bias), [affine.n]);
         let parameter = Param::from_tensor(Tensor::from_data(weight, device));
-        Self { linear: Linear { weight: parameter, bias: Some(Param::from_tensor(Tensor::from_data(bias, device))) } }
+        Self {
+            linear: Linear {
+                weight: parameter,
+                bias: Some(Param::from_tensor(Tensor::from_data(bias, device))),
+            },
+        }
     }
 
     /// A z + b for every row of `[N, n]`.
@@ -43,7 +48,12 @@ impl Dense {
     #[cfg(test)]
     pub(super) fn identity(n: usize, device: &Device) -> Self {
         let (weight, bias) = (Tensor::eye(n, device), Tensor::zeros([n], device));
-        Self { linear: Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) } }
+        Self {
+            linear: Linear {
+                weight: Param::from_tensor(weight),
+                bias: Some(Param::from_tensor(bias)),
+            },
+        }
     }
 }
 

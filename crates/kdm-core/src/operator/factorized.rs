@@ -1,5 +1,5 @@
-//! The factorized operator: C = Re(P diag(lambda) P_inv), with the spectrum as parameters of its own (paper, section on
-//! the factorized Koopman matrix).
+//! The factorized operator: C = Re(P diag(lambda) P_inv), with the spectrum as parameters of its
+//! own (paper, section on the factorized Koopman matrix).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -10,8 +10,9 @@ use kdm_nn::InitSeed;
 use super::dense::host;
 use super::{Affine, Complex};
 
-/// C = Re(P diag(lambda) P_inv): |lambda| = exp(-exp(nu)), arg lambda = exp(theta). The rows of P's real and imaginary
-/// parts are normalised to length 1; P_inv is free, and drawn to P's inverse by [`Factorized::consistency`].
+/// C = Re(P diag(lambda) P_inv): |lambda| = exp(-exp(nu)), arg lambda = exp(theta). The rows of P's
+/// real and imaginary parts are normalised to length 1; P_inv is free, and drawn to P's inverse by
+/// [`Factorized::consistency`].
 ///
 /// A real latent enters with zero imaginary part; the real part of the result is kept.
 #[derive(Module, Debug)]
@@ -35,7 +36,9 @@ impl Factorized {
     /// Gaussian, both scaled by 1/sqrt(2n).
     pub fn init(n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         let scale = 1.0 / (2.0 * n as f64).sqrt();
-        let gaussian = |seed: u64| -> Vec<f64> { random::normal_vec(seed, n * n).into_iter().map(f64::from).collect() };
+        let gaussian = |seed: u64| -> Vec<f64> {
+            random::normal_vec(seed, n * n).into_iter().map(f64::from).collect()
+        };
         let mut matrix = |orthonormal: bool| {
             let g = gaussian(seed.next_seed());
             let values = if orthonormal { orthonormal_of(&g, n) } else { g };
@@ -47,7 +50,8 @@ impl Factorized {
         let (a, b) = (seed.next_seed(), seed.next_seed());
         let unit = |seed: u64, i: u64| random::uniform_f64(seed, i).clamp(1e-6, 1.0 - 1e-6);
         let nu = (0..n as u64).map(|i| (-0.5 * unit(a, i).ln()).ln() as f32).collect();
-        let theta = (0..n as u64).map(|i| (std::f64::consts::TAU * unit(b, i)).ln() as f32).collect();
+        let theta =
+            (0..n as u64).map(|i| (std::f64::consts::TAU * unit(b, i)).ln() as f32).collect();
         Self {
             p_re,
             p_im,
@@ -92,8 +96,8 @@ impl Factorized {
         v_re.matmul(p_re.transpose()) - v_im.matmul(p_im.transpose())
     }
 
-    /// How far P_inv is from P's inverse: MSE(P_inv P, I) + MSE(P P_inv, I), each in the real 2n x 2n block form
-    /// `[[re, -im], [im, re]]`. One number.
+    /// How far P_inv is from P's inverse: MSE(P_inv P, I) + MSE(P P_inv, I), each in the real 2n x
+    /// 2n block form `[[re, -im], [im, re]]`. One number.
     pub fn consistency(&self) -> Tensor<1> {
         let (p_re, p_im) = self.p();
         let p = (p_re, p_im);
@@ -124,7 +128,8 @@ impl Factorized {
     }
 }
 
-/// Mean over the real 2n x 2n block form of (a b - I)^2: every entry of the complex product stands there twice.
+/// Mean over the real 2n x 2n block form of (a b - I)^2: every entry of the complex product stands
+/// there twice.
 fn distance_to_identity(a: &(Tensor<2>, Tensor<2>), b: &(Tensor<2>, Tensor<2>)) -> Tensor<1> {
     let n = a.0.dims()[0];
     let eye = Tensor::eye(n, &a.0.device());
@@ -133,7 +138,11 @@ fn distance_to_identity(a: &(Tensor<2>, Tensor<2>), b: &(Tensor<2>, Tensor<2>)) 
     (re.square().sum() + im.square().sum()) / (2 * n * n) as f64
 }
 
-fn parameter<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+fn parameter<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::from_data(burn::tensor::TensorData::new(values, shape), device))
 }
 
@@ -156,7 +165,8 @@ mod tests {
         let op = Factorized { p_inv_re: half(1.0), p_inv_im: half(-1.0), ..op };
         assert!(op.consistency().into_scalar::<f32>() < 1e-12);
         let off = Factorized { p_inv_re: half(2.0), ..op };
-        // (1 + i)(1 - i/2) = 1.5 + 0.5i on the diagonal: both products are off by 0.5 in five of 50 places.
+        // (1 + i)(1 - i/2) = 1.5 + 0.5i on the diagonal: both products are off by 0.5 in five of 50
+        // places.
         assert!((off.consistency().into_scalar::<f32>() - 0.1).abs() < 1e-6);
     }
 

@@ -1,4 +1,5 @@
-//! Koopman operators, all behind one interface: apply to a batch of latents, materialise as a matrix, eigenvalues.
+//! Koopman operators, all behind one interface: apply to a batch of latents, materialise as a
+//! matrix, eigenvalues.
 
 mod dense;
 mod factorized;
@@ -23,7 +24,10 @@ pub enum OperatorKind {
 
 /// A Koopman operator on latents of n numbers.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a student has one operator; its tensors lie elsewhere anyway")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a student has one operator; its tensors lie elsewhere anyway"
+)]
 pub enum Operator {
     /// See [`Dense`].
     Dense(Dense),
@@ -31,7 +35,8 @@ pub enum Operator {
     Factorized(Factorized),
 }
 
-/// Operators that [`Operator::moduli`] takes apart whole (n = 1024 takes seconds), and eigenvalues it finds of larger ones.
+/// Operators that [`Operator::moduli`] takes apart whole (n = 1024 takes seconds), and eigenvalues
+/// it finds of larger ones.
 pub const WHOLE: usize = 1024;
 /// See [`WHOLE`].
 pub const FEW: usize = 16;
@@ -77,8 +82,9 @@ impl Operator {
 
     /// Eigenvalues of the linear part, n of them.
     ///
-    /// For a factorized operator these are the eigenvalues of the matrix it amounts to; its free parameters lambda
-    /// equal them only as far as P_inv is P's inverse (see [`Factorized::lambda`]).
+    /// For a factorized operator these are the eigenvalues of the matrix it amounts to; its free
+    /// parameters lambda equal them only as far as P_inv is P's inverse (see
+    /// [`Factorized::lambda`]).
     ///
     /// # Errors
     /// The problem, when the matrix has values that are not finite.
@@ -96,12 +102,14 @@ impl Operator {
         crate::eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
     }
 
-    /// Moduli of the eigenvalues, largest first: all of them up to [`WHOLE`] numbers, beyond it the largest [`FEW`] by iteration.
+    /// Moduli of the eigenvalues, largest first: all of them up to [`WHOLE`] numbers, beyond it the
+    /// largest [`FEW`] by iteration.
     ///
     /// # Errors
     /// The problem, when the matrix has values that are not finite, or none is found.
     pub fn moduli(&self) -> Result<Vec<f64>, String> {
-        let found = if self.dim() <= WHOLE { self.eigenvalues()? } else { self.leading_eigenvalues(FEW)? };
+        let found =
+            if self.dim() <= WHOLE { self.eigenvalues()? } else { self.leading_eigenvalues(FEW)? };
         let mut moduli: Vec<f64> = found.into_iter().map(|l| l.0.hypot(l.1)).collect();
         moduli.sort_by(|a, b| b.total_cmp(a));
         Ok(moduli)
@@ -124,7 +132,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn latents(seed: u64, rows: usize, n: usize) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(random::normal_vec(seed, rows * n), [rows, n]), &Device::flex())
+        Tensor::from_data(
+            TensorData::new(random::normal_vec(seed, rows * n), [rows, n]),
+            &Device::flex(),
+        )
     }
 
     proptest! {
@@ -173,7 +184,12 @@ mod tests {
             let difference = (op.apply(z.clone()) - z).abs().max().into_scalar::<f32>();
             // The factorized identity has |lambda| = exp(-exp(-40)), which is 1 to f32.
             assert!(difference < 1e-6, "{difference}");
-            assert!(op.eigenvalues().unwrap().iter().all(|(re, im)| (re - 1.0).abs() < 1e-5 && im.abs() < 1e-5));
+            assert!(
+                op.eigenvalues()
+                    .unwrap()
+                    .iter()
+                    .all(|(re, im)| (re - 1.0).abs() < 1e-5 && im.abs() < 1e-5)
+            );
         }
     }
 }

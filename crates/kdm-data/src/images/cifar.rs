@@ -1,5 +1,5 @@
-//! CIFAR-10's binary batches: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, one byte of class and 3072 of
-//! image (red, green, blue planes) a record.
+//! CIFAR-10's binary batches: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, one
+//! byte of class and 3072 of image (red, green, blue planes) a record.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use super::{ImageSet, Split};
 use crate::{Error, Result};
 
 const IMAGE: usize = 3 * 32 * 32;
-const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Whether a folder holds training batches.
 pub(super) fn is_there(folder: &Path) -> bool {
@@ -20,7 +21,8 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         Split::Test => vec!["test_batch.bin".into()],
     };
     let class_names = CLASSES.map(String::from).to_vec();
-    let mut set = ImageSet { channels: 3, height: 32, width: 32, class_names, ..ImageSet::default() };
+    let mut set =
+        ImageSet { channels: 3, height: 32, width: 32, class_names, ..ImageSet::default() };
     for name in names {
         let path = folder.join(name);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
@@ -28,7 +30,12 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         let records = || bytes.chunks_exact(IMAGE + 1);
         if !whole || records().any(|record| usize::from(record[0]) >= CLASSES.len()) {
             let problem = "is no batch of CIFAR-10's binary version";
-            return Err(Error::invalid(&path, "records", problem, "unpack cifar-10-binary.tar.gz again"));
+            return Err(Error::invalid(
+                &path,
+                "records",
+                problem,
+                "unpack cifar-10-binary.tar.gz again",
+            ));
         }
         for record in records() {
             set.labels.push(u32::from(record[0]));
@@ -52,7 +59,10 @@ mod tests {
         }
         let source = folder.path().to_str().unwrap();
         let set = ImageSet::open(source, Split::Train).unwrap();
-        assert_eq!((set.shape(), set.len(), set.label(4), set.image(2)[0]), ([3, 32, 32], 5, Some(5), 1.0));
+        assert_eq!(
+            (set.shape(), set.len(), set.label(4), set.image(2)[0]),
+            ([3, 32, 32], 5, Some(5), 1.0)
+        );
         assert_eq!(set.class_name(3), "cat");
         assert!(ImageSet::open(source, Split::Test).is_err());
         std::fs::write(folder.path().join("data_batch_3.bin"), [1, 2, 3]).unwrap();

@@ -1,4 +1,5 @@
-//! Folders of PNG and JPEG files of one size; sub-folders, in the order of their names, are classes.
+//! Folders of PNG and JPEG files of one size; sub-folders, in the order of their names, are
+//! classes.
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +22,13 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         for path in files(&place, class.is_some())? {
             let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
             let mend = "give PNG or JPEG images of one size, all grey or all coloured";
-            set.push_file(&bytes).map_err(|problem| Error::invalid(&path, "image", problem, mend))?;
+            set.push_file(&bytes)
+                .map_err(|problem| Error::invalid(&path, "image", problem, mend))?;
             set.labels.extend(class);
         }
         if class.is_some() {
-            set.class_names.push(place.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            set.class_names
+                .push(place.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
     }
     if set.is_empty() {
@@ -51,7 +54,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 fn files(folder: &Path, below: bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let extension =
+            path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         if path.is_dir() {
             if below {
                 found.extend(files(&path, true)?);
@@ -71,7 +75,9 @@ mod tests {
     fn sub_folders_are_classes() {
         let folder = tempfile::tempdir().unwrap();
         let (shapes, _) = super::super::shapes::draw(3, 3);
-        for (i, name) in ["train/cat/a.png", "train/ant/b.png", "train/ant/deep/c.png"].into_iter().enumerate() {
+        for (i, name) in
+            ["train/cat/a.png", "train/ant/b.png", "train/ant/deep/c.png"].into_iter().enumerate()
+        {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, shapes.png(i)).unwrap();
@@ -82,6 +88,11 @@ mod tests {
         assert_eq!((set.class_name(1), set.image(2)), ("cat".into(), shapes.image(0)));
         assert!(ImageSet::open(source, Split::Test).is_err());
         std::fs::write(folder.path().join("train/stray.png"), shapes.png(0)).unwrap();
-        assert!(ImageSet::open(source, Split::Train).unwrap_err().to_string().contains("with a class and without"));
+        assert!(
+            ImageSet::open(source, Split::Train)
+                .unwrap_err()
+                .to_string()
+                .contains("with a class and without")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! IDX files, as MNIST and Fashion-MNIST come: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and `t10k-` for the
-//! test images; plain or with `.gz`.
+//! IDX files, as MNIST and Fashion-MNIST come: `train-images-idx3-ubyte`,
+//! `train-labels-idx1-ubyte`, and `t10k-` for the test images; plain or with `.gz`.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -30,7 +30,12 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
     };
     let read = |name: String, dimensions: usize| -> Result<(Vec<usize>, Vec<u8>)> {
         let path = find(folder, &name).ok_or_else(|| {
-            Error::invalid(folder, name.clone(), "is missing", "copy the file there, plain or as .gz")
+            Error::invalid(
+                folder,
+                name.clone(),
+                "is missing",
+                "copy the file there, plain or as .gz",
+            )
         })?;
         let file = BufReader::new(File::open(&path).map_err(Error::io("read", &path))?);
         let mut bytes = Vec::new();
@@ -40,7 +45,8 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         } else {
             file.take(MOST_BYTES).read_to_end(&mut bytes)
         };
-        let invalid = |problem: String| Error::invalid(&path, "IDX", problem, "fetch the file again");
+        let invalid =
+            |problem: String| Error::invalid(&path, "IDX", problem, "fetch the file again");
         read.map_err(|e| invalid(format!("not readable ({e})")))?;
         parse(bytes, dimensions).map_err(invalid)
     };
@@ -48,19 +54,36 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
     let (counts, labels) = read(format!("{prefix}-labels-idx1-ubyte"), 1)?;
     if counts[0] != sizes[0] {
         let problem = format!("has {} labels for {} images", counts[0], sizes[0]);
-        return Err(Error::invalid(folder, "labels", problem, "fetch both files again, from one source"));
+        return Err(Error::invalid(
+            folder,
+            "labels",
+            problem,
+            "fetch both files again, from one source",
+        ));
     }
     let labels = labels.into_iter().map(u32::from).collect();
-    Ok(ImageSet { channels: 1, height: sizes[1], width: sizes[2], bytes, labels, class_names: Vec::new() })
+    Ok(ImageSet {
+        channels: 1,
+        height: sizes[1],
+        width: sizes[2],
+        bytes,
+        labels,
+        class_names: Vec::new(),
+    })
 }
 
 /// Sizes and bytes of an IDX file of unsigned bytes with that many axes.
-fn parse(mut bytes: Vec<u8>, dimensions: usize) -> std::result::Result<(Vec<usize>, Vec<u8>), String> {
+fn parse(
+    mut bytes: Vec<u8>,
+    dimensions: usize,
+) -> std::result::Result<(Vec<usize>, Vec<u8>), String> {
     let header = 4 + 4 * dimensions;
     if bytes.len() < header || bytes[..4] != [0, 0, 8, dimensions as u8] {
         return Err(format!("not an IDX file of bytes with {dimensions} axes"));
     }
-    let size = |k: usize| u32::from_be_bytes([bytes[k], bytes[k + 1], bytes[k + 2], bytes[k + 3]]) as usize;
+    let size = |k: usize| {
+        u32::from_be_bytes([bytes[k], bytes[k + 1], bytes[k + 2], bytes[k + 3]]) as usize
+    };
     let sizes: Vec<usize> = (0..dimensions).map(|axis| size(4 + 4 * axis)).collect();
     let wanted = sizes.iter().try_fold(1usize, |total, size| total.checked_mul(*size));
     if wanted != Some(bytes.len() - header) || wanted == Some(0) {
@@ -93,10 +116,16 @@ mod tests {
         packed.finish().unwrap();
         let source = folder.path().to_str().unwrap();
         let set = ImageSet::open(source, Split::Train).unwrap();
-        assert_eq!((set.shape(), set.len(), set.classes(), set.label(0)), ([1, 1, 2], 2, 4, Some(3)));
+        assert_eq!(
+            (set.shape(), set.len(), set.classes(), set.label(0)),
+            ([1, 1, 2], 2, 4, Some(3))
+        );
         assert_eq!(set.image(0), [-1.0, 1.0]);
         let message = ImageSet::open(source, Split::Test).unwrap_err().to_string();
-        assert!(message.contains("t10k-images-idx3-ubyte") && message.contains("missing"), "{message}");
+        assert!(
+            message.contains("t10k-images-idx3-ubyte") && message.contains("missing"),
+            "{message}"
+        );
         for cut in 0..images.len() {
             std::fs::write(folder.path().join("train-images-idx3-ubyte"), &images[..cut]).unwrap();
             assert!(ImageSet::open(source, Split::Train).is_err());

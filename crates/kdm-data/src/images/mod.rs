@@ -1,8 +1,8 @@
-//! Sets of images in memory, as bytes: what teachers and feature networks learn from, and what samples are measured
-//! against.
+//! Sets of images in memory, as bytes: what teachers and feature networks learn from, and what
+//! samples are measured against.
 //!
-//! Each source has a file of its own: EDM's zips, IDX files (Fashion-MNIST), CIFAR-10's binary batches, folders of image
-//! files, and the procedural set `shapes`.
+//! Each source has a file of its own: EDM's zips, IDX files (Fashion-MNIST), CIFAR-10's binary
+//! batches, folders of image files, and the procedural set `shapes`.
 
 mod cifar;
 mod folder;
@@ -59,12 +59,14 @@ const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
 const SHAPES: (usize, usize) = (50_000, 10_000);
 
 impl ImageSet {
-    /// Opens a data set by name (`fashion-mnist`, `shapes`) or by path: a .zip in EDM's layout, a folder of IDX files, of
-    /// CIFAR-10's binary batches, or of image files, whose sub-folders are its classes (or `train` and `test`, with classes
-    /// below them). A .zip, or a folder without `train` and `test`, is all of it `train`.
+    /// Opens a data set by name (`fashion-mnist`, `shapes`) or by path: a .zip in EDM's layout, a
+    /// folder of IDX files, of CIFAR-10's binary batches, or of image files, whose sub-folders are
+    /// its classes (or `train` and `test`, with classes below them). A .zip, or a folder without
+    /// `train` and `test`, is all of it `train`.
     ///
     /// # Errors
-    /// When there is no such set or split, or a file is damaged; the message says what to install or to give.
+    /// When there is no such set or split, or a file is damaged; the message says what to install
+    /// or to give.
     pub fn open(source: &str, split: Split) -> Result<Self> {
         let path = Path::new(source);
         match source {
@@ -75,9 +77,19 @@ impl ImageSet {
                                 IDX files in place of `fashion-mnist`";
                     return Err(Error::invalid(folder, "Fashion-MNIST", "is not installed", mend));
                 }
-                let names =
-                    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"];
-                let class_names = names.into_iter().chain(["Ankle boot"]).map(String::from).collect();
+                let names = [
+                    "T-shirt/top",
+                    "Trouser",
+                    "Pullover",
+                    "Dress",
+                    "Coat",
+                    "Sandal",
+                    "Shirt",
+                    "Sneaker",
+                    "Bag",
+                ];
+                let class_names =
+                    names.into_iter().chain(["Ankle boot"]).map(String::from).collect();
                 Ok(Self { class_names, ..idx::open(folder, split)? })
             }
             "shapes" => Ok(match split {
@@ -104,7 +116,8 @@ impl ImageSet {
     /// Refuses the test split of what has none.
     fn whole(path: &Path, split: Split) -> Result<()> {
         if split == Split::Test {
-            let mend = "give the test images' own file or folder as the data set, with the split `train`";
+            let mend =
+                "give the test images' own file or folder as the data set, with the split `train`";
             return Err(Error::invalid(path, "split", "holds no test images of its own", mend));
         }
         Ok(())
@@ -124,7 +137,11 @@ impl ImageSet {
                 self.channels, self.height, self.width
             ));
         }
-        let interleaved = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
+        let interleaved = if channels == 3 {
+            image.into_rgb8().into_raw()
+        } else {
+            image.into_luma8().into_raw()
+        };
         for c in 0..channels {
             self.bytes.extend(interleaved.iter().skip(c).step_by(channels));
         }
@@ -145,7 +162,8 @@ impl ImageSet {
         }
         let mut bytes = vec![0; self.bytes.len() / (h * w) * side * side];
         let (top, left) = ((side - h) / 2, (side - w) / 2);
-        for (plane, out) in self.bytes.chunks_exact(h * w).zip(bytes.chunks_exact_mut(side * side)) {
+        for (plane, out) in self.bytes.chunks_exact(h * w).zip(bytes.chunks_exact_mut(side * side))
+        {
             for (row, out) in plane.chunks_exact(w).zip(out.chunks_exact_mut(side).skip(top)) {
                 out[left..left + w].copy_from_slice(row);
             }
@@ -211,11 +229,14 @@ impl ImageSet {
     pub fn png(&self, i: usize) -> Vec<u8> {
         let (size, pixels) = (self.size(), self.height * self.width);
         let planes = &self.bytes[i * size..(i + 1) * size];
-        let interleaved: Vec<u8> = (0..size).map(|k| planes[k % self.channels * pixels + k / self.channels]).collect();
+        let interleaved: Vec<u8> =
+            (0..size).map(|k| planes[k % self.channels * pixels + k / self.channels]).collect();
         let (width, height) = (self.width as u32, self.height as u32);
         let image = match self.channels {
-            1 => image::GrayImage::from_raw(width, height, interleaved).map(image::DynamicImage::ImageLuma8),
-            _ => image::RgbImage::from_raw(width, height, interleaved).map(image::DynamicImage::ImageRgb8),
+            1 => image::GrayImage::from_raw(width, height, interleaved)
+                .map(image::DynamicImage::ImageLuma8),
+            _ => image::RgbImage::from_raw(width, height, interleaved)
+                .map(image::DynamicImage::ImageRgb8),
         };
         let mut out = std::io::Cursor::new(Vec::new());
         let image = image.expect("as many bytes as pixels");
@@ -238,8 +259,13 @@ mod tests {
 
     #[test]
     fn padding_keeps_the_image_in_the_middle() {
-        let set =
-            ImageSet { channels: 1, height: 2, width: 2, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8], ..Default::default() };
+        let set = ImageSet {
+            channels: 1,
+            height: 2,
+            width: 2,
+            bytes: vec![1, 2, 3, 4, 5, 6, 7, 8],
+            ..Default::default()
+        };
         let padded = set.clone().padded(4).unwrap();
         assert_eq!((padded.shape(), padded.len()), ([1, 4, 4], 2));
         assert_eq!(padded.bytes[16..], [0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 0, 0, 0]);

@@ -1,5 +1,6 @@
-//! A procedural data set of small RGB images, one coloured shape each, whose factors are known and can be measured again:
-//! for conditional work, and to ask whether latents that are close mean images that are alike, without any download.
+//! A procedural data set of small RGB images, one coloured shape each, whose factors are known and
+//! can be measured again: for conditional work, and to ask whether latents that are close mean
+//! images that are alike, without any download.
 
 use std::f64::consts::{PI, TAU};
 
@@ -41,7 +42,8 @@ pub struct Factors {
 
 /// `count` images and their factors; both are functions of the seed.
 pub fn draw(seed: u64, count: usize) -> (ImageSet, Vec<Factors>) {
-    let factors: Vec<Factors> = (0..count as u64).map(|i| Factors::of_seed(random::derive_seed(seed, i))).collect();
+    let factors: Vec<Factors> =
+        (0..count as u64).map(|i| Factors::of_seed(random::derive_seed(seed, i))).collect();
     let images: Vec<Vec<u8>> = factors.par_iter().map(Factors::render).collect();
     let set = ImageSet {
         channels: 3,
@@ -105,23 +107,28 @@ impl Factors {
         (0..3).flat_map(channel).collect()
     }
 
-    /// The factors that an image `[3, 32, 32]` in [-1, 1] shows best: moments give place, size and hue, and the shape is the
-    /// one whose drawing comes nearest. None when it shows nothing but ground.
+    /// The factors that an image `[3, 32, 32]` in [-1, 1] shows best: moments give place, size and
+    /// hue, and the shape is the one whose drawing comes nearest. None when it shows nothing but
+    /// ground.
     pub fn measure(image: &[f32]) -> Option<Self> {
         let pixels = SIDE * SIDE;
         let value = |c: usize, p: usize| 0.5 * (f64::from(image[c * pixels + p]) + 1.0) - GROUND;
         // Over the ground, a covered pixel's channels spread by saturation times value.
         let spread = |p: usize| {
             let v = [value(0, p), value(1, p), value(2, p)];
-            let (low, high) = v.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+            let (low, high) =
+                v.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
             ((high - low) / (SATURATION * VALUE)).clamp(0.0, 1.0)
         };
-        let coverage: Vec<f64> = (0..pixels).map(spread).map(|a| if a < 0.1 { 0.0 } else { a }).collect();
+        let coverage: Vec<f64> =
+            (0..pixels).map(spread).map(|a| if a < 0.1 { 0.0 } else { a }).collect();
         let area: f64 = coverage.iter().sum();
         if area < 4.0 {
             return None;
         }
-        let mean = |of: &dyn Fn(usize) -> f64| coverage.iter().enumerate().map(|(p, a)| a * of(p)).sum::<f64>() / area;
+        let mean = |of: &dyn Fn(usize) -> f64| {
+            coverage.iter().enumerate().map(|(p, a)| a * of(p)).sum::<f64>() / area
+        };
         let (x, y) = (mean(&|p| (p % SIDE) as f64 + 0.5), mean(&|p| (p / SIDE) as f64 + 0.5));
         let colour: [f64; 3] = std::array::from_fn(|c| mean(&|p| value(c, p)));
         let found = Self { shape: 0, hue: hue(colour), size: (area / PI).sqrt(), x, y };
@@ -133,10 +140,11 @@ impl Factors {
         Some(Self { shape, ..found })
     }
 
-    /// The factors as numbers that can be compared: shape one-hot, hue as a point on the circle, the others scaled to
-    /// [-1, 1] of their ranges.
+    /// The factors as numbers that can be compared: shape one-hot, hue as a point on the circle,
+    /// the others scaled to [-1, 1] of their ranges.
     pub fn numbers(&self) -> Vec<f64> {
-        let mut numbers: Vec<f64> = (0..SHAPES.len()).map(|s| f64::from(u8::from(s == self.shape))).collect();
+        let mut numbers: Vec<f64> =
+            (0..SHAPES.len()).map(|s| f64::from(u8::from(s == self.shape))).collect();
         let (sin, cos) = (TAU * self.hue).sin_cos();
         let middle = 0.5 * SIDE as f64;
         let size = (2.0 * self.size - SIZES.0 - SIZES.1) / (SIZES.1 - SIZES.0);
@@ -171,8 +179,8 @@ fn hue([r, g, b]: [f64; 3]) -> f64 {
 mod tests {
     use super::*;
 
-    /// What is drawn can be measured again: shapes all right, size and place within a tenth of a pixel, hue within bytes'
-    /// rounding.
+    /// What is drawn can be measured again: shapes all right, size and place within a tenth of a
+    /// pixel, hue within bytes' rounding.
     #[test]
     fn factors_come_back() {
         let (set, factors) = draw(5, 200);

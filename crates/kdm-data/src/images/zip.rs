@@ -1,4 +1,5 @@
-//! A .zip in the layout of EDM's data sets: uncompressed PNGs in sorted order, classes in `dataset.json`; read and written.
+//! A .zip in the layout of EDM's data sets: uncompressed PNGs in sorted order, classes in
+//! `dataset.json`; read and written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,8 +13,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::ImageSet;
 use crate::{Error, Result, atomic};
 
-const MEND: &str =
-    "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and dataset.json for classes";
+const MEND: &str = "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and \
+                    dataset.json for classes";
 /// Bytes one image file may take.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -21,18 +22,23 @@ impl ImageSet {
     /// Reads all images of a .zip.
     ///
     /// # Errors
-    /// When the file is damaged, holds no images or images of several sizes, or its classes don't fit them.
+    /// When the file is damaged, holds no images or images of several sizes, or its classes don't
+    /// fit them.
     pub fn open_zip(path: &Path) -> Result<Self> {
         let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, MEND);
         let file = File::open(path).map_err(Error::io("read", path))?;
         let mut archive = ZipArchive::new(BufReader::new(file))
             .map_err(|e| invalid("archive", format!("not a readable zip archive ({e})")))?;
-        let mut names: Vec<String> = archive.file_names().filter_map(|n| Some(n.ok()?.into_owned())).collect();
+        let mut names: Vec<String> =
+            archive.file_names().filter_map(|n| Some(n.ok()?.into_owned())).collect();
         names.sort();
         let mut read = |name: &str| -> Result<Vec<u8>> {
             let entry = archive.by_name(name).map_err(|e| invalid(name, e.to_string()))?;
             let mut bytes = Vec::new();
-            entry.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|e| invalid(name, format!("damaged ({e})")))?;
+            entry
+                .take(MOST_BYTES)
+                .read_to_end(&mut bytes)
+                .map_err(|e| invalid(name, format!("damaged ({e})")))?;
             Ok(bytes)
         };
         let mut set = Self::default();
@@ -46,8 +52,10 @@ impl ImageSet {
         }
         if names.iter().any(|name| name == "dataset.json") {
             let text = read("dataset.json")?;
-            let told: Value = serde_json::from_slice(&text).map_err(|e| invalid("dataset.json", e.to_string()))?;
-            set.labels = classes(&told, &images).map_err(|problem| invalid("dataset.json", problem))?;
+            let told: Value = serde_json::from_slice(&text)
+                .map_err(|e| invalid("dataset.json", e.to_string()))?;
+            set.labels =
+                classes(&told, &images).map_err(|problem| invalid("dataset.json", problem))?;
         }
         Ok(set)
     }
@@ -87,10 +95,18 @@ fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, St
     let mut by_name: HashMap<&str, u32> = HashMap::new();
     for entry in list {
         let name = entry[0].as_str().ok_or(format!("{entry} has no name"))?;
-        let class = entry[1].as_u64().and_then(|class| u32::try_from(class).ok()).filter(|class| *class < 1 << 20);
-        by_name.insert(name, class.ok_or(format!("{entry} has no class number; vectors are not classes"))?);
+        let class = entry[1]
+            .as_u64()
+            .and_then(|class| u32::try_from(class).ok())
+            .filter(|class| *class < 1 << 20);
+        by_name.insert(
+            name,
+            class.ok_or(format!("{entry} has no class number; vectors are not classes"))?,
+        );
     }
-    let class = |name: &&String| by_name.get(name.as_str()).copied().ok_or(format!("has no class for `{name}`"));
+    let class = |name: &&String| {
+        by_name.get(name.as_str()).copied().ok_or(format!("has no class for `{name}`"))
+    };
     images.iter().map(class).collect()
 }
 
@@ -101,9 +117,17 @@ mod tests {
     fn png(rgb: bool, side: u32, shade: u8) -> Vec<u8> {
         let mut out = std::io::Cursor::new(Vec::new());
         let image = if rgb {
-            image::DynamicImage::ImageRgb8(image::RgbImage::from_pixel(side, side, image::Rgb([shade, 0, 255])))
+            image::DynamicImage::ImageRgb8(image::RgbImage::from_pixel(
+                side,
+                side,
+                image::Rgb([shade, 0, 255]),
+            ))
         } else {
-            image::DynamicImage::ImageLuma8(image::GrayImage::from_pixel(side, side, image::Luma([shade])))
+            image::DynamicImage::ImageLuma8(image::GrayImage::from_pixel(
+                side,
+                side,
+                image::Luma([shade]),
+            ))
         };
         image.write_to(&mut out, image::ImageFormat::Png).unwrap();
         out.into_inner()
@@ -123,14 +147,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("set.zip");
         let labels = br#"{"labels": [["00000/img1.png", 4], ["00000/img0.png", 2]]}"#.to_vec();
-        let files =
-            [("00000/img1.png", png(true, 2, 10)), ("00000/img0.png", png(true, 2, 20)), ("dataset.json", labels)];
+        let files = [
+            ("00000/img1.png", png(true, 2, 10)),
+            ("00000/img0.png", png(true, 2, 20)),
+            ("dataset.json", labels),
+        ];
         archive(&path, &files);
         let set = ImageSet::open_zip(&path).unwrap();
         assert_eq!((set.shape(), set.len(), set.classes()), ([3, 2, 2], 2, 5));
         assert_eq!((set.label(0), set.label(1)), (Some(2), Some(4)));
         let first = set.image(0);
-        assert!((first[0] - (20.0 / 127.5 - 1.0)).abs() < 1e-6 && first[4] == -1.0 && first[8] == 1.0);
+        assert!(
+            (first[0] - (20.0 / 127.5 - 1.0)).abs() < 1e-6 && first[4] == -1.0 && first[8] == 1.0
+        );
         let again = folder.path().join("again.zip");
         set.write_zip(&again).unwrap();
         assert_eq!(ImageSet::open_zip(&again).unwrap(), set);
@@ -149,8 +178,14 @@ mod tests {
         refused(&[("a.png", vec![1, 2, 3])], "a.png");
         refused(&[("readme.txt", vec![1])], "no PNG");
         let labels = |text: &str| ("dataset.json", text.as_bytes().to_vec());
-        refused(&[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["b.png", 1]]}"#)], "no class for `a.png`");
-        refused(&[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["a.png", [0.5]]]}"#)], "no class number");
+        refused(
+            &[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["b.png", 1]]}"#)],
+            "no class for `a.png`",
+        );
+        refused(
+            &[("a.png", png(false, 2, 1)), labels(r#"{"labels": [["a.png", [0.5]]]}"#)],
+            "no class number",
+        );
         archive(&path, &[("a.png", png(false, 2, 1)), labels(r#"{"labels": null}"#)]);
         assert_eq!(ImageSet::open_zip(&path).unwrap().classes(), 0);
         std::fs::write(&path, b"PK nothing").unwrap();

@@ -1,5 +1,5 @@
-//! Leaving pairs out by what their image is. What the student never sees it doesn't learn to draw: the paper's point
-//! that unwanted samples can be removed offline, without the teacher.
+//! Leaving pairs out by what their image is. What the student never sees it doesn't learn to draw:
+//! the paper's point that unwanted samples can be removed offline, without the teacher.
 
 use std::path::Path;
 
@@ -27,8 +27,8 @@ pub struct Predicate {
     pub classes: Vec<u32>,
 }
 
-/// The outlier score of an image is the mean distance to its `neighbours` nearest among `references` images of the
-/// store, in standard deviations above the mean of that over the store.
+/// The outlier score of an image is the mean distance to its `neighbours` nearest among
+/// `references` images of the store, in standard deviations above the mean of that over the store.
 #[derive(Clone, Copy, Debug)]
 pub struct OutlierScore {
     /// Images scoring above this are dropped; the paper's z-score is 3.
@@ -51,11 +51,12 @@ pub struct Unwanted {
 /// Pairs worked on at a time.
 const BLOCK: usize = 4096;
 
-/// Writes the pairs of `store` that none of `drop` names to a new store in `folder`. Memory use grows by 8 bytes a
-/// pair.
+/// Writes the pairs of `store` that none of `drop` names to a new store in `folder`. Memory use
+/// grows by 8 bytes a pair.
 ///
 /// # Errors
-/// When nothing would be left, the unwanted set is of another shape, or the folder can't be written.
+/// When nothing would be left, the unwanted set is of another shape, or the folder can't be
+/// written.
 pub fn filter(
     store: &PairStore,
     drop: &Predicate,
@@ -91,9 +92,9 @@ pub fn filter(
                 let norm = image.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 let far = || limit.zip(distances.as_ref()).is_some_and(|(l, d)| d[start + row] > l);
                 let near = || {
-                    drop.unwanted
-                        .as_ref()
-                        .is_some_and(|u| u.images.data.chunks(dim).any(|other| distance(image, other) <= u.radius))
+                    drop.unwanted.as_ref().is_some_and(|u| {
+                        u.images.data.chunks(dim).any(|other| distance(image, other) <= u.radius)
+                    })
                 };
                 !(drop.below_norm.is_some_and(|limit| norm < limit)
                     || drop.above_norm.is_some_and(|limit| norm > limit)
@@ -115,8 +116,13 @@ pub fn filter(
     }
     // The hash keeps a filter that was interrupted from being gone on with by another one.
     let numbers: Vec<u64> = kept.iter().map(|i| *i as u64).collect();
-    let hash = sha256(&[store.manifest().plan_hash().as_bytes(), bytemuck::cast_slice(&numbers)].concat());
-    plan.history.push(format!("kept {} of {total} pairs ({hash:.12}): {}", kept.len(), describe(drop)));
+    let hash =
+        sha256(&[store.manifest().plan_hash().as_bytes(), bytemuck::cast_slice(&numbers)].concat());
+    plan.history.push(format!(
+        "kept {} of {total} pairs ({hash:.12}): {}",
+        kept.len(),
+        describe(drop)
+    ));
     fill(folder, &plan, Worker::ALONE, progress, &mut |range, advance| {
         let batch = store.batch(&kept[range.clone()]);
         advance(range.len());
@@ -139,7 +145,8 @@ fn neighbour_distances(store: &PairStore, score: OutlierScore) -> Vec<f64> {
     const CHOICE: u64 = 0x0071_1e75;
     let (dim, total) = (store.manifest().dim(), store.len());
     let chosen = Permutation::new(CHOICE, total as u64);
-    let references: Vec<usize> = (0..score.references.min(total) as u64).map(|i| chosen.at(i) as usize).collect();
+    let references: Vec<usize> =
+        (0..score.references.min(total) as u64).map(|i| chosen.at(i) as usize).collect();
     let others = store.batch(&references).images;
     let mut distances = Vec::with_capacity(total);
     for start in (0..total).step_by(BLOCK) {
@@ -182,7 +189,11 @@ fn describe(drop: &Predicate) -> String {
         ));
     }
     if let Some(unwanted) = &drop.unwanted {
-        parts.push(format!("within {} of {} unwanted images dropped", unwanted.radius, unwanted.images.rows()));
+        parts.push(format!(
+            "within {} of {} unwanted images dropped",
+            unwanted.radius,
+            unwanted.images.rows()
+        ));
     }
     if !drop.classes.is_empty() {
         parts.push(format!("classes {:?} dropped", drop.classes));

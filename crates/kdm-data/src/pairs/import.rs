@@ -1,8 +1,9 @@
 //! Pairs drawn by other programs.
 //!
-//! Read here: a `.npy` of shape (steps, points, D), time first and noise first, the layout of the official
-//! checkerboard pairs; a `.npz` with arrays `noise` and `image` (and `label`), which is also what an export writes; and
-//! the official folders of images, one `.npz` a pair, read a few at a time however many there are.
+//! Read here: a `.npy` of shape (steps, points, D), time first and noise first, the layout of the
+//! official checkerboard pairs; a `.npz` with arrays `noise` and `image` (and `label`), which is
+//! also what an export writes; and the official folders of images, one `.npz` a pair, read a few at
+//! a time however many there are.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,8 @@ struct Layout {
     image_first: bool,
 }
 
-/// Files looked at before a folder is read: for the order of image and noise, and the noise's deviation.
+/// Files looked at before a folder is read: for the order of image and noise, and the noise's
+/// deviation.
 const LOOKED_AT: usize = 64;
 
 impl Import {
@@ -59,19 +61,24 @@ impl Import {
         self.len() == 0
     }
 
-    /// Tells one set of pairs from another: by content, or for a folder by its files' names and sizes and its first file.
+    /// Tells one set of pairs from another: by content, or for a folder by its files' names and
+    /// sizes and its first file.
     fn hash(&self) -> Result<String> {
         let labels = sha256(bytemuck::cast_slice(&self.labels));
         match &self.source {
             Source::Memory { noise, images } => {
-                let [noise, images] = [noise, images].map(|a| sha256(bytemuck::cast_slice(&a.data)));
+                let [noise, images] =
+                    [noise, images].map(|a| sha256(bytemuck::cast_slice(&a.data)));
                 Ok(sha256([noise, images, labels].concat().as_bytes()))
             }
             Source::Folder { files, .. } => {
                 let mut list = String::new();
                 for file in files {
                     let size = std::fs::metadata(file).map_err(Error::io("read", file))?.len();
-                    list.push_str(&format!("{} {size}\n", file.file_name().unwrap_or_default().to_string_lossy()));
+                    list.push_str(&format!(
+                        "{} {size}\n",
+                        file.file_name().unwrap_or_default().to_string_lossy()
+                    ));
                 }
                 let first = std::fs::read(&files[0]).map_err(Error::io("read", &files[0]))?;
                 Ok(sha256([list, sha256(&first), labels].concat().as_bytes()))
@@ -95,8 +102,16 @@ impl Import {
                 for file in &files[range] {
                     let pair = read_one(file, Some(*layout))?;
                     if pair.shape != self.shape {
-                        let problem = format!("has images {:?}, and the first file {:?}", pair.shape, self.shape);
-                        return Err(Error::invalid(file, layout.array, problem, "remove that file and import again"));
+                        let problem = format!(
+                            "has images {:?}, and the first file {:?}",
+                            pair.shape, self.shape
+                        );
+                        return Err(Error::invalid(
+                            file,
+                            layout.array,
+                            problem,
+                            "remove that file and import again",
+                        ));
                     }
                     let (image, e) = pair.ends(layout.image_first);
                     images.extend(image);
@@ -123,7 +138,8 @@ fn check_finite(path: &Path, name: &str, values: &[f32], width: usize) -> Result
     }
 }
 
-/// Reads pairs from a `.npy` or `.npz` file (the content decides, not the file's name), or finds those of a folder.
+/// Reads pairs from a `.npy` or `.npz` file (the content decides, not the file's name), or finds
+/// those of a folder.
 ///
 /// # Errors
 /// When the file is damaged or holds no pairs in a known layout.
@@ -134,7 +150,8 @@ pub fn read_pairs(path: &Path) -> Result<Import> {
     let mut start = [0u8; 2];
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     std::io::Read::read_exact(&mut file, &mut start).map_err(Error::io("read", path))?;
-    let (noise, images, labels, found) = if &start == b"PK" { from_npz(path)? } else { from_npy(path)? };
+    let (noise, images, labels, found) =
+        if &start == b"PK" { from_npz(path)? } else { from_npy(path)? };
     for (name, array) in [("noise", &noise), ("image", &images)] {
         check_finite(path, name, &array.data, array.row_len())?;
     }
@@ -164,13 +181,23 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
     let label = arrays.iter().find(|(name, _)| name == "label").map(|(_, a)| a.data.clone());
     let label = match label.as_deref() {
         None => None,
-        Some([class]) if *class >= 0.0 && class.fract() == 0.0 && *class < 1e6 => Some(*class as u32),
-        Some(row) if row.iter().filter(|x| **x == 1.0).count() == 1 && row.iter().all(|x| *x == 0.0 || *x == 1.0) => {
+        Some([class]) if *class >= 0.0 && class.fract() == 0.0 && *class < 1e6 => {
+            Some(*class as u32)
+        }
+        Some(row)
+            if row.iter().filter(|x| **x == 1.0).count() == 1
+                && row.iter().all(|x| *x == 0.0 || *x == 1.0) =>
+        {
             row.iter().position(|x| *x == 1.0).map(|class| class as u32)
         }
         Some(_) => {
             let mend = "give a class number or a one-hot row";
-            return Err(Error::invalid(path, "label", "is neither a class number nor a one-hot row", mend));
+            return Err(Error::invalid(
+                path,
+                "label",
+                "is neither a class number nor a one-hot row",
+                mend,
+            ));
         }
     };
     let known = |name: &str| arrays.iter().position(|(n, _)| n == name);
@@ -183,11 +210,17 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
     };
     let Some((i, layout)) = found else {
         let names: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
-        return Err(Error::invalid(path, "arrays", format!("are {names:?}, of no known layout of pairs"), FOLDERS));
+        return Err(Error::invalid(
+            path,
+            "arrays",
+            format!("are {names:?}, of no known layout of pairs"),
+            FOLDERS,
+        ));
     };
     let path_array = arrays.swap_remove(i).1;
     check_finite(path, layout.array, &path_array.data, path_array.data.len())?;
-    let (steps, mut shape) = (path_array.rows(), path_array.shape[1.min(path_array.shape.len())..].to_vec());
+    let (steps, mut shape) =
+        (path_array.rows(), path_array.shape[1.min(path_array.shape.len())..].to_vec());
     // A batch of one.
     if shape.len() == 4 && shape[0] == 1 {
         shape.remove(0);
@@ -195,13 +228,20 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
     let size = path_array.row_len();
     if steps < 2 || shape.len() != 3 || size == 0 {
         let problem = format!("has shape {:?}", path_array.shape);
-        return Err(Error::invalid(path, layout.array, problem, "give (2 or more times, channels, height, width)"));
+        return Err(Error::invalid(
+            path,
+            layout.array,
+            problem,
+            "give (2 or more times, channels, height, width)",
+        ));
     }
-    let (first, last) = (path_array.data[..size].to_vec(), path_array.data[(steps - 1) * size..].to_vec());
+    let (first, last) =
+        (path_array.data[..size].to_vec(), path_array.data[(steps - 1) * size..].to_vec());
     Ok(Pair { layout, shape, first, last, label })
 }
 
-const FOLDERS: &str = "give a folder of .npz files, one a pair, each with `arr_0`, `arr1`, or `endpoints` and `label`";
+const FOLDERS: &str = "give a folder of .npz files, one a pair, each with `arr_0`, `arr1`, or \
+                       `endpoints` and `label`";
 
 fn from_folder(folder: &Path) -> Result<Import> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
@@ -227,27 +267,35 @@ fn from_folder(folder: &Path) -> Result<Import> {
     }
     let ends = ends.map(|sum| (sum / f64::from(count)).sqrt());
     if layout.array == "arr_0" {
-        // CIFAR's have the noise first, FFHQ's and AFHQ's last. Noise of deviation 80 is easily told from an image.
+        // CIFAR's have the noise first, FFHQ's and AFHQ's last. Noise of deviation 80 is easily
+        // told from an image.
         if ends[0].max(ends[1]) < 2.0 * ends[0].min(ends[1]) {
-            let problem =
-                format!("both ends deviate alike ({:.3} and {:.3}), so which is noise is not known", ends[0], ends[1]);
+            let problem = format!(
+                "both ends deviate alike ({:.3} and {:.3}), so which is noise is not known",
+                ends[0], ends[1]
+            );
             let mend = "write the pairs as one .npz with arrays `noise` and `image`";
             return Err(Error::invalid(first, "arr_0", problem, mend));
         }
         layout.image_first = ends[1] > ends[0];
     }
     let labelled = layout.array == "endpoints";
-    let labels = if labelled { files.iter().map(|file| label_of(file)).collect::<Result<_>>()? } else { Vec::new() };
-    let order = if layout.image_first { "image first, noise last" } else { "noise first, image last" };
+    let labels = if labelled {
+        files.iter().map(|file| label_of(file)).collect::<Result<_>>()?
+    } else {
+        Vec::new()
+    };
+    let order =
+        if layout.image_first { "image first, noise last" } else { "noise first, image last" };
     let found = format!("{} files with `{}`, {order}", files.len(), layout.array);
     let noise_std = ends[usize::from(layout.image_first)];
     Ok(Import { source: Source::Folder { files, layout }, shape, labels, noise_std, found })
 }
 
 fn label_of(path: &Path) -> Result<u32> {
-    read_one(path, None)?
-        .label
-        .ok_or_else(|| Error::invalid(path, "label", "is missing", "give `endpoints` and `label` in every file"))
+    read_one(path, None)?.label.ok_or_else(|| {
+        Error::invalid(path, "label", "is missing", "give `endpoints` and `label` in every file")
+    })
 }
 
 type Read = (Array, Array, Vec<u32>, String);
@@ -260,7 +308,9 @@ fn from_npy(path: &Path) -> Result<Read> {
     if steps < 2 || points == 0 || dim == 0 {
         return Err(unknown(path, format!("an array of shape {:?}", all.shape)));
     }
-    let slice = |t: usize| Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec());
+    let slice = |t: usize| {
+        Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec())
+    };
     let found = format!("{steps} times of {points} points, noise first");
     Ok((slice(0), slice(steps - 1), Vec::new(), found))
 }
@@ -274,7 +324,12 @@ fn from_npz(path: &Path) -> Result<Read> {
     };
     if noise.shape != images.shape || noise.rows() == 0 || noise.row_len() == 0 {
         let problem = format!("{:?} where `image` is {:?}", noise.shape, images.shape);
-        return Err(Error::invalid(path, "noise", problem, "give both arrays the same shape, pairs first"));
+        return Err(Error::invalid(
+            path,
+            "noise",
+            problem,
+            "give both arrays the same shape, pairs first",
+        ));
     }
     let labels = match get("label") {
         None => Vec::new(),
@@ -283,7 +338,12 @@ fn from_npz(path: &Path) -> Result<Read> {
         }
         Some(labels) => {
             let problem = format!("has shape {:?}", labels.shape);
-            return Err(Error::invalid(path, "label", problem, "give one class number a pair, from 0"));
+            return Err(Error::invalid(
+                path,
+                "label",
+                problem,
+                "give one class number a pair, from 0",
+            ));
         }
     };
     let found = format!("{} pairs as arrays `noise` and `image`", noise.rows());

@@ -23,7 +23,8 @@ pub struct Manifest {
     pub version: u32,
     /// The teacher the images are from; none for imported pairs.
     pub teacher: Option<TeacherStamp>,
-    /// How the teacher was run: solver, steps, noise levels. Written by whoever ran it, compared but not read here.
+    /// How the teacher was run: solver, steps, noise levels. Written by whoever ran it, compared
+    /// but not read here.
     pub sampling: Value,
     /// Where the noise is.
     pub noise: NoiseSource,
@@ -101,7 +102,8 @@ pub struct ShardRecord {
 /// Stream of a pair's seed that its label is drawn from.
 const LABEL_STREAM: u64 = 1;
 
-/// x_T of the pair with this seed: `noise_std` times standard normal numbers. The seed alone decides it.
+/// x_T of the pair with this seed: `noise_std` times standard normal numbers. The seed alone
+/// decides it.
 pub fn noise_of_seed(seed: u64, noise_std: f64, out: &mut [f32]) {
     random::fill_normal(seed, out);
     if noise_std != 1.0 {
@@ -142,8 +144,8 @@ impl Manifest {
         self.shards.len() == self.shard_count()
     }
 
-    /// The manifest without what only a complete store knows: two commands that would write the same pairs agree on
-    /// it.
+    /// The manifest without what only a complete store knows: two commands that would write the
+    /// same pairs agree on it.
     pub fn plan(&self) -> Self {
         Self { shards: Vec::new(), checksum: String::new(), ..self.clone() }
     }
@@ -161,20 +163,34 @@ impl Manifest {
         let path = folder.join(MANIFEST);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let damaged = |field: &str, problem: String| {
-            Error::invalid(&path, field, problem, "restore it from a copy, or generate or import the pairs again")
+            Error::invalid(
+                &path,
+                field,
+                problem,
+                "restore it from a copy, or generate or import the pairs again",
+            )
         };
-        let value: Value = serde_json::from_str(&text).map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
         let version = value["version"].as_u64();
         if version != Some(u64::from(STORE_VERSION)) {
             let found = version.map_or("missing".to_string(), |v| v.to_string());
             let problem = format!("{found}, and this program reads version {STORE_VERSION}");
             return Err(Error::invalid(&path, "version", problem, "use the program that wrote it"));
         }
-        let manifest: Self = serde_json::from_value(value).map_err(|e| damaged("manifest", e.to_string()))?;
+        let manifest: Self =
+            serde_json::from_value(value).map_err(|e| damaged("manifest", e.to_string()))?;
         if manifest.checksum != manifest.own_checksum() {
-            return Err(damaged("checksum", "doesn't match the rest of the file: it was edited or damaged".into()));
+            return Err(damaged(
+                "checksum",
+                "doesn't match the rest of the file: it was edited or damaged".into(),
+            ));
         }
-        let sizes = [("shape", manifest.dim()), ("count", manifest.count), ("shard_size", manifest.shard_size)];
+        let sizes = [
+            ("shape", manifest.dim()),
+            ("count", manifest.count),
+            ("shard_size", manifest.shard_size),
+        ];
         if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
             return Err(damaged(field, "must be at least 1".into()));
         }
@@ -182,7 +198,12 @@ impl Manifest {
             && generator != random::GENERATOR
         {
             let problem = format!("`{generator}`, and this program draws `{}`", random::GENERATOR);
-            return Err(Error::invalid(&path, "noise.generator", problem, "use the program that wrote it"));
+            return Err(Error::invalid(
+                &path,
+                "noise.generator",
+                problem,
+                "use the program that wrote it",
+            ));
         }
         Ok(manifest)
     }
@@ -204,9 +225,9 @@ impl Manifest {
     pub fn first_difference(&self, other: &Self) -> Option<(String, String, String)> {
         let (a, b) = (to_value(&self.plan()), to_value(&other.plan()));
         let (a, b) = (a.as_object()?, b.as_object()?);
-        a.iter()
-            .find(|(key, value)| b.get(*key) != Some(value))
-            .map(|(key, value)| (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string()))
+        a.iter().find(|(key, value)| b.get(*key) != Some(value)).map(|(key, value)| {
+            (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string())
+        })
     }
 }
 

@@ -1,9 +1,10 @@
-//! The pair store: a folder of noise-image pairs, drawn once from a teacher and trained on ever after.
+//! The pair store: a folder of noise-image pairs, drawn once from a teacher and trained on ever
+//! after.
 //!
-//! A store is `manifest.json` beside `shard-00000.safetensors`, `shard-00001.safetensors`, ... A shard holds images,
-//! and for each pair either the seed its noise is drawn from again when read (see [`kdm_kernels::random`]) or, for
-//! imported pairs, the noise itself. The manifest says how the pairs came to be; once all shards are there it lists
-//! their checksums. See `docs/formats.md`.
+//! A store is `manifest.json` beside `shard-00000.safetensors`, `shard-00001.safetensors`, ... A
+//! shard holds images, and for each pair either the seed its noise is drawn from again when read
+//! (see [`kdm_kernels::random`]) or, for imported pairs, the noise itself. The manifest says how
+//! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod filter;
 mod import;
@@ -14,7 +15,8 @@ mod write;
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
 pub use import::{Import, import, read_pairs};
 pub use manifest::{
-    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
+    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp,
+    label_of_seed, noise_of_seed,
 };
 pub use store::{PairBatch, PairStore, verify};
 pub use write::{Content, Draw, Progress, ShardContent, Worker, fill, generate};

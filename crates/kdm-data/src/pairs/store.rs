@@ -30,14 +30,16 @@ pub struct PairBatch {
     pub seeds: Vec<u64>,
 }
 
-pub(super) const DRAW_AGAIN: &str =
-    "delete that file and run the command that wrote the store again: only what is missing is made anew";
+pub(super) const DRAW_AGAIN: &str = "delete that file and run the command that wrote the store \
+                                     again: only what is missing is made anew";
 
 /// Whether shard `k` is readable, of this plan, and of the right sizes. Its content is not read.
 pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<TensorFile> {
     let path = plan.shard_path(folder, k);
     let file = TensorFile::open(&path).map_err(|e| match e {
-        Error::Invalid { path, field, problem, .. } => Error::invalid(path, field, problem, DRAW_AGAIN),
+        Error::Invalid { path, field, problem, .. } => {
+            Error::invalid(path, field, problem, DRAW_AGAIN)
+        }
         other => other,
     })?;
     let bad = |field: &str, problem: String| Err(Error::invalid(&path, field, problem, DRAW_AGAIN));
@@ -63,7 +65,10 @@ pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<Te
         match file.get(name) {
             None => return bad(name, "is missing".into()),
             Some(t) if t.dtype != dtype || t.shape != shape => {
-                return bad(name, format!("is {:?} {:?} and should be {dtype:?} {shape:?}", t.dtype, t.shape));
+                return bad(
+                    name,
+                    format!("is {:?} {:?} and should be {dtype:?} {shape:?}", t.dtype, t.shape),
+                );
             }
             Some(_) => {}
         }
@@ -75,19 +80,27 @@ impl PairStore {
     /// Opens a complete store. Sizes are checked here, contents by [`verify`].
     ///
     /// # Errors
-    /// When the folder is no store, a shard is missing or of the wrong size, or pairs are still to be written.
+    /// When the folder is no store, a shard is missing or of the wrong size, or pairs are still to
+    /// be written.
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         if !manifest.is_complete() {
-            let there = (0..manifest.shard_count()).filter(|k| manifest.shard_path(folder, *k).exists()).count();
+            let there = (0..manifest.shard_count())
+                .filter(|k| manifest.shard_path(folder, *k).exists())
+                .count();
             return Err(Error::invalid(
                 folder.join(MANIFEST),
                 "shards",
-                format!("the store is unfinished: {there} of {} shards are written", manifest.shard_count()),
+                format!(
+                    "the store is unfinished: {there} of {} shards are written",
+                    manifest.shard_count()
+                ),
                 "run the command that began it again: it goes on where it was",
             ));
         }
-        let shards = (0..manifest.shard_count()).map(|k| check_shard(folder, &manifest, k)).collect::<Result<_>>()?;
+        let shards = (0..manifest.shard_count())
+            .map(|k| check_shard(folder, &manifest, k))
+            .collect::<Result<_>>()?;
         Ok(Self { folder: folder.to_path_buf(), manifest, shards })
     }
 
@@ -121,21 +134,26 @@ impl PairStore {
 
     /// The pairs with these numbers (each less than [`Self::len`]), in this order.
     pub fn batch(&self, indices: &[usize]) -> PairBatch {
-        let (dim, seeded) = (self.manifest.dim(), matches!(self.manifest.noise, NoiseSource::Seeded { .. }));
+        let (dim, seeded) =
+            (self.manifest.dim(), matches!(self.manifest.noise, NoiseSource::Seeded { .. }));
         let mut batch = PairBatch {
             noise: vec![0.0; indices.len() * dim],
             images: vec![0.0; indices.len() * dim],
             labels: Vec::new(),
             seeds: Vec::new(),
         };
-        let place = |i: usize| (&self.shards[i / self.manifest.shard_size], i % self.manifest.shard_size);
+        let place =
+            |i: usize| (&self.shards[i / self.manifest.shard_size], i % self.manifest.shard_size);
         if seeded {
-            batch.seeds = indices.iter().map(|i| number(place(*i), "seed", u64::from_le_bytes)).collect();
+            batch.seeds =
+                indices.iter().map(|i| number(place(*i), "seed", u64::from_le_bytes)).collect();
         }
         if self.manifest.label_dim > 0 {
-            batch.labels = indices.iter().map(|i| number(place(*i), "label", u32::from_le_bytes)).collect();
+            batch.labels =
+                indices.iter().map(|i| number(place(*i), "label", u32::from_le_bytes)).collect();
         }
-        let rows = batch.images.par_chunks_mut(dim).zip(batch.noise.par_chunks_mut(dim)).enumerate();
+        let rows =
+            batch.images.par_chunks_mut(dim).zip(batch.noise.par_chunks_mut(dim)).enumerate();
         rows.with_min_len(64).for_each(|(row, (image, noise))| {
             let (shard, local) = place(indices[row]);
             read_row(shard, "image", local, image);
@@ -153,14 +171,19 @@ impl PairStore {
     }
 }
 
-fn number<const W: usize, T>((shard, local): (&TensorFile, usize), name: &str, decode: fn([u8; W]) -> T) -> T {
+fn number<const W: usize, T>(
+    (shard, local): (&TensorFile, usize),
+    name: &str,
+    decode: fn([u8; W]) -> T,
+) -> T {
     let tensor = shard.get(name).expect("checked when opened");
     decode(tensor.bytes.as_chunks().0[local])
 }
 
 fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
     let tensor = shard.get(name).expect("checked when opened");
-    let row = |width: usize| &tensor.bytes[local * out.len() * width..(local + 1) * out.len() * width];
+    let row =
+        |width: usize| &tensor.bytes[local * out.len() * width..(local + 1) * out.len() * width];
     match tensor.dtype {
         Dtype::U8 => {
             let row = row(1);
@@ -177,7 +200,8 @@ fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
     }
 }
 
-/// Compares every shard of a complete store with its checksum; tells `progress` of the shards done. Gives the manifest.
+/// Compares every shard of a complete store with its checksum; tells `progress` of the shards done.
+/// Gives the manifest.
 ///
 /// # Errors
 /// As [`PairStore::open`], and for the first shard whose bytes have changed.

@@ -1,7 +1,8 @@
 //! Filling a store: shard by shard, each written whole or not at all, by one worker or by many.
 //!
-//! Which pairs a shard holds depends on the manifest alone, and what a pair is on its seed alone. So the batch size,
-//! the number of threads, the worker, and being killed and started again leave no trace in the files.
+//! Which pairs a shard holds depends on the manifest alone, and what a pair is on its seed alone.
+//! So the batch size, the number of threads, the worker, and being killed and started again leave
+//! no trace in the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +12,16 @@ use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed};
+use super::manifest::{
+    ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
+};
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
 use crate::tensors::{self, RawTensor};
 use crate::{Error, Result, atomic};
 
-/// One of several workers that fill a store together: it writes the shards k with k mod count = index.
+/// One of several workers that fill a store together: it writes the shards k with k mod count =
+/// index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// 0 .. count - 1.
@@ -53,18 +57,23 @@ pub struct ShardContent {
     pub labels: Vec<u32>,
 }
 
-/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and classes into images, row by row.
+/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and classes into images, row
+/// by row.
 pub type Draw<'a> = dyn FnMut(&[f32], &[u32]) -> Vec<f32> + 'a;
 
 /// Gives the pairs of a range, and tells its second argument of every few it has made.
-pub type Content<'a> = dyn FnMut(std::ops::Range<usize>, &mut dyn FnMut(usize)) -> Result<ShardContent> + 'a;
+pub type Content<'a> =
+    dyn FnMut(std::ops::Range<usize>, &mut dyn FnMut(usize)) -> Result<ShardContent> + 'a;
 
-/// Draws a seeded store from a teacher, `batch` rows or fewer at a time. Shards that are there already are kept.
+/// Draws a seeded store from a teacher, `batch` rows or fewer at a time. Shards that are there
+/// already are kept.
 ///
-/// Gives the finished manifest, or the unfinished one when other workers still have shards to write.
+/// Gives the finished manifest, or the unfinished one when other workers still have shards to
+/// write.
 ///
 /// # Errors
-/// When `folder` holds something else, can't be written, or the teacher gives a value that isn't finite.
+/// When `folder` holds something else, can't be written, or the teacher gives a value that isn't
+/// finite.
 pub fn generate(
     folder: &Path,
     plan: &Manifest,
@@ -84,7 +93,10 @@ pub fn generate(
             let end = (start + batch.max(1)).min(range.end);
             let seeds: Vec<u64> = (start..end).map(|i| first_seed.wrapping_add(i as u64)).collect();
             let mut noise = vec![0.0; seeds.len() * dim];
-            noise.par_chunks_mut(dim).zip(&seeds).for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
+            noise
+                .par_chunks_mut(dim)
+                .zip(&seeds)
+                .for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
             let labels: Vec<u32> = match plan.label_dim {
                 0 => Vec::new(),
                 n => seeds.iter().map(|seed| label_of_seed(*seed, n)).collect(),
@@ -100,7 +112,8 @@ pub fn generate(
     })
 }
 
-/// Writes this worker's shards that aren't there yet. The last worker to finish completes the manifest.
+/// Writes this worker's shards that aren't there yet. The last worker to finish completes the
+/// manifest.
 ///
 /// # Errors
 /// As [`generate`], and whatever `content` fails with.
@@ -198,10 +211,18 @@ fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -
         ImageType::F32 => RawTensor::f32(full_shape(n), &shard.images),
         ImageType::F16 => {
             halves = shard.images.iter().map(|x| half::f16::from_f32(*x)).collect();
-            RawTensor { dtype: Dtype::F16, shape: full_shape(n), bytes: bytemuck::cast_slice(&halves) }
+            RawTensor {
+                dtype: Dtype::F16,
+                shape: full_shape(n),
+                bytes: bytemuck::cast_slice(&halves),
+            }
         }
         ImageType::U8 => {
-            bytes = shard.images.iter().map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+            bytes = shard
+                .images
+                .iter()
+                .map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
+                .collect();
             RawTensor { dtype: Dtype::U8, shape: full_shape(n), bytes: &bytes }
         }
     };
@@ -222,8 +243,9 @@ fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -
     tensors::write(&path, &json!({"plan": plan.plan_hash(), "shard": k}), &parts)
 }
 
-/// Completes the manifest when every shard is there. Several workers may come here at once: they all write the same.
-/// Where the store was complete before and a shard was drawn again, the checksums on record still hold.
+/// Completes the manifest when every shard is there. Several workers may come here at once: they
+/// all write the same. Where the store was complete before and a shard was drawn again, the
+/// checksums on record still hold.
 fn complete(folder: &Path, plan: Manifest, recorded: Option<Manifest>) -> Result<Manifest> {
     let count = plan.shard_count();
     if !(0..count).all(|k| plan.shard_path(folder, k).exists()) {
@@ -233,7 +255,11 @@ fn complete(folder: &Path, plan: Manifest, recorded: Option<Manifest>) -> Result
         .map(|k| {
             let file = check_shard(folder, &plan, k)?;
             let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(ShardRecord { file: name, count: plan.shard_range(k).len(), sha256: sha256(file.bytes()) })
+            Ok(ShardRecord {
+                file: name,
+                count: plan.shard_range(k).len(),
+                sha256: sha256(file.bytes()),
+            })
         })
         .collect::<Result<_>>()?;
     if let Some(recorded) = recorded {
@@ -278,16 +304,21 @@ mod tests {
         }
     }
 
-    /// What is read is what was drawn, to the precision of the type; noise and classes come from the seeds.
+    /// What is read is what was drawn, to the precision of the type; noise and classes come from
+    /// the seeds.
     #[test]
     fn pairs_come_back_in_every_type() {
-        for (dtype, tolerance) in [(ImageType::F32, 0.0), (ImageType::F16, 5e-4), (ImageType::U8, 0.5 / 127.5 + 1e-6)] {
+        for (dtype, tolerance) in
+            [(ImageType::F32, 0.0), (ImageType::F16, 5e-4), (ImageType::U8, 0.5 / 127.5 + 1e-6)]
+        {
             let folder = tempfile::tempdir().unwrap();
             let mut draw = |noise: &[f32], labels: &[u32]| -> Vec<f32> {
                 assert_eq!(labels.len(), noise.len() / 6);
                 noise.iter().map(|x| (x * 0.3).sin()).collect()
             };
-            let manifest = generate(folder.path(), &plan(dtype, 4), Worker::ALONE, 7, &mut draw, &mut |_| {}).unwrap();
+            let manifest =
+                generate(folder.path(), &plan(dtype, 4), Worker::ALONE, 7, &mut draw, &mut |_| {})
+                    .unwrap();
             assert_eq!(manifest.shards.len(), 3);
             verify(folder.path(), &mut |_| {}).unwrap();
             let store = PairStore::open(folder.path()).unwrap();
@@ -309,7 +340,14 @@ mod tests {
     fn a_teacher_that_gives_nan_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut draw = |noise: &[f32], _: &[u32]| vec![f32::NAN; noise.len()];
-        let failed = generate(folder.path(), &plan(ImageType::F32, 0), Worker::ALONE, 7, &mut draw, &mut |_| {});
+        let failed = generate(
+            folder.path(),
+            &plan(ImageType::F32, 0),
+            Worker::ALONE,
+            7,
+            &mut draw,
+            &mut |_| {},
+        );
         assert!(failed.unwrap_err().to_string().contains("pair 0"));
         assert!(!folder.path().join("shard-00000.safetensors").exists());
     }

@@ -5,7 +5,9 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensor, ExtensionType, Flex, TensorMetadata};
+use burn::backend::{
+    Autodiff, Backend, Dispatch, DispatchTensor, ExtensionType, Flex, TensorMetadata,
+};
 use burn::tensor::{DType, Device, Shape, Slice, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
@@ -16,7 +18,8 @@ use crate::maps::{Frame, frames_from_planes, padded, planes_from_maps};
 use crate::memory::zeros;
 use crate::vector::dense;
 
-/// A block's tensors, or their gradients, in the order of its slots; what a block doesn't have is there and not read.
+/// A block's tensors, or their gradients, in the order of its slots; what a block doesn't have is
+/// there and not read.
 #[derive(ExtensionType)]
 #[expect(missing_docs, reason = "the slots' names say it")]
 pub struct BlockSlots<B: Backend> {
@@ -178,15 +181,19 @@ pub struct BlockWeights {
     pub convs: [ConvWeights; 2],
     /// The skip path's convolution, 1x1.
     pub skip: Option<ConvWeights>,
-    /// The attention's norm, and the convolutions for queries, keys and values (channels as head, channel, [q, k, v]) and
-    /// for its result, 1x1.
+    /// The attention's norm, and the convolutions for queries, keys and values (channels as head,
+    /// channel, [q, k, v]) and for its result, 1x1.
     pub attention: Option<(Norm, [ConvWeights; 2])>,
 }
 
 /// The layout in which `x` (planes) is best taken through blocks.
 pub fn layout(x: &Tensor<4>) -> Layout {
     let on_cpu = x.device().inner() == Device::flex();
-    if on_cpu && x.dtype() == DType::F32 && x.shape().num_elements() > 0 { Layout::Maps } else { Layout::Planes }
+    if on_cpu && x.dtype() == DType::F32 && x.shape().num_elements() > 0 {
+        Layout::Maps
+    } else {
+        Layout::Planes
+    }
 }
 
 /// `[N, C, H, W]` -> `[N, H, W, C]`, channels padded with zeros to a multiple of 16.
@@ -215,7 +222,10 @@ pub fn residual_block(tensors: BlockTensors, options: BlockOptions) -> Tensor<4>
         slots[Slot::Joined as usize] = joined.into_dispatch();
     }
     slots[Slot::Embedding as usize] = embedding.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as KernelOps>::residual_block(BlockSlots::from_slots(slots), options))
+    Tensor::from_dispatch(<Dispatch as KernelOps>::residual_block(
+        BlockSlots::from_slots(slots),
+        options,
+    ))
 }
 
 /// A weight of either rank.
@@ -275,7 +285,10 @@ pub(crate) fn planes_plain<B: Backend>(maps: FloatTensor<B>, channels: usize) ->
     B::float_permute(maps, &[0, 3, 1, 2])
 }
 
-pub(crate) fn forward_plain<B: KernelOps>(tensors: BlockSlots<B>, options: BlockOptions) -> FloatTensor<B> {
+pub(crate) fn forward_plain<B: KernelOps>(
+    tensors: BlockSlots<B>,
+    options: BlockOptions,
+) -> FloatTensor<B> {
     let mut tensors = tensors.into_slots();
     if options.layout == Layout::Planes {
         return plain::forward::<B>(tensors, &options);
@@ -344,7 +357,11 @@ pub(crate) fn saving_flex(tensors: BlockSlots<Flex>, options: BlockOptions) -> B
     let passed = Passed { y: &mut y, hidden: &mut hidden, mixed: &mut mixed };
     Block::new(&options, &numbers, Use::Many).run(&numbers, count, passed);
     let y = flex(y, shape);
-    BlockPassed { hidden: flex(hidden, shape), mixed: if mixed.is_empty() { y.clone() } else { flex(mixed, shape) }, y }
+    BlockPassed {
+        hidden: flex(hidden, shape),
+        mixed: if mixed.is_empty() { y.clone() } else { flex(mixed, shape) },
+        y,
+    }
 }
 
 pub(crate) fn backward_flex(
@@ -423,11 +440,17 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
         /// The block's tensors, what its forward pass left, and its options.
         type State = ([FloatTensor<B>; SLOTS], [FloatTensor<B>; 2], BlockOptions);
 
-        fn backward(self, ops: Ops<Self::State, SLOTS>, grads: &mut Gradients, _: &mut Checkpointer) {
+        fn backward(
+            self,
+            ops: Ops<Self::State, SLOTS>,
+            grads: &mut Gradients,
+            _: &mut Checkpointer,
+        ) {
             let (tensors, [hidden, mixed], options) = ops.state;
             let grad = grads.consume::<B>(&ops.node);
             let passed = BlockPassed { y: hidden.clone(), hidden, mixed };
-            let all = B::residual_block_backward(BlockSlots::from_slots(tensors), passed, grad, options);
+            let all =
+                B::residual_block_backward(BlockSlots::from_slots(tensors), passed, grad, options);
             for (node, grad) in ops.parents.into_iter().zip(all.into_slots()) {
                 if let Some(node) = node {
                     grads.register::<B>(node.id, grad);
@@ -445,10 +468,13 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     let tensors = tensors.map(|tensor| tensor.into_primitive());
     match kind {
         OpsKind::Tracked(prep) => {
-            let passed = B::residual_block_saving(BlockSlots::from_slots(tensors.clone()), options.clone());
+            let passed =
+                B::residual_block_saving(BlockSlots::from_slots(tensors.clone()), options.clone());
             prep.finish((tensors, [passed.hidden, passed.mixed], options), passed.y)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::residual_block(BlockSlots::from_slots(tensors), options)),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::residual_block(BlockSlots::from_slots(tensors), options))
+        }
     }
 }
 
@@ -477,7 +503,9 @@ mod tests {
         let norm2 = norm(c);
         let mut conv = |outputs: usize, inputs: usize, side: usize| {
             let scale = 1.0 / ((inputs * side * side) as f32).sqrt();
-            let weight = (tensor::<4>(next(), [outputs, inputs, side, side], device) * scale).detach().require_grad();
+            let weight = (tensor::<4>(next(), [outputs, inputs, side, side], device) * scale)
+                .detach()
+                .require_grad();
             (weight, (tensor::<1>(next(), [outputs], device) * 0.3).detach().require_grad())
         };
         let convs = [conv(c, inputs, 3), conv(c, c, 3)];
@@ -485,8 +513,10 @@ mod tests {
         let attention = [conv(3 * c, c, 1), conv(c, c, 1)];
         BlockTensors {
             x: (tensor::<4>(1, [count, o.inputs[0], h, w], device) + 0.5).detach().require_grad(),
-            joined: (o.inputs[1] > 0).then(|| tensor::<4>(2, [count, o.inputs[1], h, w], device).require_grad()),
-            embedding: tensor::<2>(3, [count, if o.adaptive { 2 * c } else { c }], device).require_grad(),
+            joined: (o.inputs[1] > 0)
+                .then(|| tensor::<4>(2, [count, o.inputs[1], h, w], device).require_grad()),
+            embedding: tensor::<2>(3, [count, if o.adaptive { 2 * c } else { c }], device)
+                .require_grad(),
             weights: BlockWeights {
                 norms,
                 convs,
@@ -507,9 +537,13 @@ mod tests {
         t.joined.iter().for_each(|t| four("joined", t));
         t.weights.convs.iter().for_each(|t| four("conv", &t.0));
         t.weights.skip.iter().for_each(|t| four("skip", &t.0));
-        t.weights.attention.iter().for_each(|(_, convs)| convs.iter().for_each(|t| four("attention", &t.0)));
+        t.weights
+            .attention
+            .iter()
+            .for_each(|(_, convs)| convs.iter().for_each(|t| four("attention", &t.0)));
         all.push(("embedding".into(), t.embedding.grad(grads).unwrap().flatten(0, 1)));
-        let mut one = |name: &str, t: &Tensor<1>| all.push((name.to_string(), t.grad(grads).unwrap()));
+        let mut one =
+            |name: &str, t: &Tensor<1>| all.push((name.to_string(), t.grad(grads).unwrap()));
         t.weights.norms.iter().for_each(|norm| {
             one("norm weight", &norm.weight);
             one("norm bias", &norm.bias);
@@ -518,7 +552,8 @@ mod tests {
         t.weights.skip.iter().for_each(|t| one("skip bias", &t.1));
         t.weights.attention.iter().for_each(|(norm, convs)| {
             one("third norm weight", &norm.weight);
-            // The third norm's bias moves all keys alike, which changes nothing: only its values' share is left.
+            // The third norm's bias moves all keys alike, which changes nothing: only its values'
+            // share is left.
             one("third norm bias", &norm.bias);
             convs.iter().for_each(|t| one("attention bias", &t.1));
         });
@@ -526,7 +561,9 @@ mod tests {
     }
 
     fn options(size: [usize; 2], inputs: [usize; 2], outputs: usize) -> BlockOptions {
-        let groups = |c: usize| (1..=c).rev().find(|g| c.is_multiple_of(*g) && c / g >= 2).unwrap_or(1).min(8);
+        let groups = |c: usize| {
+            (1..=c).rev().find(|g| c.is_multiple_of(*g) && c / g >= 2).unwrap_or(1).min(8)
+        };
         let groups = |c: usize| if c.is_multiple_of(groups(c)) { groups(c) } else { 1 };
         BlockOptions {
             layout: Layout::Planes,
@@ -545,8 +582,9 @@ mod tests {
         }
     }
 
-    /// The kernel on maps and the plain operations on planes, with Burn's gradients: the result and every gradient. Every
-    /// part on and off, odd sizes, one image and one pixel, channels that don't fill a vector, several heads.
+    /// The kernel on maps and the plain operations on planes, with Burn's gradients: the result and
+    /// every gradient. Every part on and off, odd sizes, one image and one pixel, channels that
+    /// don't fill a vector, several heads.
     #[test]
     fn kernel_and_plain_block_agree_with_their_gradients() {
         let dropout = Some(Dropout { p: 0.3, seed: 7 });
@@ -573,7 +611,15 @@ mod tests {
                     ..options([8, 8], [16, 0], 8)
                 },
             ),
-            (3, BlockOptions { heads: 2, adaptive: true, dropout, ..options([16, 16], [32, 16], 64) }),
+            (
+                3,
+                BlockOptions {
+                    heads: 2,
+                    adaptive: true,
+                    dropout,
+                    ..options([16, 16], [32, 16], 64)
+                },
+            ),
             (2, BlockOptions { dropout, ..options([10, 9], [33, 40], 70) }),
         ];
         for (count, o) in cases {
@@ -617,12 +663,15 @@ mod tests {
             let ours = from_maps(maps, o.outputs);
             assert_eq!(ours.dims(), plain.dims());
             let g = tensor::<4>(4, plain.dims(), &device);
-            let (a, b) = ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
-            // Winograd's transforms round by up to 2e-5 of the root mean square; a block has two of them in a row, and
-            // norms of few values enlarge it.
+            let (a, b) =
+                ((ours.clone() * g.clone()).sum().backward(), (plain.clone() * g).sum().backward());
+            // Winograd's transforms round by up to 2e-5 of the root mean square; a block has two of
+            // them in a row, and norms of few values enlarge it.
             let off = error(ours, plain);
             assert!(off < 1e-4, "{o:?}: {off}");
-            for ((name, ours), (_, plain)) in gradients(&tensors, &a).into_iter().zip(gradients(&tensors, &b)) {
+            for ((name, ours), (_, plain)) in
+                gradients(&tensors, &a).into_iter().zip(gradients(&tensors, &b))
+            {
                 // What a norm takes out (the bias before it) has a gradient of rounding alone.
                 let scale = plain.clone().square().mean().sqrt().into_scalar::<f32>().max(1e-2);
                 let off = (ours - plain).abs().max().into_scalar::<f32>() / scale;
@@ -643,7 +692,10 @@ mod tests {
                 let pick4 = |t: Tensor<4>| t.inner();
                 let rows = |t: Tensor<4>| i.map_or(t.clone(), |i| t.slice([i..i + 1]));
                 let conv = |t: &(Tensor<4>, Tensor<1>)| (pick4(t.0.clone()), t.1.clone().inner());
-                let norm = |n: &Norm| Norm { weight: n.weight.clone().inner(), bias: n.bias.clone().inner() };
+                let norm = |n: &Norm| Norm {
+                    weight: n.weight.clone().inner(),
+                    bias: n.bias.clone().inner(),
+                };
                 let embedding = tensors.embedding.clone().inner();
                 BlockTensors {
                     x: to_maps(rows(pick4(tensors.x.clone()))),
@@ -653,7 +705,10 @@ mod tests {
                         norms: [norm(&weights.norms[0]), norm(&weights.norms[1])],
                         convs: [conv(&weights.convs[0]), conv(&weights.convs[1])],
                         skip: weights.skip.as_ref().map(conv),
-                        attention: weights.attention.as_ref().map(|(n, c)| (norm(n), [conv(&c[0]), conv(&c[1])])),
+                        attention: weights
+                            .attention
+                            .as_ref()
+                            .map(|(n, c)| (norm(n), [conv(&c[0]), conv(&c[1])])),
                     },
                 }
             };

@@ -10,14 +10,21 @@ use crate::dropout::factors;
 use crate::{GroupNormOptions, KernelOps};
 
 /// The block on `[N, C, H, W]`.
-pub(crate) fn forward<B: KernelOps>(tensors: [FloatTensor<B>; SLOTS], o: &BlockOptions) -> FloatTensor<B> {
+pub(crate) fn forward<B: KernelOps>(
+    tensors: [FloatTensor<B>; SLOTS],
+    o: &BlockOptions,
+) -> FloatTensor<B> {
     let of = |slot: Slot| tensors[slot as usize].clone();
     let norm = |x, group: usize, weight, bias, silu| {
         let options = GroupNormOptions { groups: o.groups[group], epsilon: o.epsilon, silu };
         B::group_norm(x, of(weight), of(bias), options)
     };
     let conv = |x, weight, bias| B::conv_same(x, of(weight), of(bias));
-    let x = if o.inputs[1] > 0 { B::float_cat(vec![of(Slot::X), of(Slot::Joined)], 1) } else { of(Slot::X) };
+    let x = if o.inputs[1] > 0 {
+        B::float_cat(vec![of(Slot::X), of(Slot::Joined)], 1)
+    } else {
+        of(Slot::X)
+    };
     let n = x.shape()[0];
 
     let h = norm(x.clone(), 0, Slot::Norm0Weight, Slot::Norm0Bias, true);
@@ -25,12 +32,15 @@ pub(crate) fn forward<B: KernelOps>(tensors: [FloatTensor<B>; SLOTS], o: &BlockO
     let embedding = of(Slot::Embedding);
     let h = if o.adaptive {
         let part = |first: usize| {
-            let range = |a: usize, b: usize| burn::tensor::Slice::new(a as isize, Some(b as isize), 1);
-            let part = B::float_slice(embedding.clone(), &[range(0, n), range(first, first + o.outputs)]);
+            let range =
+                |a: usize, b: usize| burn::tensor::Slice::new(a as isize, Some(b as isize), 1);
+            let part =
+                B::float_slice(embedding.clone(), &[range(0, n), range(first, first + o.outputs)]);
             B::float_reshape(part, Shape::new([n, o.outputs, 1, 1]))
         };
         let h = norm(h, 1, Slot::Norm1Weight, Slot::Norm1Bias, false);
-        let h = B::float_add(B::float_mul(h, B::float_add_scalar(part(0), 1.into())), part(o.outputs));
+        let h =
+            B::float_add(B::float_mul(h, B::float_add_scalar(part(0), 1.into())), part(o.outputs));
         B::float_mul(h.clone(), B::sigmoid(h))
     } else {
         let shift = B::float_reshape(embedding, Shape::new([n, o.outputs, 1, 1]));
@@ -69,13 +79,19 @@ fn resized<B: KernelOps>(x: FloatTensor<B>, o: &BlockOptions) -> FloatTensor<B> 
         Resize::Up => 4.0,
     };
     let (c, k) = (x.shape()[1], o.taps.len());
-    let one: Vec<f32> = o.taps.iter().flat_map(|a| o.taps.iter().map(move |b| gain * a * b)).collect();
+    let one: Vec<f32> =
+        o.taps.iter().flat_map(|a| o.taps.iter().map(move |b| gain * a * b)).collect();
     let weight = B::float_from_data(TensorData::new(one.repeat(c), [c, 1, k, k]), &x.device());
     let padding = [(k - 1) / 2; 2];
     if o.resize == Resize::Down {
         B::conv2d(x, weight, None, ConvOptions::new([2, 2], padding, [1, 1], c))
     } else {
-        B::conv_transpose2d(x, weight, None, ConvTransposeOptions::new([2, 2], padding, [0, 0], [1, 1], c))
+        B::conv_transpose2d(
+            x,
+            weight,
+            None,
+            ConvTransposeOptions::new([2, 2], padding, [0, 0], [1, 1], c),
+        )
     }
 }
 
@@ -87,7 +103,10 @@ fn attention<B: KernelOps>(qkv: FloatTensor<B>, o: &BlockOptions) -> FloatTensor
     let part = |i: usize| {
         let range = |a: usize, b: usize| burn::tensor::Slice::new(a as isize, Some(b as isize), 1);
         let ranges = [range(0, n * o.heads), range(0, depth), range(i, i + 1), range(0, pixels)];
-        B::float_reshape(B::float_slice(qkv.clone(), &ranges), Shape::new([n * o.heads, depth, pixels]))
+        B::float_reshape(
+            B::float_slice(qkv.clone(), &ranges),
+            Shape::new([n * o.heads, depth, pixels]),
+        )
     };
     let queries = B::float_mul_scalar(part(0), (1.0 / (depth as f64).sqrt()).into());
     let weights = B::softmax(B::float_matmul(B::float_swap_dims(queries, 1, 2), part(1)), 2);

@@ -1,4 +1,5 @@
-//! `kdm analyze`: what can be seen in a student; `kdm analyze theory`: experiments with exact answers.
+//! `kdm analyze`: what can be seen in a student; `kdm analyze theory`: experiments with exact
+//! answers.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,8 @@ pub struct StudentArgs {
     /// The student's file
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// A store of pairs, for the teacher's samples and the noise [default: noise of the seeds 0, 1, ...]
+    /// A store of pairs, for the teacher's samples and the noise [default: noise of the seeds 0, 1,
+    /// ...]
     #[arg(long, value_name = "DIR")]
     pairs: Option<PathBuf>,
     /// Where figures, eigenvalues and the report go
@@ -68,18 +70,20 @@ pub struct StudentArgs {
     /// Outliers: standard deviations above the mean distance to neighbours
     #[arg(long, default_value_t = 3.0)]
     z_score: f64,
-    /// Show the images of this data set that are nearest to samples, and measure whether samples are copies (with --features)
+    /// Show the images of this data set that are nearest to samples, and measure whether samples
+    /// are copies (with --features)
     #[arg(long, value_name = "SET", requires = "features")]
     neighbours: Option<String>,
-    /// A feature network, to measure distances of images by: a file of `kdm features train` or of `kdm import` (Inception), or
-    /// fashion-mnist
+    /// A feature network, to measure distances of images by: a file of `kdm features train` or of
+    /// `kdm import` (Inception), or fashion-mnist
     #[arg(long, value_name = "F")]
     features: Option<PathBuf>,
-    /// What features are compared with when modes are left out: statistics of `kdm features stats`, a .npz with mu and sigma, or
-    /// a data set (with --features)
+    /// What features are compared with when modes are left out: statistics of `kdm features stats`,
+    /// a .npz with mu and sigma, or a data set (with --features)
     #[arg(long, value_name = "STATS|SET", requires = "features")]
     reference: Option<String>,
-    /// The student's teacher, to draw its own way from noise to image beside the operator's: a model file, or fashion-mnist
+    /// The student's teacher, to draw its own way from noise to image beside the operator's: a
+    /// model file, or fashion-mnist
     #[arg(long, value_name = "T")]
     teacher: Option<String>,
     /// Print one JSON object
@@ -126,15 +130,24 @@ impl StudentArgs {
         let student = LoadedStudent::open(&self.model)?;
         student.koopman()?;
         let config = student.file.student.clone();
-        let clusters = ClusterConfig { eps: self.eps, min_neighbours: self.min_neighbours, z_score: self.z_score };
-        let mut data_name = student.file.origin["pairs"]["teacher"]["data"].as_str().unwrap_or_default().to_string();
+        let clusters = ClusterConfig {
+            eps: self.eps,
+            min_neighbours: self.min_neighbours,
+            z_score: self.z_score,
+        };
+        let mut data_name = student.file.origin["pairs"]["teacher"]["data"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
         let (noise, labels, teacher, data) = match &self.pairs {
             Some(folder) => {
                 let store = PairStore::open_verified(folder)?;
                 student.check_pairs(&store)?;
                 let pairs = store.range(0..store.len().min(2 * self.samples));
-                data_name = store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
-                let data = DistributionConfig::by_name(&data_name).and_then(|config| config.build().ok());
+                data_name =
+                    store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
+                let data =
+                    DistributionConfig::by_name(&data_name).and_then(|config| config.build().ok());
                 (pairs.noise, one_hot(&pairs.labels, config.label_dim), Some(pairs.images), data)
             }
             None => {
@@ -161,7 +174,9 @@ impl StudentArgs {
             return Err(Failure::Usage(format!("--features: {problem}")));
         }
         let reference = match (&extractor, &self.reference) {
-            (Some(extractor), Some(source)) => Some(open_reference(extractor, source, &config.shape)?),
+            (Some(extractor), Some(source)) => {
+                Some(open_reference(extractor, source, &config.shape)?)
+            }
             _ => None,
         };
         let original = match &self.teacher {
@@ -180,14 +195,16 @@ impl StudentArgs {
             reference: reference.as_ref(),
             data: &data_name,
         };
-        let found = examine(subject, original.as_ref().map(|(teacher, process)| (teacher, process)))?;
+        let found =
+            examine(subject, original.as_ref().map(|(teacher, process)| (teacher, process)))?;
         found.values.into_iter().for_each(|(key, value)| object[key] = value);
         portrait.figures.extend(found.figures);
         tables.extend(found.tables);
         if let (Some(source), Some(extractor)) = (&self.neighbours, &extractor) {
             let measured = MEASURED.min(noise.len() / config.dim()) * config.dim();
-            let samples =
-                student.sampler.sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
+            let samples = student
+                .sampler
+                .sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
             let found = neighbours(extractor, source, &samples, &config.shape)?;
             object["neighbours"] = json!(found.values);
             portrait.figures.push(found.figure);
@@ -202,8 +219,12 @@ impl StudentArgs {
         object["leading"] = json!(spectrum.leading);
         object["complete"] = json!(spectrum.complete);
         object["eigenvalues"] = json!(spectrum.eigenvalues);
-        let pairs: Vec<f32> = spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
-        array::write_npy(&self.out.join("eigenvalues.npy"), &kdm_data::Array::new([pairs.len() / 2, 2], pairs))?;
+        let pairs: Vec<f32> =
+            spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
+        array::write_npy(
+            &self.out.join("eigenvalues.npy"),
+            &kdm_data::Array::new([pairs.len() / 2, 2], pairs),
+        )?;
         let page = Report {
             title: "kdm: analysis of a student".into(),
             summary: format!(

@@ -55,7 +55,8 @@ impl Command {
             return Err(Failure::Usage("--batch and --iters: give at least 1".into()));
         }
         let (shape, label_dim) = experiment.sample().expect("checked when loaded");
-        let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
+        let config =
+            experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
         let mut times = if training {
             timed(&args, workload::training_step(&experiment, &config, batch)?)
         } else {
@@ -80,7 +81,8 @@ impl Command {
             return print(&pretty(&value));
         }
         print(&format!(
-            "{} {}, batch {batch}, {} threads: median {:.2} ms, {:.5} ms an image, {:.0} GFLOP/s, peak memory {:.0} MB\n",
+            "{} {}, batch {batch}, {} threads: median {:.2} ms, {:.5} ms an image, {:.0} GFLOP/s, \
+             peak memory {:.0} MB\n",
             experiment.name,
             if training { "training step" } else { "one-step sample" },
             rayon::current_num_threads(),

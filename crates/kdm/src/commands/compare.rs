@@ -32,6 +32,10 @@ impl Args {
         if self.json {
             return print(&pretty(&serde_json::json!(rows)));
         }
-        print(&format!("{}report: {}\n", table(&rows).markdown(), folder.join("report.html").display()))
+        print(&format!(
+            "{}report: {}\n",
+            table(&rows).markdown(),
+            folder.join("report.html").display()
+        ))
     }
 }

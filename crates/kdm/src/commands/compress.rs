@@ -72,7 +72,9 @@ impl Args {
         };
         let dim = config.dim();
         if noise.len() < 2 * dim {
-            return Err(Failure::Usage("--pairs: the store has one pair, and at least 2 are needed".into()));
+            return Err(Failure::Usage(
+                "--pairs: the store has one pair, and at least 2 are needed".into(),
+            ));
         }
         let latents = Parts { student: koopman, config }.encode_noise(&noise, &labels);
         let affine = koopman.operator.matrix();
@@ -88,7 +90,8 @@ impl Args {
         file.student = smaller;
         // The rest of an origin says which pairs and which teacher a student belongs to.
         if let Some(origin) = file.origin.as_object_mut() {
-            let how = json!({"by": self.by, "rank": low.rank, "from": n, "samples": noise.len() / dim});
+            let how =
+                json!({"by": self.by, "rank": low.rank, "from": n, "samples": noise.len() / dim});
             origin.insert("compressed".into(), how);
         }
         file.save(&Student::Koopman(small.clone()), &self.out)?;
@@ -98,7 +101,8 @@ impl Args {
             (&noise[..rows * dim], &labels[..rows * config.label_dim])
         };
         let [before, after] = linear_seconds([koopman, &small], config.latent);
-        let other = Sampler::new(Student::Koopman(small), &file.student, &burn::tensor::Device::flex());
+        let other =
+            Sampler::new(Student::Koopman(small), &file.student, &burn::tensor::Device::flex());
         let (x, y) = first((TIMED / dim).max(1));
         let draw = |sampler: &Sampler| drop(std::hint::black_box(sampler.sample(x, y)));
         let [whole, less] = alternating([&|| draw(&student.sampler), &|| draw(&other)], RUNS);
@@ -120,7 +124,8 @@ impl Args {
         }
         print(&format!(
             "rank             {} of {n}\nerror            {:.1}% of the samples' deviation, to the whole student's\n\
-             flops saved      {:.2}% of a sample's\noperator         {:.2} times faster, with all linear maps between encoder and \
+             flops saved      {:.2}% of a sample's\noperator         {:.2} times faster, with all \
+             linear maps between encoder and \
              decoder\nsampling         {:.2} times faster\nmodel: {}\n",
             low.rank,
             100.0 * error,

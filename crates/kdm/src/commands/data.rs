@@ -57,7 +57,8 @@ pub enum Command {
 /// A data set.
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// fashion-mnist, shapes, a .zip in EDM's layout, or a folder of images, IDX files or CIFAR-10's binary batches
+    /// fashion-mnist, shapes, a .zip in EDM's layout, or a folder of images, IDX files or
+    /// CIFAR-10's binary batches
     data: String,
     /// Which part of it
     #[arg(long, value_enum, default_value = "train")]
@@ -72,7 +73,9 @@ impl Source {
         let set = ImageSet::open(&self.data, self.split.split())?;
         match self.pad {
             None => Ok(set),
-            Some(side) => set.padded(side).map_err(|problem| Failure::Usage(format!("--pad {side}: {problem}"))),
+            Some(side) => set
+                .padded(side)
+                .map_err(|problem| Failure::Usage(format!("--pad {side}: {problem}"))),
         }
     }
 }
@@ -83,7 +86,8 @@ impl Command {
         match self {
             Self::Info { source, json } => {
                 let set = source.open()?;
-                let names: Vec<String> = (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
+                let names: Vec<String> =
+                    (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
                 let (shape, split) = (set.shape(), source.split.split().name());
                 if json {
                     let object = json!({
@@ -103,7 +107,9 @@ impl Command {
             Self::Export { source, n, out } => {
                 let set = source.open()?;
                 let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
-                let n = n.unwrap_or(if extension.as_deref() == Some("png") { 64 } else { set.len() }).min(set.len());
+                let n = n
+                    .unwrap_or(if extension.as_deref() == Some("png") { 64 } else { set.len() })
+                    .min(set.len());
                 let shape = set.shape();
                 match extension.as_deref() {
                     Some("png") => {
@@ -112,7 +118,8 @@ impl Command {
                     }
                     Some("npz") => {
                         let images = Array::new([&[n], &shape[..]].concat(), set.images(0..n));
-                        let labels: Vec<f32> = (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
+                        let labels: Vec<f32> =
+                            (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
                         let labels = Array::new([labels.len()], labels);
                         let mut arrays = vec![("images", &images)];
                         if !labels.data.is_empty() {
@@ -123,7 +130,9 @@ impl Command {
                     Some("zip") => set.first(n).write_zip(&out)?,
                     _ => {
                         let shown = out.display();
-                        return Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")));
+                        return Err(Failure::Usage(format!(
+                            "--out {shown}: name a .png, .npz or .zip file"
+                        )));
                     }
                 }
                 eprintln!("{n} images in {}", out.display());

@@ -24,7 +24,12 @@ pub struct Args {
     #[arg(long, value_name = "LIST")]
     seeds: String,
     /// Move along the mode of this rank: 1 carries most on real latents (see `kdm analyze`)
-    #[arg(long, value_name = "K", required_unless_present = "to_class", conflicts_with = "to_class")]
+    #[arg(
+        long,
+        value_name = "K",
+        required_unless_present = "to_class",
+        conflicts_with = "to_class"
+    )]
     mode: Option<usize>,
     /// Move along the mean difference of latents of two classes, to this one
     #[arg(long, value_name = "CLASS", requires = "from_class")]
@@ -43,7 +48,8 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// Samples that directions are taken from; their seeds come after all that are likely to be asked for.
+/// Samples that directions are taken from; their seeds come after all that are likely to be asked
+/// for.
 const SAMPLES: u64 = 512;
 const FIRST_SEED: u64 = 2_000_000_000;
 
@@ -51,25 +57,34 @@ impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
         if self.steps < 3 || self.steps.is_multiple_of(2) || !self.reach.is_finite() {
-            return Err(Failure::Usage("--steps: give an odd number of at least 3; --reach: a finite number".into()));
+            return Err(Failure::Usage(
+                "--steps: give an odd number of at least 3; --reach: a finite number".into(),
+            ));
         }
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
         let koopman = student.koopman()?;
-        let (parts, n, k) = (Parts { student: koopman, config }, config.operator_dim(), config.label_dim);
+        let (parts, n, k) =
+            (Parts { student: koopman, config }, config.operator_dim(), config.label_dim);
         let seeds = parse_seeds("--seeds", &self.seeds)?;
         let (noise, mut labels) = student.draw(&seeds);
-        let (others, other_labels) = student.draw(&(FIRST_SEED..FIRST_SEED + SAMPLES).collect::<Vec<u64>>());
-        let pushed = |noise: &[f32], labels: &[f32]| parts.push(&parts.encode_noise(noise, labels), labels);
+        let (others, other_labels) =
+            student.draw(&(FIRST_SEED..FIRST_SEED + SAMPLES).collect::<Vec<u64>>());
+        let pushed =
+            |noise: &[f32], labels: &[f32]| parts.push(&parts.encode_noise(noise, labels), labels);
 
         let direction: Vec<f64> = match (self.mode, self.to_class, self.from_class) {
             (Some(rank), ..) => {
-                let modes = Modes::of(&koopman.operator.matrix()).map_err(|e| student.bad_operator(e))?;
+                let modes =
+                    Modes::of(&koopman.operator.matrix()).map_err(|e| student.bad_operator(e))?;
                 let latents = parts.encode_noise(&others, &other_labels);
                 let amplitudes = modes.amplitudes(&latents);
                 let ranked = largest_first(&amplitudes);
                 let Some(place) = rank.checked_sub(1).and_then(|rank| ranked.get(rank)) else {
-                    return Err(Failure::Usage(format!("--mode {rank}: the operator has modes 1 to {}", ranked.len())));
+                    return Err(Failure::Usage(format!(
+                        "--mode {rank}: the operator has modes 1 to {}",
+                        ranked.len()
+                    )));
                 };
                 let direction = modes.direction(&modes.modes()[*place], 0.0);
                 direction.into_iter().map(|x| x * amplitudes[*place]).collect()
@@ -97,13 +112,19 @@ impl Args {
         for z in latents.chunks_exact(n) {
             for step in 0..self.steps {
                 let far = self.reach * (step as f64 - half) / half;
-                moved.extend(z.iter().zip(&direction).map(|(z, d)| (f64::from(*z) + far * d) as f32));
+                moved.extend(
+                    z.iter().zip(&direction).map(|(z, d)| (f64::from(*z) + far * d) as f32),
+                );
             }
         }
-        let labels: Vec<f32> =
-            if k == 0 { Vec::new() } else { labels.chunks_exact(k).flat_map(|row| row.repeat(self.steps)).collect() };
+        let labels: Vec<f32> = if k == 0 {
+            Vec::new()
+        } else {
+            labels.chunks_exact(k).flat_map(|row| row.repeat(self.steps)).collect()
+        };
         let drawn = parts.decode(&moved, &labels);
-        let samples = Array::new([&[seeds.len() * self.steps], config.shape.as_slice()].concat(), drawn);
+        let samples =
+            Array::new([&[seeds.len() * self.steps], config.shape.as_slice()].concat(), drawn);
         write_samples(&self.out, &samples, &[], &[], Some(self.steps))
     }
 }

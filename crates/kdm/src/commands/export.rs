@@ -20,7 +20,10 @@ impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
         if self.out.extension().is_none_or(|e| e != "safetensors") {
-            return Err(Failure::Usage(format!("--out {}: name a .safetensors file", self.out.display())));
+            return Err(Failure::Usage(format!(
+                "--out {}: name a .safetensors file",
+                self.out.display()
+            )));
         }
         let told = kdm_formats::export(&self.model, &self.out)?;
         print(&format!("{told}, in {}\n", self.out.display()))

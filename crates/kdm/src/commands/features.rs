@@ -55,7 +55,8 @@ pub struct TrainArgs {
     /// Seed of everything random
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The folder to train in; a killed training goes on there. The result is features.safetensors in it
+    /// The folder to train in; a killed training goes on there. The result is features.safetensors
+    /// in it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print one JSON object
@@ -66,7 +67,8 @@ pub struct TrainArgs {
 /// Flags of `kdm features stats`.
 #[derive(Debug, clap::Args)]
 pub struct StatsArgs {
-    /// The feature network: a file of `kdm features train` or of `kdm import` (Inception), or fashion-mnist
+    /// The feature network: a file of `kdm features train` or of `kdm import` (Inception), or
+    /// fashion-mnist
     #[arg(long, value_name = "F")]
     features: PathBuf,
     /// The data set
@@ -97,15 +99,24 @@ impl Command {
 fn labelled(set: ImageSet, source: &str) -> Outcome<ImageSet> {
     if set.classes() == 0 {
         let mend = "give one with classes: sub-folders, or labels in dataset.json";
-        return Err(kdm_data::Error::invalid(Path::new(source), "classes", "the set has none", mend).into());
+        return Err(kdm_data::Error::invalid(
+            Path::new(source),
+            "classes",
+            "the set has none",
+            mend,
+        )
+        .into());
     }
     Ok(set)
 }
 
 impl TrainArgs {
     fn run(self) -> Outcome<()> {
-        let positive = [("--epochs", self.epochs), ("--lr", self.lr), ("--batch", self.batch as f64)];
-        if let Some((flag, value)) = positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
+        let positive =
+            [("--epochs", self.epochs), ("--lr", self.lr), ("--batch", self.batch as f64)];
+        if let Some((flag, value)) =
+            positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
+        {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
         }
         let images = ImageSet::open(&self.data, Split::Train)?;
@@ -118,13 +129,19 @@ impl TrainArgs {
         };
         let test = labelled(fit_images(ImageSet::open(source, split)?, source, &shape)?, source)?;
         let classes = images.classes().max(test.classes());
-        let network =
-            ClassifierConfig { resolution: self.resolution, in_channels: channels, classes, width: self.width };
+        let network = ClassifierConfig {
+            resolution: self.resolution,
+            in_channels: channels,
+            classes,
+            width: self.width,
+        };
         if let Some((field, problem)) = network.problems().into_iter().next() {
             return Err(Failure::Usage(format!("--{field} {problem}")));
         }
-        let iterations = (self.epochs * images.len() as f64 / self.batch as f64).ceil().max(1.0) as u64;
-        let data = Path::new(&self.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let iterations =
+            (self.epochs * images.len() as f64 / self.batch as f64).ceil().max(1.0) as u64;
+        let data =
+            Path::new(&self.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let class_names = (0..classes as u32).map(|class| images.class_name(class)).collect();
         let file = ClassifierFile { data, class_names, network };
         let device = Device::flex().autodiff();
@@ -133,20 +150,26 @@ impl TrainArgs {
             lr: self.lr,
             schedule: Schedule::Cosine,
             warmup: 100.min(iterations / 10),
-            optimizer: OptimizerConfig { ema_rampup: Some(0.05), ema_decay: 0.999, ..OptimizerConfig::default() },
+            optimizer: OptimizerConfig {
+                ema_rampup: Some(0.05),
+                ema_decay: 0.999,
+                ..OptimizerConfig::default()
+            },
             log_every: 50,
             validate_every: (iterations / 6).max(1),
             checkpoint_every: 250,
             best_by: "error".into(),
             config: json!({"classifier": file, "data": images.sha256(), "batch": self.batch, "seed": self.seed}),
         };
-        let network = file.network.init(&mut InitSeed::new(random::derive_seed(self.seed, 0)), &device);
+        let network =
+            file.network.init(&mut InitSeed::new(random::derive_seed(self.seed, 0)), &device);
         let seed = random::derive_seed(self.seed, 1);
         let task = ClassifierTask { file, images, test, batch: self.batch, seed, device };
         kdm_data::atomic::create_folder(&self.out)?;
         let mut progress = Progress::new("classifier", "iterations");
         let best = self.out.join("best.safetensors");
-        let outcome = train(&task, network, &looping, &self.out, &best, &mut report_step(&mut progress))?;
+        let outcome =
+            train(&task, network, &looping, &self.out, &best, &mut report_step(&mut progress))?;
         let path = self.out.join(FEATURES);
         task.save(&outcome.averaged, &path)?;
         let accuracy = task.accuracy(&outcome.averaged);
@@ -161,11 +184,20 @@ impl TrainArgs {
 impl StatsArgs {
     fn run(self) -> Outcome<()> {
         let (extractor, split) = (open_features(&self.features)?, self.split.split());
-        let statistics =
-            reference_statistics(&extractor, ImageSet::open(&self.data, split)?, &self.data, split, self.count)?;
+        let statistics = reference_statistics(
+            &extractor,
+            ImageSet::open(&self.data, split)?,
+            &self.data,
+            split,
+            self.count,
+        )?;
         statistics.write(&self.out)?;
         let count = statistics.moments.count;
-        eprintln!("{} features of {count} images in {}", extractor.stamp().name, self.out.display());
+        eprintln!(
+            "{} features of {count} images in {}",
+            extractor.stamp().name,
+            self.out.display()
+        );
         Ok(())
     }
 }

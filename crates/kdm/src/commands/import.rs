@@ -73,7 +73,9 @@ impl Args {
                 PreconditioningName::Vp => Preconditioning::VP,
                 PreconditioningName::Ve => Preconditioning::VE,
                 PreconditioningName::Iddpm => Preconditioning::IDDPM,
-                PreconditioningName::Flow => Preconditioning::Flow { time_scale: 1.0, data_at_one: false },
+                PreconditioningName::Flow => {
+                    Preconditioning::Flow { time_scale: 1.0, data_at_one: false }
+                }
             },
             heads: self.heads,
         };

@@ -59,8 +59,10 @@ fn file(path: &Path) -> Outcome<Value> {
             Ok(json!({"kind": "array", "shape": array.shape}))
         }
         Some("npz") => {
-            let shapes: serde_json::Map<String, Value> =
-                array::read_npz(path)?.into_iter().map(|(name, a)| (name, json!(a.shape))).collect();
+            let shapes: serde_json::Map<String, Value> = array::read_npz(path)?
+                .into_iter()
+                .map(|(name, a)| (name, json!(a.shape)))
+                .collect();
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
         Some("pt" | "pth" | "pkl" | "bin") => foreign(path),
@@ -78,7 +80,8 @@ fn foreign(path: &Path) -> Outcome<Value> {
 
 fn tensors(path: &Path) -> Outcome<Value> {
     let file = TensorFile::open(path)?;
-    let parameters: usize = file.entries().map(|(_, _, shape)| shape.iter().product::<usize>()).sum();
+    let parameters: usize =
+        file.entries().map(|(_, _, shape)| shape.iter().product::<usize>()).sum();
     let kind = match &file.metadata()["kind"] {
         Value::String(kind) => kind.clone(),
         _ if file.get("image").is_some() => "shard of a pair store".into(),
@@ -98,7 +101,8 @@ fn tensors(path: &Path) -> Outcome<Value> {
 fn folder(path: &Path) -> Outcome<Value> {
     if path.join(MANIFEST).exists() {
         let manifest = Manifest::read(path)?;
-        let there = (0..manifest.shard_count()).filter(|k| manifest.shard_path(path, *k).exists()).count();
+        let there =
+            (0..manifest.shard_count()).filter(|k| manifest.shard_path(path, *k).exists()).count();
         return Ok(json!({
             "kind": "pair store",
             "pairs": manifest.count,
@@ -120,7 +124,8 @@ fn folder(path: &Path) -> Outcome<Value> {
             let file = TensorFile::open(&folder.join(CHECKPOINT)).ok()?;
             file.metadata()["iteration"].as_u64()
         };
-        let place = if path.join(CHECKPOINT).exists() { path.to_path_buf() } else { path.join("distill") };
+        let place =
+            if path.join(CHECKPOINT).exists() { path.to_path_buf() } else { path.join("distill") };
         let last = if place.join(METRICS).exists() { read_metrics(&place)?.pop() } else { None };
         let evaluation = std::fs::read_to_string(path.join(EVALUATION)).ok();
         return Ok(json!({
@@ -136,5 +141,6 @@ fn folder(path: &Path) -> Outcome<Value> {
         return foreign(path);
     }
     let problem = format!("holds neither a {MANIFEST} nor a {CONFIG}");
-    Err(Error::invalid(path, "folder", problem, "give a store of pairs, a run's folder, or a file").into())
+    Err(Error::invalid(path, "folder", problem, "give a store of pairs, a run's folder, or a file")
+        .into())
 }

@@ -55,7 +55,10 @@ impl Args {
             return Err(Failure::Usage(format!("--seeds {}: give at least two", self.seeds)));
         }
         if self.steps < 2 || self.steps.saturating_mul(seeds.len()) > MOST {
-            return Err(Failure::Usage(format!("--steps {}: give at least 2, and {MOST} samples at most", self.steps)));
+            return Err(Failure::Usage(format!(
+                "--steps {}: give at least 2, and {MOST} samples at most",
+                self.steps
+            )));
         }
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
@@ -68,23 +71,32 @@ impl Args {
             if classes.len() == 1 {
                 classes.resize(seeds.len(), classes[0]);
             }
-            if classes.len() != seeds.len() || classes.iter().any(|class| *class >= config.label_dim as u64) {
+            if classes.len() != seeds.len()
+                || classes.iter().any(|class| *class >= config.label_dim as u64)
+            {
                 return Err(Failure::Usage(format!(
                     "--classes {list}: give one for all or one a seed, of 0 to {}",
                     config.label_dim - 1
                 )));
             }
-            labels = one_hot(&classes.iter().map(|class| *class as u32).collect::<Vec<u32>>(), config.label_dim);
+            labels = one_hot(
+                &classes.iter().map(|class| *class as u32).collect::<Vec<u32>>(),
+                config.label_dim,
+            );
         }
         let (dim, k) = (config.dim(), config.label_dim);
-        let end = |i: usize| End { noise: &noise[i * dim..(i + 1) * dim], label: &labels[i * k..(i + 1) * k] };
+        let end = |i: usize| End {
+            noise: &noise[i * dim..(i + 1) * dim],
+            label: &labels[i * k..(i + 1) * k],
+        };
         let space = match self.space {
             SpaceName::Noise => Space::Noise,
             SpaceName::Latent => Space::Latent,
         };
         let koopman = student.koopman()?;
-        let rows: Vec<f32> =
-            (1..seeds.len()).flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps)).collect();
+        let rows: Vec<f32> = (1..seeds.len())
+            .flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps))
+            .collect();
         let samples = Array::new([&[rows.len() / dim], config.shape.as_slice()].concat(), rows);
         write_samples(&self.out, &samples, &[], &[], Some(self.steps))
     }

@@ -26,7 +26,8 @@ pub struct Args {
     /// The student's file, or fashion-mnist
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// A store of pairs, whose images are inverted; their noise is known, so that what is found can be compared with it
+    /// A store of pairs, whose images are inverted; their noise is known, so that what is found can
+    /// be compared with it
     #[arg(long, value_name = "DIR", required_unless_present = "images", conflicts_with = "images")]
     pairs: Option<PathBuf>,
     /// Images in [-1, 1], one a row
@@ -70,7 +71,9 @@ impl Args {
     /// Runs the command.
     pub fn run(self) -> Outcome<()> {
         if self.count == 0 || !(0.0..1.0).contains(&self.cutoff) {
-            return Err(Failure::Usage("--count: give at least 1; --cutoff: at least 0 and below 1".into()));
+            return Err(Failure::Usage(
+                "--count: give at least 1; --cutoff: at least 0 and below 1".into(),
+            ));
         }
         let student = LoadedStudent::open(&self.model)?;
         let config = &student.file.student;
@@ -85,18 +88,26 @@ impl Args {
         let pulled = pull_back(&koopman.operator.matrix(), &encoded, &shift, self.cutoff)
             .map_err(|e| student.bad_operator(e))?;
         let device = Device::flex().autodiff();
-        let (_, tracked) = StudentFile::from_file(&assets::open(Role::Student, &self.model)?, &device)?;
+        let (_, tracked) =
+            StudentFile::from_file(&assets::open(Role::Student, &self.model)?, &device)?;
         let tracked = tracked.koopman().expect("the same file").clone();
         let inverter = Inverter::new(tracked, config, &labels, device);
-        let deviation =
-            |rows: &[f32]| (rows.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / rows.len() as f64).sqrt();
+        let deviation = |rows: &[f32]| {
+            (rows.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / rows.len() as f64).sqrt()
+        };
         let descent = Descent { steps: self.steps, rate: RATE * deviation(&encoded), length: None };
         let refined = inverter.refine_latents(&encoded, &images, descent);
         let std = config.noise_std;
-        let start: Vec<f32> =
-            random::normal_vec(START_SEED, count * dim).iter().map(|e| (std * f64::from(*e)) as f32).collect();
+        let start: Vec<f32> = random::normal_vec(START_SEED, count * dim)
+            .iter()
+            .map(|e| (std * f64::from(*e)) as f32)
+            .collect();
         let length = Some(std * (dim as f64).sqrt());
-        let found = inverter.refine_noise(&start, &images, Descent { steps: self.steps, rate: RATE * std, length });
+        let found = inverter.refine_noise(
+            &start,
+            &images,
+            Descent { steps: self.steps, rate: RATE * std, length },
+        );
 
         let ways = [
             ("encoder", "D(E_0(x)): by the clean encoder", parts.decode(&encoded, &labels)),
@@ -105,7 +116,11 @@ impl Args {
                 "D(C z_T) for z_T by the operator's pseudo-inverse from E_0(x)",
                 parts.decode(&parts.push(&pulled, &labels), &labels),
             ),
-            ("refined latent", "D(z) for the latent found by descent from E_0(x)", parts.decode(&refined, &labels)),
+            (
+                "refined latent",
+                "D(z) for the latent found by descent from E_0(x)",
+                parts.decode(&refined, &labels),
+            ),
             (
                 "refined noise",
                 "the sample of the noise found by descent, from a random one of the same length",
@@ -116,7 +131,11 @@ impl Args {
         let mut object = json!({"images": count});
         for (name, note, drawn) in &ways {
             let rmse = paired(drawn, &images, dim).coordinate_rmse;
-            rows.push([(*name).to_string(), format!("{rmse:.4}"), format!("rmse of a pixel: {note}")]);
+            rows.push([
+                (*name).to_string(),
+                format!("{rmse:.4}"),
+                format!("rmse of a pixel: {note}"),
+            ]);
             object[*name] = json!(rmse);
         }
         if let Some(noise) = &noise {
@@ -157,7 +176,12 @@ impl Args {
         )?;
         let mut figures = Vec::new();
         if grid::shows(&config.shape) {
-            let all: Vec<f32> = [&images].into_iter().chain(ways.iter().map(|way| &way.2)).flatten().copied().collect();
+            let all: Vec<f32> = [&images]
+                .into_iter()
+                .chain(ways.iter().map(|way| &way.2))
+                .flatten()
+                .copied()
+                .collect();
             figures.push(kdm_analysis::Figure {
                 title: "Inversion".into(),
                 png: grid::png(&all, &config.shape, count),
@@ -168,7 +192,10 @@ impl Args {
         }
         let page = Report {
             title: "kdm: inversion".into(),
-            summary: format!("{count} images brought back to latents and noise of {}.", self.model.display()),
+            summary: format!(
+                "{count} images brought back to latents and noise of {}.",
+                self.model.display()
+            ),
             tables: vec![table.clone()],
             figures,
             config: pretty(&json!(student.file)),
@@ -184,7 +211,8 @@ impl Args {
     fn wanted(&self, student: &LoadedStudent) -> Outcome<Wanted> {
         let config = &student.file.student;
         let Some(path) = &self.images else {
-            let store = PairStore::open_verified(self.pairs.as_ref().expect("clap asks for one of them"))?;
+            let store =
+                PairStore::open_verified(self.pairs.as_ref().expect("clap asks for one of them"))?;
             student.check_pairs(&store)?;
             let pairs = store.range(0..store.len().min(self.count));
             let labels = one_hot(&pairs.labels, config.label_dim);
@@ -194,7 +222,9 @@ impl Args {
         let labels = read_labels(self.labels.as_deref(), None, config.label_dim, images.rows())?;
         let labels = match labels {
             None if config.label_dim > 0 => {
-                return Err(Failure::Usage("this student is conditional: give --labels beside --images".into()));
+                return Err(Failure::Usage(
+                    "this student is conditional: give --labels beside --images".into(),
+                ));
             }
             labels => labels.unwrap_or_default(),
         };
@@ -206,6 +236,8 @@ impl Args {
 
 /// The mean cosine is not of rows but of all numbers together: rows of noise have one length.
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

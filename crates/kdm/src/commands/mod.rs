@@ -55,7 +55,8 @@ enum Command {
     Import(import::Args),
     /// Write a model with the names of its original implementation, as a state dict for PyTorch
     Export(export::Args),
-    /// Train students of different kinds on the same pairs for the same compute, and print the table
+    /// Train students of different kinds on the same pairs for the same compute, and print the
+    /// table
     Compare(compare::Args),
     /// Write a student whose operator works on fewer numbers, and tell what that costs and gains
     Compress(compress::Args),
@@ -85,7 +86,8 @@ enum Command {
     Invert(invert::Args),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
-    /// Look into a student: spectrum, modes, truncation, semantics, clusters, outliers; or run `theory`
+    /// Look into a student: spectrum, modes, truncation, semantics, clusters, outliers; or run
+    /// `theory`
     Analyze(analyze::Args),
     /// Tell what a file or folder is
     Info(info::Args),
@@ -114,7 +116,8 @@ impl Cli {
             return Err(Failure::Usage("--threads 0: give at least 1".into()));
         }
         let threads = self.threads.unwrap_or(0);
-        // The main thread computes too: it would only wait for the others, and be woken thousands of times a second.
+        // The main thread computes too: it would only wait for the others, and be woken thousands
+        // of times a second.
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .use_current_thread()

@@ -44,11 +44,16 @@ pub fn read_labels(
     rows: usize,
 ) -> Outcome<Option<Vec<f32>>> {
     if (path.is_some() || class.is_some()) && label_dim == 0 {
-        return Err(Failure::Usage("this model is unconditional: leave --labels and --class out".into()));
+        return Err(Failure::Usage(
+            "this model is unconditional: leave --labels and --class out".into(),
+        ));
     }
     if let Some(class) = class {
         if class as usize >= label_dim {
-            return Err(Failure::Usage(format!("--class {class}: the model has classes 0 to {}", label_dim - 1)));
+            return Err(Failure::Usage(format!(
+                "--class {class}: the model has classes 0 to {}",
+                label_dim - 1
+            )));
         }
         return Ok(Some(one_hot(&vec![class; rows], label_dim)));
     }
@@ -61,9 +66,10 @@ pub fn read_labels(
     Ok(Some(labels.data))
 }
 
-/// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and what else is known), `.png` (a scatter of
-/// points in the plane, a grid of images), or a folder: points as a `.npy` and a picture, images as a `.npy` and one `.png`
-/// each, named by `names` (their seeds) or by their place. A grid has `columns` columns, or about as many as rows.
+/// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and what else is known),
+/// `.png` (a scatter of points in the plane, a grid of images), or a folder: points as a `.npy` and
+/// a picture, images as a `.npy` and one `.png` each, named by `names` (their seeds) or by their
+/// place. A grid has `columns` columns, or about as many as rows.
 pub fn write_samples(
     out: &Path,
     samples: &Array,
@@ -121,5 +127,9 @@ fn picture(samples: &Array, columns: Option<usize>) -> Outcome<Vec<u8>> {
              name a .npy or .npz file"
         )));
     }
-    Ok(figures::scatter(&format!("{} samples", samples.rows()), &[Group::of(&samples.data, 0)], view(&samples.data)))
+    Ok(figures::scatter(
+        &format!("{} samples", samples.rows()),
+        &[Group::of(&samples.data, 0)],
+        view(&samples.data),
+    ))
 }

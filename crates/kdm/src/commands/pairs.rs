@@ -77,8 +77,9 @@ pub struct GenerateArgs {
     /// Pairs a file
     #[arg(long, default_value_t = 8192, value_name = "N")]
     shard_size: usize,
-    /// Write only every n-th file, from the i-th (from 0) on: n workers with i = 0..n-1 write one store together
-    /// [default: the scheduler's, from SLURM_PROCID, OMPI_COMM_WORLD_RANK or JOB_COMPLETION_INDEX]
+    /// Write only every n-th file, from the i-th (from 0) on: n workers with i = 0..n-1 write one
+    /// store together [default: the scheduler's, from SLURM_PROCID, OMPI_COMM_WORLD_RANK or
+    /// JOB_COMPLETION_INDEX]
     #[arg(long, value_name = "i/n")]
     shard: Option<String>,
     /// Workers in all, where the scheduler tells a worker's number but not how many there are
@@ -89,7 +90,8 @@ pub struct GenerateArgs {
 /// Flags of `kdm pairs import`.
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// A .npy of shape (steps, points, D), noise first; a .npz with arrays noise and image; or a folder of one .npz a pair, as the official image pairs are
+    /// A .npy of shape (steps, points, D), noise first; a .npz with arrays noise and image; or a
+    /// folder of one .npz a pair, as the official image pairs are
     file: PathBuf,
     /// The store's folder
     #[arg(long, value_name = "DIR")]
@@ -130,7 +132,8 @@ pub struct FilterArgs {
     /// Drop images with a Euclidean norm above this
     #[arg(long, value_name = "R")]
     above_norm: Option<f64>,
-    /// Drop images whose mean distance to their nearest neighbours is this many standard deviations above the mean
+    /// Drop images whose mean distance to their nearest neighbours is this many standard deviations
+    /// above the mean
     #[arg(long, value_name = "Z")]
     outliers_above: Option<f64>,
     /// Neighbours of the outlier score
@@ -162,7 +165,11 @@ pub struct ExportArgs {
 }
 
 /// The worker that `--shard` or the scheduler names.
-fn worker(shard: Option<&str>, workers: Option<usize>, variable: &dyn Fn(&str) -> Option<String>) -> Outcome<Worker> {
+fn worker(
+    shard: Option<&str>,
+    workers: Option<usize>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Outcome<Worker> {
     let checked = |index: usize, count: usize, from: &str| {
         if index < count {
             return Ok(Worker { index, count });
@@ -172,7 +179,9 @@ fn worker(shard: Option<&str>, workers: Option<usize>, variable: &dyn Fn(&str) -
         )))
     };
     if let Some(shard) = shard {
-        let parts = shard.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+        let parts = shard
+            .split_once('/')
+            .and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
         let Some((index, count)) = parts else {
             return Err(Failure::Usage(format!("--shard {shard}: write i/n, such as 0/4")));
         };
@@ -190,7 +199,8 @@ fn worker(shard: Option<&str>, workers: Option<usize>, variable: &dyn Fn(&str) -
         let count = workers.or_else(|| variable(size)?.trim().parse().ok());
         let Some(count) = count else {
             return Err(Failure::Usage(format!(
-                "{rank}={index} tells which worker this is and nothing tells how many there are; give --workers N, or --shard 0/1 to work alone"
+                "{rank}={index} tells which worker this is and nothing tells how many there are; \
+                 give --workers N, or --shard 0/1 to work alone"
             )));
         };
         return checked(index, count, rank);
@@ -226,13 +236,29 @@ impl Command {
 
 impl GenerateArgs {
     fn run(self) -> Outcome<()> {
-        at_least_one(&[("--count", self.count), ("--batch", self.batch), ("--shard-size", self.shard_size)])?;
+        at_least_one(&[
+            ("--count", self.count),
+            ("--batch", self.batch),
+            ("--shard-size", self.shard_size),
+        ])?;
         let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
         let teacher = load_teacher(&self.teacher)?;
         let (process, solver) = self.solver.resolve(&teacher)?;
-        let drawing =
-            Drawing { process, solver, steps: self.solver.steps, guidance: self.solver.guidance, batch: self.batch };
-        let plan = pair_plan(&teacher, &drawing, self.first_seed, self.count, self.dtype.into(), self.shard_size);
+        let drawing = Drawing {
+            process,
+            solver,
+            steps: self.solver.steps,
+            guidance: self.solver.guidance,
+            batch: self.batch,
+        };
+        let plan = pair_plan(
+            &teacher,
+            &drawing,
+            self.first_seed,
+            self.count,
+            self.dtype.into(),
+            self.shard_size,
+        );
         draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs")?;
         print(&format!("{}\n", self.out.display()))
     }
@@ -245,15 +271,33 @@ impl ImportArgs {
         let measured = found.noise_std();
         let std = self.noise_std.unwrap_or(measured);
         if !(std > 0.0 && std.is_finite()) {
-            return Err(Failure::Usage(format!("the noise has a standard deviation of {std}; give --noise-std")));
+            return Err(Failure::Usage(format!(
+                "the noise has a standard deviation of {std}; give --noise-std"
+            )));
         }
         let mut progress = Progress::new("import", "pairs");
         let source = self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let manifest = pairs::import(&self.out, &found, &source, std, self.dtype.into(), self.shard_size, &mut |p| {
-            progress.set(p.done as u64, p.total as u64, "");
-        })?;
-        progress.finish(&format!("{}; noise of standard deviation {measured:.4} as found", found.found));
-        print(&format!("{} pairs of shape {:?} in {}\n", manifest.count, manifest.shape, self.out.display()))
+        let manifest = pairs::import(
+            &self.out,
+            &found,
+            &source,
+            std,
+            self.dtype.into(),
+            self.shard_size,
+            &mut |p| {
+                progress.set(p.done as u64, p.total as u64, "");
+            },
+        )?;
+        progress.finish(&format!(
+            "{}; noise of standard deviation {measured:.4} as found",
+            found.found
+        ));
+        print(&format!(
+            "{} pairs of shape {:?} in {}\n",
+            manifest.count,
+            manifest.shape,
+            self.out.display()
+        ))
     }
 }
 
@@ -261,13 +305,14 @@ impl VerifyArgs {
     fn run(self) -> Outcome<()> {
         let mut progress = Progress::new("verify", "shards");
         let total = pairs::Manifest::read(&self.pairs)?.shard_count() as u64;
-        let manifest = pairs::verify(&self.pairs, &mut |done| progress.set(done as u64, total, ""))?;
+        let manifest =
+            pairs::verify(&self.pairs, &mut |done| progress.set(done as u64, total, ""))?;
         if let Some(teacher) = &self.teacher {
             let stamp = load_teacher(teacher)?.stamp();
             if manifest.teacher.as_ref() != Some(&stamp) {
-                let found = manifest
-                    .teacher
-                    .map_or("no known teacher".to_string(), |t| format!("{} {} ({:.12})", t.name, t.data, t.sha256));
+                let found = manifest.teacher.map_or("no known teacher".to_string(), |t| {
+                    format!("{} {} ({:.12})", t.name, t.data, t.sha256)
+                });
                 return Err(kdm_data::Error::invalid(
                     self.pairs.join(pairs::MANIFEST),
                     "teacher",
@@ -297,7 +342,11 @@ impl FilterArgs {
         let drop = pairs::Predicate {
             below_norm: self.below_norm,
             above_norm: self.above_norm,
-            outliers: self.outliers_above.map(|above| OutlierScore { above, neighbours, references }),
+            outliers: self.outliers_above.map(|above| OutlierScore {
+                above,
+                neighbours,
+                references,
+            }),
             unwanted,
             classes: self.classes,
         };
@@ -310,12 +359,15 @@ impl FilterArgs {
         ];
         if !named.contains(&true) {
             return Err(Failure::Usage(
-                "nothing to drop: give --below-norm, --above-norm, --outliers-above, --near with --radius, or --classes".into(),
+                "nothing to drop: give --below-norm, --above-norm, --outliers-above, --near with \
+                 --radius, or --classes"
+                    .into(),
             ));
         }
         let mut progress = Progress::new("filter", "pairs");
-        let manifest =
-            pairs::filter(&store, &drop, &self.out, &mut |p| progress.set(p.done as u64, p.total as u64, ""))?;
+        let manifest = pairs::filter(&store, &drop, &self.out, &mut |p| {
+            progress.set(p.done as u64, p.total as u64, "")
+        })?;
         let note = manifest.history.last().cloned().unwrap_or_default();
         progress.finish(&note);
         print(&format!("{} of {} pairs in {}\n", manifest.count, store.len(), self.out.display()))
@@ -339,8 +391,11 @@ impl ExportArgs {
             arrays.push(("label", &label));
         }
         array::write_npz(&self.out, &arrays)?;
-        let drawn =
-            if matches!(manifest.noise, NoiseSource::Seeded { .. }) { " (drawn again from its seeds)" } else { "" };
+        let drawn = if matches!(manifest.noise, NoiseSource::Seeded { .. }) {
+            " (drawn again from its seeds)"
+        } else {
+            ""
+        };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
     }
 }

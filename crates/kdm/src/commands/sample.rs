@@ -28,13 +28,15 @@ pub struct Args {
     /// The class of all samples
     #[arg(long, value_name = "K", conflicts_with = "labels")]
     class: Option<u32>,
-    /// Draw every seed in every class: a picture has a row for each seed and a column for each class
+    /// Draw every seed in every class: a picture has a row for each seed and a column for each
+    /// class
     #[arg(long, conflicts_with_all = ["class", "labels", "noise"])]
     each_class: bool,
     /// One-hot label rows
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
-    /// Where samples go: a .npy, .npz or .png file (a grid of images), or a folder (a .png an image, named by its seed)
+    /// Where samples go: a .npy, .npz or .png file (a grid of images), or a folder (a .png an
+    /// image, named by its seed)
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
 }
@@ -45,7 +47,9 @@ const MOST: u64 = 100_000_000;
 /// Numbers from a list of numbers and ranges, for this flag.
 pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
     let bad = |part: &str| {
-        Failure::Usage(format!("{flag} {list}: `{part}` is no number and no range; write such as 0-63 or 1,5,9-12"))
+        Failure::Usage(format!(
+            "{flag} {list}: `{part}` is no number and no range; write such as 0-63 or 1,5,9-12"
+        ))
     };
     let mut seeds = Vec::new();
     for part in list.split(',') {
@@ -83,7 +87,9 @@ impl Args {
                         let n = n.unwrap_or(seeds.len() as u64);
                         if n == 0 || n > seeds.len() as u64 {
                             let given = seeds.len();
-                            return Err(Failure::Usage(format!("--n {n}: --seeds lists {given}; give 1 to {given}")));
+                            return Err(Failure::Usage(format!(
+                                "--n {n}: --seeds lists {given}; give 1 to {given}"
+                            )));
                         }
                         seeds.truncate(n as usize);
                         seeds
@@ -103,11 +109,14 @@ impl Args {
         if self.each_class {
             return self.draw_each_class(&student, &noise, &seeds);
         }
-        let labels = read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
+        let labels =
+            read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
         // Without labels a seed draws its class too, as it does for pairs.
         let labels = labels.unwrap_or(drawn);
         if config.label_dim > 0 && labels.is_empty() {
-            return Err(Failure::Usage("this student is conditional: give --labels or --class beside --noise".into()));
+            return Err(Failure::Usage(
+                "this student is conditional: give --labels or --class beside --noise".into(),
+            ));
         }
         let samples = Array::new(noise.shape.clone(), student.sampler.sample(&noise.data, &labels));
         let labels = Array::new([noise.rows(), config.label_dim], labels);
@@ -120,16 +129,25 @@ impl Args {
 }
 
 impl Args {
-    fn draw_each_class(&self, student: &LoadedStudent, noise: &Array, seeds: &[u64]) -> Outcome<()> {
+    fn draw_each_class(
+        &self,
+        student: &LoadedStudent,
+        noise: &Array,
+        seeds: &[u64],
+    ) -> Outcome<()> {
         let config = &student.file.student;
         let k = config.label_dim;
         if k == 0 {
             return Err(Failure::Usage("--each-class: this model is unconditional".into()));
         }
         if seeds.len() as u64 > MOST / k as u64 {
-            return Err(Failure::Usage(format!("--each-class: {} seeds in {k} classes are too many", seeds.len())));
+            return Err(Failure::Usage(format!(
+                "--each-class: {} seeds in {k} classes are too many",
+                seeds.len()
+            )));
         }
-        let repeated: Vec<f32> = noise.data.chunks(config.dim()).flat_map(|row| row.repeat(k)).collect();
+        let repeated: Vec<f32> =
+            noise.data.chunks(config.dim()).flat_map(|row| row.repeat(k)).collect();
         let classes: Vec<u32> = (0..seeds.len()).flat_map(|_| 0..k as u32).collect();
         let labels = one_hot(&classes, k);
         let shape = [&[classes.len()], config.shape.as_slice()].concat();

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use kdm_data::Array;
 use kdm_teacher::distribution::DistributionConfig;
-use kdm_teacher::{Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solve, solve_stochastic};
+use kdm_teacher::{
+    Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solve, solve_stochastic,
+};
 
 use super::distill::TrainingArgs;
 use super::output::{print, read_labels, read_rows, write_samples};
@@ -27,12 +29,14 @@ pub enum Command {
 /// A teacher's file or an exact teacher's name.
 pub fn load_teacher(model: &str) -> Outcome<Teacher> {
     if let Some(config) = DistributionConfig::by_name(model) {
-        return Teacher::exact(config).map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
+        return Teacher::exact(config)
+            .map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
     }
     let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
-        Failure::Usage(text) => {
-            Failure::Usage(format!("{text}; or one of the exact teachers {}", DistributionConfig::NAMES.join(", ")))
-        }
+        Failure::Usage(text) => Failure::Usage(format!(
+            "{text}; or one of the exact teachers {}",
+            DistributionConfig::NAMES.join(", ")
+        )),
         other => other,
     })?;
     Ok(Teacher::from_file(&file)?)
@@ -89,7 +93,11 @@ pub struct SolverArgs {
 impl SolverArgs {
     /// The process and the solver.
     pub fn resolve(&self, teacher: &Teacher) -> Outcome<(Process, Solver)> {
-        let diffusion = Process::Diffusion { sigma_min: self.sigma_min, sigma_max: self.sigma_max, rho: self.rho };
+        let diffusion = Process::Diffusion {
+            sigma_min: self.sigma_min,
+            sigma_max: self.sigma_max,
+            rho: self.rho,
+        };
         let process = match (self.process, teacher.process()) {
             (Some(ProcessName::Flow), _) | (None, Process::Flow) => Process::Flow,
             (Some(ProcessName::Diffusion), _) | (None, Process::Diffusion { .. }) => diffusion,
@@ -142,7 +150,8 @@ pub struct SampleArgs {
 /// The stochastic sampler of Karras et al., which adds noise again in each step.
 #[derive(Debug, clap::Args)]
 pub struct ChurnArgs {
-    /// How much noise is added again, in steps' worth; above 0 takes the stochastic sampler, whose solver is heun
+    /// How much noise is added again, in steps' worth; above 0 takes the stochastic sampler, whose
+    /// solver is heun
     #[arg(long, default_value_t = 0.0, value_name = "S")]
     churn: f64,
     /// The least noise level at which it is added
@@ -165,15 +174,25 @@ impl ChurnArgs {
         if self.churn == 0.0 {
             return Ok(None);
         }
-        if !(self.churn > 0.0 && self.churn.is_finite() && self.churn_noise > 0.0 && self.churn_noise.is_finite()) {
+        if !(self.churn > 0.0
+            && self.churn.is_finite()
+            && self.churn_noise > 0.0
+            && self.churn_noise.is_finite())
+        {
             return Err(Failure::Usage("--churn and --churn-noise: give numbers above 0".into()));
         }
         if solver != Solver::Heun || *process == Process::Flow {
             return Err(Failure::Usage(
-                "--churn: the stochastic sampler goes with --solver heun and --process diffusion".into(),
+                "--churn: the stochastic sampler goes with --solver heun and --process diffusion"
+                    .into(),
             ));
         }
-        Ok(Some(Churn { churn: self.churn, min: self.churn_min, max: self.churn_max, noise: self.churn_noise }))
+        Ok(Some(Churn {
+            churn: self.churn,
+            min: self.churn_min,
+            max: self.churn_max,
+            noise: self.churn_noise,
+        }))
     }
 }
 
@@ -215,7 +234,8 @@ impl Command {
                 let teacher = load_teacher(&args.model)?;
                 let (process, solver) = args.solver.resolve(&teacher)?;
                 let noise = read_rows(&args.noise, teacher.dim(), "the teacher")?;
-                let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
+                let labels =
+                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
                 let std = process.noise_std();
                 let x = noise.data.iter().map(|e| f64::from(*e) * std).collect();
                 let labels = labels.unwrap_or_default();
@@ -223,24 +243,47 @@ impl Command {
                 let x = match args.churn.resolve(&process, solver)? {
                     None => solve(&guided, &process, solver, args.solver.steps, x, &labels),
                     Some(churn) => {
-                        let seeds: Vec<u64> =
-                            (0..noise.rows() as u64).map(|i| args.churn.churn_seed.wrapping_add(i)).collect();
-                        solve_stochastic(&guided, &process, churn, args.solver.steps, x, &labels, &seeds)
+                        let seeds: Vec<u64> = (0..noise.rows() as u64)
+                            .map(|i| args.churn.churn_seed.wrapping_add(i))
+                            .collect();
+                        solve_stochastic(
+                            &guided,
+                            &process,
+                            churn,
+                            args.solver.steps,
+                            x,
+                            &labels,
+                            &seeds,
+                        )
                     }
                 };
-                let samples = Array::new(sample_shape(&teacher, noise.rows()), x.iter().map(|x| *x as f32).collect());
+                let samples = Array::new(
+                    sample_shape(&teacher, noise.rows()),
+                    x.iter().map(|x| *x as f32).collect(),
+                );
                 write_samples(&args.out, &samples, &[("noise", &noise)], &[], None)
             }
             Self::Denoise(args) => {
                 if !(args.sigma > 0.0 && args.sigma.is_finite()) {
-                    return Err(Failure::Usage(format!("--sigma {}: give a number above 0", args.sigma)));
+                    return Err(Failure::Usage(format!(
+                        "--sigma {}: give a number above 0",
+                        args.sigma
+                    )));
                 }
                 let teacher = load_teacher(&args.model)?;
                 let input = read_rows(&args.input, teacher.dim(), "the teacher")?;
-                let labels = read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
+                let labels =
+                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
                 let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
-                let d = teacher.denoise(&x, Level { alpha: 1.0, sigma: args.sigma }, &labels.unwrap_or_default());
-                let clean = Array::new(sample_shape(&teacher, input.rows()), d.iter().map(|x| *x as f32).collect());
+                let d = teacher.denoise(
+                    &x,
+                    Level { alpha: 1.0, sigma: args.sigma },
+                    &labels.unwrap_or_default(),
+                );
+                let clean = Array::new(
+                    sample_shape(&teacher, input.rows()),
+                    d.iter().map(|x| *x as f32).collect(),
+                );
                 write_samples(&args.out, &clean, &[], &[], None)
             }
         }
