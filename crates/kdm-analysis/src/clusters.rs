@@ -165,7 +165,7 @@ pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     #[test]
     fn two_blobs_and_a_stray_point() {

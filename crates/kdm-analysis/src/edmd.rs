@@ -7,7 +7,7 @@
 
 use faer::Mat;
 use faer::linalg::solvers::SolveLstsqCore;
-use kdm_core::operator::Complex;
+use kdm_koopman::operator::Complex;
 
 /// Polynomials of `dim` variables of degree up to `degree`, lowest degrees first.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ fn rows(x: &Mat<f64>) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     fn normal(seed: u64, count: usize) -> Vec<f64> {
         normal_vec(seed, count).into_iter().map(f64::from).collect()

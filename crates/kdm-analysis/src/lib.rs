@@ -6,16 +6,12 @@
 
 pub mod clusters;
 pub mod edmd;
-pub mod figures;
-pub mod grid;
 pub mod modes;
 pub mod principal;
-pub mod report;
 pub mod semantics;
 pub mod spectrum;
 
 pub use clusters::{Clusters, cluster};
 pub use modes::{Mode, Modes};
 pub use principal::Principal;
-pub use report::{Figure, Report, Table};
 pub use spectrum::Spectrum;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
-use kdm_core::operator::{Affine, Complex};
+use kdm_koopman::operator::{Affine, Complex};
 
 /// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
 /// real.
@@ -354,7 +354,7 @@ impl LowRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     /// A random operator, of modulus below 1.
     fn random(n: usize) -> Affine {

@@ -2,7 +2,7 @@
 //! given rank on real latents, beside which the truncation to modes is judged.
 
 use faer::{Mat, Side};
-use kdm_core::operator::Affine;
+use kdm_koopman::operator::Affine;
 
 use crate::modes::LowRank;
 
@@ -82,7 +82,7 @@ impl Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     /// What is lost at a rank is the variance along the directions left out, and no other
     /// projection of that rank loses less (Eckart and Young): here, that of coordinates.

@@ -1,7 +1,6 @@
 //! Whether distances in one space tell distances in another (paper, the claim that latents of like
 //! images are near each other): correlations over independent pairs of samples, with intervals.
 
-use kdm_kernels::random;
 use serde::Serialize;
 
 /// How distances of two spaces go together.
@@ -59,8 +58,8 @@ pub fn correlation(x: &[f64], y: &[f64], seed: u64) -> Option<Correlation> {
     }
     let mut draws: Vec<f64> = (0..DRAWS as u64)
         .map(|draw| {
-            let stream = random::derive_seed(seed, draw);
-            let place = |i: usize| (random::uniform_f64(stream, i as u64) * n as f64) as usize;
+            let stream = kdm_random::derive_seed(seed, draw);
+            let place = |i: usize| (kdm_random::uniform_f64(stream, i as u64) * n as f64) as usize;
             let (x, y): (Vec<f64>, Vec<f64>) = (0..n).map(place).map(|i| (x[i], y[i])).unzip();
             pearson(&x, &y)
         })
@@ -113,7 +112,7 @@ pub fn stretch(given: &[f64], got: &[f64]) -> Option<Stretch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     /// y = 2 x has correlation 1; a decreasing curve has rank correlation -1; ties share ranks.
     #[test]

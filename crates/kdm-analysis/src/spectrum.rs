@@ -1,6 +1,6 @@
 //! The spectrum of a Koopman operator.
 
-use kdm_core::Operator;
+use kdm_koopman::Operator;
 use serde::Serialize;
 
 /// Operators on more numbers are not taken apart: the time grows with their cube, the memory with

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kdm_analysis::Modes;
-use kdm_core::operator::Affine;
 use kdm_data::{Array, array};
+use kdm_koopman::operator::Affine;
 
 /// The formula's operator on 24 numbers, and 40 latents.
 fn formula() -> (Affine, Vec<f32>) {

@@ -4,16 +4,13 @@
 //! This crate knows files and host arrays. What a teacher or a student is, it doesn't know: a pair
 //! store is filled through a function that turns noise into images.
 
-pub mod array;
-pub mod atomic;
 pub mod error;
-pub mod hash;
 pub mod images;
-pub mod model;
+pub mod io;
 pub mod pairs;
-pub mod tensors;
 
-pub use array::Array;
 pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
-pub use tensors::TensorFile;
+pub use io::array::Array;
+pub use io::tensors::TensorFile;
+pub use io::{array, atomic, hash, model, tensors};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kdm_data::{Error, Result, TensorFile};
 use kdm_nn::{DiffusersUNetConfig, StateDict, UNetConfig};
 use kdm_teacher::Preconditioning;
-use kdm_teacher::preconditioning::{Betas, Prediction};
+use kdm_teacher::networks::preconditioning::{Betas, Prediction};
 use serde_json::Value;
 
 use crate::edm::teacher;

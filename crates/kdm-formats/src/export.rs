@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use kdm_core::student::{KIND as STUDENT, StudentFile};
 use kdm_data::{Error, Result, TensorFile, tensors};
+use kdm_koopman::student::{KIND as STUDENT, StudentFile};
 use kdm_nn::StateDict;
 use kdm_nn::state::state_dict;
 use kdm_teacher::TeacherConfig;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use kdm_core::Student;
-use kdm_core::student::StudentFile;
 use kdm_data::{Result, model};
+use kdm_koopman::Student;
+use kdm_koopman::student::StudentFile;
 use kdm_nn::StateDict;
 use kdm_teacher::TeacherConfig;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Imported {
     /// The kind that the model file will name.
     pub fn kind(&self) -> &'static str {
         match &self.model {
-            Model::Student { .. } => kdm_core::student::KIND,
+            Model::Student { .. } => kdm_koopman::student::KIND,
             Model::Teacher { .. } => kdm_teacher::teacher::KIND,
             Model::Weights { kind, .. } => kind,
         }

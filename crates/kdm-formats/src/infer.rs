@@ -1,7 +1,7 @@
 //! A U-Net's architecture, read off the names and shapes of its weights. What weights can't tell
 //! (dropout) is zero.
 
-use kdm_nn::song_unet::{DecoderKind, Embedding, EncoderKind};
+use kdm_nn::unet::song::{DecoderKind, Embedding, EncoderKind};
 use kdm_nn::{AdmUNetConfig, SongUNetConfig, StateDict, UNetConfig};
 
 /// The part of a state under `prefix`, without the prefix.

@@ -5,14 +5,14 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kdm_core::student::StudentFile;
-use kdm_core::{
+use kdm_data::{Error, Result};
+use kdm_koopman::student::StudentFile;
+use kdm_koopman::{
     EigenvalueTarget, LossConfig, NetworkConfig, OperatorConfig, OperatorKind, Reconstruction,
     StudentConfig,
 };
-use kdm_data::{Error, Result};
-use kdm_nn::song_unet::{DecoderKind, Embedding, EncoderKind};
 use kdm_nn::state::load_state;
+use kdm_nn::unet::song::{DecoderKind, Embedding, EncoderKind};
 use kdm_nn::{DiscriminatorConfig, InitSeed, SongUNetConfig, StateDict, UNetConfig};
 use serde_json::json;
 
@@ -203,7 +203,7 @@ fn student(
     ignored.extend(notes);
     let file = StudentFile {
         student: StudentConfig {
-            method: kdm_core::Method::Koopman,
+            method: kdm_koopman::Method::Koopman,
             shape,
             label_dim,
             noise_std,

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
-use kdm_core::{OperatorKind, Reconstruction};
 use kdm_data::pairs::TeacherStamp;
 use kdm_formats::{Format, Imported, Model, Options, import, import_bytes};
-use kdm_kernels::random::uniform_u64;
+use kdm_koopman::{OperatorKind, Reconstruction};
 use kdm_nn::{StateDict, UNetConfig};
+use kdm_random::uniform_u64;
 use kdm_teacher::{Denoiser, Level, Preconditioning, Teacher, TeacherConfig};
 
 fn file(name: &str) -> PathBuf {
@@ -87,7 +87,7 @@ fn official_students_are_read_with_their_settings() {
     );
     assert_eq!(state.student.network, {
         let mut network = control.student.network.clone();
-        if let kdm_core::NetworkConfig::Unet { dropout, .. } = &mut network {
+        if let kdm_koopman::NetworkConfig::Unet { dropout, .. } = &mut network {
             assert_eq!(*dropout, 0.1);
             *dropout = 0.0;
         }
@@ -338,7 +338,7 @@ fn models_go_out_under_their_original_names() {
         };
         assert_eq!(state(&again), state(&first), "{name}");
     }
-    let exact = kdm_teacher::distribution::DistributionConfig::Checkerboard { conditional: false };
+    let exact = kdm_teacher::distributions::DistributionConfig::Checkerboard { conditional: false };
     Teacher::exact(exact).unwrap().save(&model).unwrap();
     let message = kdm_formats::export(&model, &out).unwrap_err().to_string();
     assert!(message.contains("teacher of points"), "{message}");

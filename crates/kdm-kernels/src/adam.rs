@@ -190,8 +190,8 @@ pub(crate) fn sum_of_squares_flex(x: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::normal_vec;
     use burn::tensor::Device;
+    use kdm_random::normal_vec;
 
     /// Twenty steps against the textbook recursion in f64.
     #[test]

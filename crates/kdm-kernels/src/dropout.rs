@@ -6,7 +6,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::random::derive_seed;
+use kdm_random::derive_seed;
 
 /// Each value is put to 0 with probability `p`; the others are divided by 1 - p.
 #[derive(Clone, Copy, Debug, PartialEq)]

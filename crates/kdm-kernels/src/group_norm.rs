@@ -325,9 +325,9 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::normal_vec;
     use crate::testing::{error, tensor};
     use burn::tensor::{Device, TensorData, activation};
+    use kdm_random::normal_vec;
 
     /// The kernel, its plain-ops fallback, and Burn's own differentiable ops: outputs and all three
     /// gradients. One image, odd sizes, planes that don't fill a vector, one channel a group,

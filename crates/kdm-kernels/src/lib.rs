@@ -28,7 +28,6 @@ mod map_norm;
 mod maps;
 mod memory;
 mod panels;
-pub mod random;
 mod resample;
 mod scratch;
 #[cfg(test)]

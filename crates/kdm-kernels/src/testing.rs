@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::random::normal_vec;
+use kdm_random::normal_vec;
 
 /// Standard normal numbers of a seed.
 pub fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {

@@ -5,20 +5,12 @@
 //! features, [`statistics`] the files that keep what was computed once, [`classifier_training`] how
 //! a feature network is trained.
 
-pub mod classifier_training;
 pub mod features;
-pub mod frechet;
 pub mod images;
-pub mod inception_score;
-pub mod kernel_distance;
-pub mod manifold;
 mod paired;
-mod pairwise;
 mod points;
-pub mod statistics;
 
-pub use features::{Extractor, Features};
-pub use frechet::{Moments, frechet_distance};
+pub use features::{Extractor, Features, Moments, Statistics, frechet_distance};
+pub use features::{frechet, inception_score, kernel_distance, manifold, statistics};
 pub use paired::{Paired, paired};
 pub use points::{energy_distance, share_outside, sliced_wasserstein2};
-pub use statistics::Statistics;

@@ -1,6 +1,5 @@
 //! Distances between two sets of points as distributions.
 
-use kdm_kernels::random;
 use rayon::prelude::*;
 
 /// Sliced Wasserstein-2 distance: the root of the mean, over random directions, of the squared
@@ -12,7 +11,7 @@ pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, 
         .into_par_iter()
         .map(|k| {
             let mut direction = vec![0.0; dim];
-            random::fill_normal(random::derive_seed(seed, k), &mut direction);
+            kdm_random::fill_normal(kdm_random::derive_seed(seed, k), &mut direction);
             let length = direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             let project = |rows: &[f32]| {
                 let dot = |row: &[f32]| {
@@ -62,7 +61,7 @@ pub fn share_outside(points: &[f32], dim: usize, inside: impl Fn(&[f64]) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use random::normal_vec;
+    use kdm_random::normal_vec;
 
     fn shifted(seed: u64, n: usize, by: f32) -> Vec<f32> {
         normal_vec(seed, 2 * n).chunks(2).flat_map(|p| [p[0] + by, p[1]]).collect()

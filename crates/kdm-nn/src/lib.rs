@@ -4,41 +4,26 @@
 //! This crate knows tensors and plain configuration. It reads and writes no files and knows neither
 //! teachers nor students.
 
-pub mod adm_unet;
-pub mod blocks;
-pub mod classifier;
-pub mod diffusers_unet;
-pub mod discriminator;
-mod feature;
-mod frozen_unet;
-pub mod inception;
-mod init;
 pub mod layers;
-pub mod linear;
-pub mod mlp;
-mod pass;
-pub mod perceptual;
-pub mod song_unet;
-pub mod state;
 pub mod unet;
-pub mod unet_block;
-pub mod vgg;
+pub mod vision;
 
-pub use adm_unet::{AdmUNet, AdmUNetConfig};
-pub use classifier::{Classifier, ClassifierConfig};
-pub use diffusers_unet::{DiffusersUNet, DiffusersUNetConfig};
-pub use discriminator::{Discriminator, DiscriminatorConfig};
-pub use frozen_unet::FrozenUNet;
-pub use inception::Inception;
-pub use init::{Init, InitSeed};
-pub use linear::{Linear, LinearConfig};
-pub use mlp::{Mlp, MlpConfig};
-pub use pass::Pass;
-pub use perceptual::Perceptual;
-pub use song_unet::{SongUNet, SongUNetConfig};
-pub use state::{StateDict, StateError};
-pub use unet::{UNet, UNetConfig};
-pub use vgg::{Lpips, Pooling};
+pub use layers::forward_mode::ForwardMode;
+pub use layers::init::{Init, InitSeed};
+pub use layers::linear::{Linear, LinearConfig};
+pub use layers::mlp::{Mlp, MlpConfig};
+pub use layers::state::{StateDict, StateError};
+pub use layers::{fixed_batches, linear, mlp, state};
+pub use unet::{
+    AdmUNet, AdmUNetConfig, DiffusersUNet, DiffusersUNetConfig, FrozenUNet, SongUNet,
+    SongUNetConfig, UNet, UNetConfig,
+};
+pub use vision::classifier::{Classifier, ClassifierConfig};
+pub use vision::discriminator::{Discriminator, DiscriminatorConfig};
+pub use vision::inception::Inception;
+pub use vision::perceptual::Perceptual;
+pub use vision::vgg::{Lpips, Pooling};
+pub use vision::{classifier, discriminator, inception, perceptual, vgg};
 
 /// A module whose weights take no gradients, though gradients pass through it.
 pub fn frozen<M: burn::module::Module>(module: M) -> M {

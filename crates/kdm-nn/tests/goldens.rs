@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::state::{load_state, state_dict};
-use kdm_nn::{Inception, InitSeed, Lpips, Pass, Pooling, StateDict, UNetConfig};
+use kdm_nn::{ForwardMode, Inception, InitSeed, Lpips, Pooling, StateDict, UNetConfig};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -93,7 +93,7 @@ fn unet_agrees(name: &str, config: UNetConfig, golden: &Value) -> StateDict {
         .get("augment")
         .map(|a| Tensor::from_data(TensorData::new(floats(a), [2, 9]), &device));
     let x = image(&golden["x"], config.channels().0);
-    let y = network.forward(x, noise, labels, augment, &Pass::evaluation());
+    let y = network.forward(x, noise, labels, augment, &ForwardMode::evaluation());
     let error = error(y.into_data(), &golden["y"]);
     assert!(error < TOLERANCE, "{name}: {error}");
     state_dict(&network)

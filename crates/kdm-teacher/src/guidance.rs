@@ -50,7 +50,7 @@ impl Denoiser for Guided<'_> {
 mod tests {
     use super::*;
     use crate::Teacher;
-    use crate::distribution::DistributionConfig;
+    use crate::distributions::DistributionConfig;
 
     #[test]
     fn guidance_lies_on_the_line_through_both_answers() {

@@ -4,31 +4,20 @@
 //!
 //! This crate knows distributions, networks and solvers. It knows neither students nor pair stores.
 
-pub mod augment;
-mod checkerboard;
 mod denoiser;
-pub mod distribution;
-mod edm_training;
-mod flow_mlp;
-mod gaussian;
+pub mod distributions;
 mod guidance;
-mod mixture;
-pub mod network;
-pub mod preconditioning;
+pub mod networks;
 pub mod process;
 pub mod solver;
 pub mod teacher;
+pub mod training;
 
-pub use checkerboard::Checkerboard;
 pub use denoiser::{Denoiser, Level};
-pub use distribution::Distribution;
-pub use edm_training::EdmTask;
-pub use flow_mlp::{FlowMlp, FlowMlpConfig, FlowTask};
-pub use gaussian::Gaussian;
+pub use distributions::{Checkerboard, Component, Distribution, Gaussian, Mixture};
 pub use guidance::Guided;
-pub use mixture::{Component, Mixture};
-pub use network::NetworkTeacherConfig;
-pub use preconditioning::Preconditioning;
+pub use networks::{FlowMlp, FlowMlpConfig, FlowTask, NetworkTeacherConfig, Preconditioning};
 pub use process::Process;
 pub use solver::{Churn, Solver, Waypoint, solve, solve_stochastic, trajectory};
 pub use teacher::{Teacher, TeacherConfig};
+pub use training::EdmTask;

@@ -1,6 +1,5 @@
 //! Solvers of dx/dt = (x - D(x; t)) / t from the first time to 0, as small functions over f64 rows.
 
-use kdm_kernels::random;
 use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Process};
@@ -127,7 +126,8 @@ pub fn solve_stochastic(
         let std = (t_hat * t_hat - t * t).max(0.0).sqrt() * churn.noise;
         if std > 0.0 {
             for (row, seed) in x.chunks_mut(dim).zip(seeds) {
-                let noise = random::normal_vec(random::derive_seed(*seed, CHURN + i as u64), dim);
+                let noise =
+                    kdm_random::normal_vec(kdm_random::derive_seed(*seed, CHURN + i as u64), dim);
                 row.iter_mut().zip(noise).for_each(|(x, e)| *x += std * f64::from(e));
             }
         }
@@ -314,7 +314,7 @@ mod tests {
         let process = Process::EDM;
         let n = 20_000;
         let x: Vec<f64> =
-            random::normal_vec(1, n).into_iter().map(|e| 80.0 * f64::from(e)).collect();
+            kdm_random::normal_vec(1, n).into_iter().map(|e| 80.0 * f64::from(e)).collect();
         let seeds: Vec<u64> = (0..n as u64).collect();
         let churn = |churn| Churn { churn, min: 0.05, max: 50.0, noise: 1.0 };
         let plain = solve_stochastic(&g, &process, churn(0.0), 18, x[..50].to_vec(), &[], &seeds);

@@ -8,9 +8,9 @@ use kdm_data::{Error, Result, TensorFile, model};
 use kdm_nn::state::{load_state, state_dict};
 use serde::{Deserialize, Serialize};
 
-use crate::distribution::{Distribution, DistributionConfig};
-use crate::network::{NetworkTeacher, NetworkTeacherConfig};
-use crate::preconditioning::Preconditioning;
+use crate::distributions::{Distribution, DistributionConfig};
+use crate::networks::image::{NetworkTeacher, NetworkTeacherConfig};
+use crate::networks::preconditioning::Preconditioning;
 use crate::{Denoiser, FlowMlp, FlowMlpConfig, Level, Process};
 
 /// The kind that teachers' model files name.
@@ -201,8 +201,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let teacher = network_teacher(folder.path());
         let n = 700;
-        let x: Vec<f64> =
-            kdm_kernels::random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
+        let x: Vec<f64> = kdm_random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
         let mut labels = vec![0.0; n * 8];
         (0..n).for_each(|row| labels[row * 8 + row % 8] = 1.0);
         let draw = |rows: std::ops::Range<usize>| {

@@ -9,14 +9,14 @@ mod checkpoint;
 mod error;
 mod events;
 mod log;
-mod looping;
 mod optimizer;
 mod schedule;
+mod trainer;
 
 pub use checkpoint::{CHECKPOINT, Checkpoint};
 pub use error::{Error, Result};
 pub use events::EventWriter;
 pub use log::{METRICS, MetricsLog, read_metrics};
-pub use looping::{LoopConfig, Losses, Outcome, Report, Stepper, Task, train};
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;
+pub use trainer::{LoopConfig, Losses, Outcome, Report, Stepper, Task, train};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use kdm_analysis::{Figure, Report, Table, grid};
-use kdm_core::sampler::one_hot;
 use kdm_data::atomic;
+use kdm_koopman::sampler::one_hot;
+use kdm_report::{Figure, Report, Table, grid};
 use kdm_teacher::{Guided, Solver, solve};
 use serde::Serialize;
 use serde_json::json;

@@ -12,9 +12,9 @@ use clap::ValueEnum;
 use faer::Mat;
 use kdm_analysis::modes::LowRank;
 use kdm_analysis::{Modes, Principal};
-use kdm_core::operator::{Affine, Dense};
-use kdm_core::student::Projection;
-use kdm_core::{Koopman, Operator, OperatorConfig, OperatorKind, StudentConfig};
+use kdm_koopman::operator::{Affine, Dense};
+use kdm_koopman::student::Projection;
+use kdm_koopman::{Koopman, Operator, OperatorConfig, OperatorKind, StudentConfig};
 use kdm_nn::Linear;
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +189,7 @@ pub const RUNS: usize = 15;
 /// Seconds a row of two students' way from the noise encoder's numbers to the decoder's, with all
 /// linear maps on it; medians of alternating runs.
 pub fn linear_seconds(students: [&Koopman; 2], latent: usize) -> [f64; 2] {
-    let rows = TensorData::new(kdm_kernels::random::normal_vec(0, TIMED * latent), [TIMED, latent]);
+    let rows = TensorData::new(kdm_random::normal_vec(0, TIMED * latent), [TIMED, latent]);
     let z = Tensor::<2>::from_data(rows, &Device::flex());
     let way = |student: &Koopman| {
         let z = z.clone();
@@ -207,10 +207,10 @@ pub fn linear_seconds(students: [&Koopman; 2], latent: usize) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_core::latent::Parts;
-    use kdm_core::sampler::one_hot;
-    use kdm_core::{Method, NetworkConfig, Sampler, Student};
-    use kdm_kernels::random::normal_vec;
+    use kdm_koopman::sampler::one_hot;
+    use kdm_koopman::stepwise::Stepwise;
+    use kdm_koopman::{Method, NetworkConfig, Sampler, Student};
+    use kdm_random::normal_vec;
 
     /// At full rank the compressed student draws what the student draws, for both forms of
     /// operator, with a projection and a control and without; at a lower rank, what the student
@@ -238,7 +238,7 @@ mod tests {
             let noise = normal_vec(1, 2 * 60);
             let classes: Vec<u32> = (0..60).map(|i| i % label_dim.max(1) as u32).collect();
             let labels = one_hot(&classes, label_dim);
-            let parts = Parts { student: koopman, config: &config };
+            let parts = Stepwise { student: koopman, config: &config };
             let latents = parts.encode_noise(&noise, &labels);
             let affine = koopman.operator.matrix();
             for rank in [affine.n, 5, 1] {
@@ -268,9 +268,10 @@ mod tests {
                     assert!(apart(&drawn, &draw(koopman.clone(), &config)) < 2e-5, "{kind:?}");
                     // All of the latent is kept, so that the decoder sees the same of a clean
                     // image.
-                    let back =
-                        |parts: Parts| parts.decode(&parts.encode_clean(&noise, &labels), &labels);
-                    let small = back(Parts { student: &small, config: &smaller });
+                    let back = |parts: Stepwise| {
+                        parts.decode(&parts.encode_clean(&noise, &labels), &labels)
+                    };
+                    let small = back(Stepwise { student: &small, config: &smaller });
                     assert!(apart(&small, &back(parts)) < 1e-3, "{kind:?}");
                 }
             }

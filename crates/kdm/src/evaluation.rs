@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use kdm_core::sampler::one_hot;
-use kdm_core::{StudentConfig, distill};
 use kdm_data::pairs::{PairBatch, PairStore};
 use kdm_data::{ImageSet, Split, TensorFile, hash};
+use kdm_koopman::sampler::one_hot;
+use kdm_koopman::{StudentConfig, distill};
 use kdm_metrics::inception_score::{agreement, classes_of, inception_score};
 use kdm_metrics::kernel_distance::kernel_distance;
 use kdm_metrics::manifold::{NEIGHBOURS, manifold};
@@ -19,7 +19,7 @@ use kdm_metrics::{
     paired,
 };
 use kdm_metrics::{share_outside, sliced_wasserstein2};
-use kdm_nn::blocks::{Rows, in_image_blocks};
+use kdm_nn::fixed_batches::{Rows, in_image_blocks};
 use kdm_nn::{Discriminator, Lpips, Perceptual};
 use kdm_teacher::{Checkerboard, Teacher, solve};
 

@@ -1,17 +1,17 @@
 //! What only a Koopman student shows: the modes of its operator and what is left without some of
 //! them, the way between noise and image, and what distances between latents mean.
 
-use kdm_analysis::figures::{self, Axis, Curve};
 use kdm_analysis::modes::{Conditioning, largest_first};
 use kdm_analysis::semantics::{Correlation, correlation, distances, pair_distances, stretch};
 use kdm_analysis::spectrum::MOST;
-use kdm_analysis::{Figure, Modes, Principal, Table, grid};
-use kdm_core::latent::Parts;
-use kdm_core::operator::{Affine, Dense};
-use kdm_core::{Koopman, Operator, Sampler, Student};
+use kdm_analysis::{Modes, Principal};
 use kdm_data::images::shapes::{FACTORS, Factors, SIDE};
-use kdm_kernels::random;
+use kdm_koopman::operator::{Affine, Dense};
+use kdm_koopman::stepwise::Stepwise;
+use kdm_koopman::{Koopman, Operator, Sampler, Student};
 use kdm_metrics::{Extractor, Features, Statistics};
+use kdm_report::plots::{self, Axis, Curve};
+use kdm_report::{Figure, Table, grid};
 use kdm_teacher::{Process, Teacher, trajectory};
 use serde_json::{Value, json};
 
@@ -75,9 +75,9 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn parts(&self) -> Option<Parts<'a>> {
+    fn parts(&self) -> Option<Stepwise<'a>> {
         let student = self.student.student.koopman()?;
-        Some(Parts { student, config: &self.student.file.student })
+        Some(Stepwise { student, config: &self.student.file.student })
     }
 }
 
@@ -92,7 +92,7 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn of(subject: Subject, parts: Parts) -> Self {
+    fn of(subject: Subject, parts: Stepwise) -> Self {
         let images = subject.student.sampler.sample(subject.noise, subject.labels);
         let latents = parts.encode_noise(subject.noise, subject.labels);
         let features =
@@ -261,7 +261,7 @@ struct Cut {
 fn truncation(
     found: &mut Found,
     subject: Subject,
-    parts: Parts,
+    parts: Stepwise,
     drawn: &Drawn,
     modes: &Modes,
     principal: &Principal,
@@ -351,7 +351,7 @@ fn truncation(
         Curve { name: format!("{heading}, principal directions"), points: points(&best_fid_key) },
     ];
     let axis = Axis { name: "rank kept", logarithmic: true };
-    found.figures.extend(figures::curves("Truncation", axis, &curves).map(|png| Figure {
+    found.figures.extend(plots::curves("Truncation", axis, &curves).map(|png| Figure {
         title: "Truncation".into(),
         png,
         caption: "How samples change when the operator keeps only the modes that carry most on real latents, and when it keeps \
@@ -381,7 +381,7 @@ const GRID: usize = 16;
 /// Latents after parts of the operator's step, drawn; beside what the teacher passes through.
 fn strip(
     subject: Subject,
-    parts: Parts,
+    parts: Stepwise,
     modes: &Modes,
     teacher: Option<(&Teacher, &Process)>,
 ) -> Figure {
@@ -463,7 +463,7 @@ fn factor_distances(images: &[f32], dim: usize) -> Vec<(String, String, Vec<f64>
 }
 
 /// What distances between latents tell, beside distances between noises.
-fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found {
+fn semantics(subject: Subject, parts: Stepwise, drawn: &Drawn, to: &[f32]) -> Found {
     let config = parts.config;
     let (dim, n, k) = (config.dim(), config.operator_dim(), config.label_dim);
     let Drawn { images, latents: from, features } = drawn;
@@ -546,7 +546,7 @@ fn semantics(subject: Subject, parts: Parts, drawn: &Drawn, to: &[f32]) -> Found
     let small = (SMALL * deviation(to, n)) as f32;
     let few = subject.first(STEPPED);
     let count = few.noise.len() / dim;
-    let steps = random::normal_vec(STEP_SEED, count * n);
+    let steps = kdm_random::normal_vec(STEP_SEED, count * n);
     let moved: Vec<f32> = to[..count * n].iter().zip(steps).map(|(z, e)| z + small * e).collect();
     let (before, after) =
         (parts.decode(&to[..count * n], few.labels), parts.decode(&moved, few.labels));

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use kdm_core::{LossConfig, Method, NetworkConfig, OperatorConfig, StudentConfig};
 use kdm_data::pairs::ImageType;
+use kdm_koopman::{LossConfig, Method, NetworkConfig, OperatorConfig, StudentConfig};
 use kdm_nn::UNetConfig;
-use kdm_teacher::distribution::{Distribution, DistributionConfig};
+use kdm_teacher::distributions::{Distribution, DistributionConfig};
 use kdm_teacher::{
     Denoiser, FlowMlpConfig, NetworkTeacherConfig, Preconditioning, Process, Solver,
 };
@@ -429,7 +429,7 @@ impl Experiment {
                             "is 0, and it is all a direct student learns by".into(),
                         ));
                     }
-                    if self.loss.eigenvalues != kdm_core::EigenvalueTarget::None {
+                    if self.loss.eigenvalues != kdm_koopman::EigenvalueTarget::None {
                         let problem = "is of the operator's eigenvalues, and the direct student has no operator";
                         problems.push(("loss.eigenvalues".into(), problem.into()));
                     }
@@ -767,7 +767,10 @@ mod tests {
         assert_eq!((uncond.operator_dim(), uncond.noise_std), (1024, 80.0));
         let cond = student("cifar10-cond");
         assert!(cond.operator.control && cond.label_dim == 10);
-        assert_eq!(student("cifar10-factorized").operator.kind, kdm_core::OperatorKind::Factorized);
+        assert_eq!(
+            student("cifar10-factorized").operator.kind,
+            kdm_koopman::OperatorKind::Factorized
+        );
         for name in ["ffhq64", "afhqv2-64"] {
             let config = student(name);
             assert_eq!((config.shape.as_slice(), config.operator_dim()), (&[3, 64, 64][..], 512));
@@ -788,7 +791,7 @@ mod tests {
             (e.train.lr, e.student.operator.projection, e.name.as_str()),
             (0.5, Some(8), "x y")
         );
-        assert_eq!(e.student.operator.kind, kdm_core::OperatorKind::Factorized);
+        assert_eq!(e.student.operator.kind, kdm_koopman::OperatorKind::Factorized);
         let other =
             ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
         assert_eq!(

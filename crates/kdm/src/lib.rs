@@ -5,7 +5,6 @@
 //! report, and the other crates under one name.
 
 pub mod assets;
-pub mod commands;
 pub mod comparison;
 pub mod compression;
 pub mod error;
@@ -22,8 +21,10 @@ pub mod workload;
 
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;
-pub use {kdm_analysis as analysis, kdm_core as core, kdm_data as data, kdm_formats as formats};
 pub use {
-    kdm_kernels as kernels, kdm_metrics as metrics, kdm_nn as nn, kdm_teacher as teacher,
-    kdm_train as train,
+    kdm_analysis as analysis, kdm_data as data, kdm_formats as formats, kdm_koopman as koopman,
+};
+pub use {
+    kdm_kernels as kernels, kdm_metrics as metrics, kdm_nn as nn, kdm_observer as observer,
+    kdm_random as random, kdm_report as report, kdm_teacher as teacher, kdm_train as train,
 };

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use kdm_analysis::{Figure, grid};
 use kdm_data::{ImageSet, Split};
 use kdm_metrics::Extractor;
 use kdm_metrics::manifold::nearest;
+use kdm_report::{Figure, grid};
 
 use crate::Outcome;
 use crate::evaluation::inspect;

@@ -7,21 +7,20 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kdm_analysis::Report;
 use kdm_analysis::clusters::ClusterConfig;
-use kdm_core::sampler::{Sampler, one_hot};
-use kdm_core::student::StudentFile;
-use kdm_core::{DistillTask, Koopman, LossConfig, Student};
 use kdm_data::pairs::{
     self, Manifest, NoiseSource, PairStore, STORE_VERSION, TeacherStamp, Worker, label_of_seed,
     noise_of_seed,
 };
 use kdm_data::{ImageSet, Split, atomic, model};
 use kdm_formats::{features, official};
-use kdm_kernels::random;
-use kdm_metrics::features::load_classifier;
+use kdm_koopman::sampler::{Sampler, one_hot};
+use kdm_koopman::student::StudentFile;
+use kdm_koopman::{DistillTask, Koopman, LossConfig, Student};
+use kdm_metrics::features::extractor::load_classifier;
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
+use kdm_report::Report;
 use kdm_teacher::{
     Denoiser, Distribution, EdmTask, FlowTask, Guided, Process, Solver, Teacher, solve,
 };
@@ -182,7 +181,7 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path) -> Outcome<Teacher> 
         TeacherKind::Network => train_network(experiment, folder, &path)?,
         TeacherKind::FlowMlp => {
             atomic::create_folder(folder)?;
-            let seed = random::derive_seed(experiment.seed, TEACHER_STREAM);
+            let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
             let device = Device::flex().autodiff();
             let config = experiment.flow_mlp();
             let task = FlowTask {
@@ -258,7 +257,7 @@ fn train_network(experiment: &Experiment, folder: &Path, path: &Path) -> Outcome
     }
     atomic::create_folder(folder)?;
     let t = &experiment.teacher.train;
-    let seed = random::derive_seed(experiment.seed, TEACHER_STREAM);
+    let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
     let device = Device::flex().autodiff();
     let network = config.init(seed, &device);
     let task = EdmTask { config, images, batch: t.batch, seed, augment: t.augment, device };
@@ -391,7 +390,7 @@ pub fn pair_plan(
         teacher: Some(teacher.stamp()),
         sampling,
         noise: NoiseSource::Seeded {
-            generator: random::GENERATOR.into(),
+            generator: kdm_random::GENERATOR.into(),
             first_seed: Some(first_seed),
         },
         noise_std: process.noise_std(),
@@ -471,7 +470,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
     let file = StudentFile {
         student: student.clone(),
         loss: experiment.loss.clone(),
-        target_seed: random::derive_seed(experiment.seed, TARGET_STREAM),
+        target_seed: kdm_random::derive_seed(experiment.seed, TARGET_STREAM),
         origin: json!({
             "experiment": experiment.name,
             "seed": experiment.seed,
@@ -483,7 +482,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
         }),
     };
     let device = Device::flex().autodiff();
-    let seed = random::derive_seed(experiment.seed, TRAINING_STREAM);
+    let seed = kdm_random::derive_seed(experiment.seed, TRAINING_STREAM);
     let perceptual = load_perceptual(&file.loss, None, &student.shape, &device)?;
     let task = DistillTask::new(
         store,
@@ -494,7 +493,7 @@ pub fn distill(experiment: &Experiment, pairs_folder: &Path, folder: &Path) -> O
         perceptual,
         device,
     );
-    let fresh = task.init(random::derive_seed(experiment.seed, STUDENT_STREAM));
+    let fresh = task.init(kdm_random::derive_seed(experiment.seed, STUDENT_STREAM));
     let best_path = folder.join("best.safetensors");
     let mut progress = Progress::new("distill", "iterations");
     let mut looping = experiment.student_loop();
@@ -790,7 +789,7 @@ pub fn run(experiment: &Experiment, folder: &Path) -> Outcome<BTreeMap<String, f
     let report = Report {
         title: format!("kdm: {}", experiment.name),
         summary: format!(
-            "A {} teacher, {} pairs of {} evaluations each, and a student that needs one pass. Numbers are on {} test \
+            "A {} teacher, {} pairs of {} evaluations each, and a student that needs one mode. Numbers are on {} test \
              pairs whose noise no part of the training saw.",
             match experiment.teacher.kind {
                 TeacherKind::Exact => "closed-form",

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kdm_analysis::Spectrum;
 use kdm_analysis::clusters::{ClusterConfig, cluster};
-use kdm_analysis::figures::{self, Axis, Curve, Group};
-use kdm_analysis::{Figure, Report, Spectrum, Table, grid};
-use kdm_core::interpolation::{End, Space, between};
-use kdm_core::sampler::one_hot;
 use kdm_data::atomic;
-use kdm_teacher::distribution::Distribution;
+use kdm_koopman::interpolation::{End, Space, between};
+use kdm_koopman::sampler::one_hot;
+use kdm_report::plots::{self, Axis, Curve, Group};
+use kdm_report::{Figure, Report, Table, grid};
+use kdm_teacher::distributions::Distribution;
 use kdm_train::{METRICS, read_metrics};
 
 use crate::Outcome;
@@ -262,7 +263,7 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
         let mut add = |title: &str, groups: &[Group], half: f64, caption: &str| {
             figures.push(Figure {
                 title: title.into(),
-                png: figures::scatter(title, groups, half),
+                png: plots::scatter(title, groups, half),
                 caption: caption.into(),
             });
         };
@@ -335,7 +336,7 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
                 add(title, WAY_STEPS, &rows.collect::<Vec<f32>>(), caption);
             };
             let caption = "From one sample to another along the great circle between their \
-                           noises, drawn in one pass each.";
+                           noises, drawn in one mode each.";
             way("Between noises", Space::Noise, caption);
             let caption = "The same samples joined by a straight line between their latents, \
                            where the decoder begins.";
@@ -350,7 +351,7 @@ pub fn portrait(student: &LoadedStudent, sitting: Sitting) -> Outcome<Portrait> 
 pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
     Figure {
         title: "Spectrum".into(),
-        png: figures::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
+        png: plots::spectrum("Spectrum of the operator", &spectrum.eigenvalues),
         caption: format!(
             "Eigenvalues of the Koopman operator with the unit circle{}. The largest has modulus {:.4}; {} of {} reach a \
              hundredth of that. Directions with small eigenvalues are forgotten on the way from \
@@ -385,7 +386,7 @@ pub fn curve_figure(
             .collect(),
     };
     let curves: Vec<Curve> = keys.iter().map(curve).collect();
-    Ok(figures::curves(title, Axis::ITERATIONS, &curves).map(|png| Figure {
+    Ok(plots::curves(title, Axis::ITERATIONS, &curves).map(|png| Figure {
         title: title.to_string(),
         png,
         caption: caption.to_string(),

@@ -2,11 +2,10 @@
 //! lie in the noise and in the latent spaces; and which samples are neighbours there.
 
 use kdm_analysis::clusters::{ClusterConfig, Clusters, chosen};
-use kdm_analysis::figures::{self, Group};
 use kdm_analysis::semantics::distance;
-use kdm_analysis::{Figure, Table, grid};
-use kdm_kernels::random;
 use kdm_metrics::manifold::nearest;
+use kdm_report::plots::{self, Group};
+use kdm_report::{Figure, Table, grid};
 use serde_json::json;
 
 use crate::examination::Found;
@@ -87,7 +86,7 @@ fn neighbourhoods(found: &mut Found, spaces: &[Space], images: &[f32], shape: &[
     let image = |i: usize| &images[i * dim..(i + 1) * dim];
     let apart = |i: usize, j: usize| distance(image(i), image(j));
     let other = |i: usize| {
-        let step = 1 + (random::uniform_f64(PAIR_SEED, i as u64) * (count - 1) as f64) as usize;
+        let step = 1 + (kdm_random::uniform_f64(PAIR_SEED, i as u64) * (count - 1) as f64) as usize;
         (i + step) % count
     };
     let by_chance = (0..count).map(|i| apart(i, other(i))).sum::<f64>() / count as f64;
@@ -292,7 +291,7 @@ fn noise_figure(noise: Space, clusters: &Clusters) -> Option<Figure> {
         .fold(0.0f64, |most, p| most.max(p.0.abs()).max(p.1.abs()));
     Some(Figure {
         title: "Noise of the clusters".into(),
-        png: figures::scatter("Noise of the clusters", &groups, 1.1 * reach.max(1e-3)),
+        png: plots::scatter("Noise of the clusters", &groups, 1.1 * reach.max(1e-3)),
         caption: "The noise that samples are from, in their cluster's colour, along the two directions in which the clusters' mean \
                   noises are furthest apart: found on one half of the samples, drawn for the \
                   other. Where colours mix, a cluster \
@@ -304,7 +303,7 @@ fn noise_figure(noise: Space, clusters: &Clusters) -> Option<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdm_kernels::random::normal_vec;
+    use kdm_random::normal_vec;
 
     /// Outputs that are the sign of the noise's first coordinate: neighbours in the noise are of
     /// the same cluster, neighbours in a space of other numbers only by chance, and outliers are

@@ -4,14 +4,13 @@
 use std::path::Path;
 
 use kdm_analysis::edmd::{Dictionary, Edmd};
-use kdm_analysis::figures::{self, Axis, Curve};
-use kdm_analysis::{Figure, Report, Table};
-use kdm_core::eigen::eigenvalues;
 use kdm_data::atomic;
 use kdm_data::pairs::PairStore;
-use kdm_kernels::random;
+use kdm_koopman::operator::eigen::eigenvalues;
 use kdm_metrics::paired;
-use kdm_teacher::distribution::DistributionConfig;
+use kdm_report::plots::{self, Axis, Curve};
+use kdm_report::{Figure, Report, Table};
+use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Distribution, Process, Solver, solve};
 use serde::Serialize;
 use serde_json::json;
@@ -105,7 +104,7 @@ fn linear_part(n: usize, map: impl Fn(Vec<f64>) -> Vec<f64>) -> Vec<f64> {
 fn flowed(data: &Distribution, seed: u64) -> (Vec<f64>, Vec<f64>) {
     let dim = kdm_teacher::Denoiser::dim(data);
     let noise: Vec<f64> =
-        random::normal_vec(seed, POINTS * dim).into_iter().map(f64::from).collect();
+        kdm_random::normal_vec(seed, POINTS * dim).into_iter().map(f64::from).collect();
     let images = match data {
         Distribution::Gaussian(gaussian) => gaussian.flow(&noise, Process::Flow.level(1.0)),
         _ => solve(data, &Process::Flow, Solver::Heun, STEPS, noise.clone(), &[]),
@@ -276,7 +275,7 @@ pub fn page(theory: &Theory) -> Report {
     ];
     let axis =
         Axis { name: "functions in the dictionary, or numbers of the latent", logarithmic: true };
-    let figure = figures::curves("Error of a linear operator", axis, &curves).map(|png| Figure {
+    let figure = plots::curves("Error of a linear operator", axis, &curves).map(|png| Figure {
         title: "Error of a linear operator".into(),
         png,
         caption: "How well a linear operator carries noise to a mixture of eight Gaussians: on a dictionary of polynomials, \

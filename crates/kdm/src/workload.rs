@@ -2,13 +2,12 @@
 //! Random weights and data; the work doesn't depend on their values.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_core::distill::Trainee;
-use kdm_core::losses::{Distance, LatentNoise, Objective};
-use kdm_core::sampler::{Sampler, one_hot};
-use kdm_core::{StudentConfig, distill};
 use kdm_data::pairs::PairBatch;
-use kdm_kernels::random;
-use kdm_nn::{DiscriminatorConfig, InitSeed, Lpips, Pass, Perceptual, Pooling};
+use kdm_koopman::distill::Trainee;
+use kdm_koopman::loss::{Distance, LatentNoise, Objective};
+use kdm_koopman::sampler::{Sampler, one_hot};
+use kdm_koopman::{StudentConfig, distill};
+use kdm_nn::{DiscriminatorConfig, ForwardMode, InitSeed, Lpips, Perceptual, Pooling};
 use kdm_train::{Optimizer, Stepper};
 
 use crate::pipeline::load_perceptual;
@@ -17,8 +16,8 @@ use crate::{Experiment, Outcome};
 fn pairs(config: &StudentConfig, batch: usize) -> PairBatch {
     let n = batch * config.dim();
     PairBatch {
-        noise: random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
-        images: random::normal_vec(2, n),
+        noise: kdm_random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
+        images: kdm_random::normal_vec(2, n),
         labels: vec![0; if config.label_dim > 0 { batch } else { 0 }],
         seeds: Vec::new(),
     }
@@ -71,7 +70,7 @@ pub fn training_step(
         let mut latent = || {
             draws += 1;
             let shape = [batch, config.operator_dim()];
-            let values = random::normal_vec(draws, shape[0] * shape[1]);
+            let values = kdm_random::normal_vec(draws, shape[0] * shape[1]);
             Tensor::from_data(TensorData::new(values, shape), &device)
         };
         let noisy = objective.config.latent_noise > 0.0;
@@ -80,7 +79,15 @@ pub fn training_step(
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);
         trainee = Some(
-            distill::step(&objective, model, batch, noise, &Pass::training(draws), &mut stepper).0,
+            distill::step(
+                &objective,
+                model,
+                batch,
+                noise,
+                &ForwardMode::training(draws),
+                &mut stepper,
+            )
+            .0,
         );
     })
 }

@@ -4,7 +4,6 @@
 
 use std::f64::consts::{PI, TAU};
 
-use kdm_kernels::random;
 use rayon::prelude::*;
 
 use super::ImageSet;
@@ -43,7 +42,7 @@ pub struct Factors {
 /// `count` images and their factors; both are functions of the seed.
 pub fn draw(seed: u64, count: usize) -> (ImageSet, Vec<Factors>) {
     let factors: Vec<Factors> =
-        (0..count as u64).map(|i| Factors::of_seed(random::derive_seed(seed, i))).collect();
+        (0..count as u64).map(|i| Factors::of_seed(kdm_random::derive_seed(seed, i))).collect();
     let images: Vec<Vec<u8>> = factors.par_iter().map(Factors::render).collect();
     let set = ImageSet {
         channels: 3,
@@ -58,7 +57,7 @@ pub fn draw(seed: u64, count: usize) -> (ImageSet, Vec<Factors>) {
 
 impl Factors {
     fn of_seed(seed: u64) -> Self {
-        let uniform = |i| random::uniform_f64(seed, i);
+        let uniform = |i| kdm_random::uniform_f64(seed, i);
         let shape = (uniform(0) * SHAPES.len() as f64) as usize;
         let size = SIZES.0 + (SIZES.1 - SIZES.0) * uniform(1);
         // No shape reaches beyond 1.6 of its size.

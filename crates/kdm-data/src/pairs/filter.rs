@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kdm_kernels::random::Permutation;
+use kdm_random::Permutation;
 use rayon::prelude::*;
 
 use super::manifest::{Manifest, NoiseSource};

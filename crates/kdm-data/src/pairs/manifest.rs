@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use kdm_kernels::random;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,7 +65,7 @@ pub struct TeacherStamp {
 pub enum NoiseSource {
     /// Drawn again from the pair's seed.
     Seeded {
-        /// The definition of the noise, [`random::GENERATOR`].
+        /// The definition of the noise, [`kdm_random::GENERATOR`].
         generator: String,
         /// Seed of the first pair when seeds count up from it; none in a filtered store.
         first_seed: Option<u64>,
@@ -105,7 +104,7 @@ const LABEL_STREAM: u64 = 1;
 /// x_T of the pair with this seed: `noise_std` times standard normal numbers. The seed alone
 /// decides it.
 pub fn noise_of_seed(seed: u64, noise_std: f64, out: &mut [f32]) {
-    random::fill_normal(seed, out);
+    kdm_random::fill_normal(seed, out);
     if noise_std != 1.0 {
         let std = noise_std as f32;
         out.iter_mut().for_each(|x| *x *= std);
@@ -114,7 +113,7 @@ pub fn noise_of_seed(seed: u64, noise_std: f64, out: &mut [f32]) {
 
 /// The class of the pair with this seed, uniform over 0..label_dim; 0 when there are no classes.
 pub fn label_of_seed(seed: u64, label_dim: usize) -> u32 {
-    let draw = random::uniform_f64(random::derive_seed(seed, LABEL_STREAM), 0);
+    let draw = kdm_random::uniform_f64(kdm_random::derive_seed(seed, LABEL_STREAM), 0);
     (draw * label_dim as f64) as u32
 }
 
@@ -195,9 +194,10 @@ impl Manifest {
             return Err(damaged(field, "must be at least 1".into()));
         }
         if let NoiseSource::Seeded { generator, .. } = &manifest.noise
-            && generator != random::GENERATOR
+            && generator != kdm_random::GENERATOR
         {
-            let problem = format!("`{generator}`, and this program draws `{}`", random::GENERATOR);
+            let problem =
+                format!("`{generator}`, and this program draws `{}`", kdm_random::GENERATOR);
             return Err(Error::invalid(
                 &path,
                 "noise.generator",

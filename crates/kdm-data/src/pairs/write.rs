@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kdm_kernels::random;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -85,7 +84,7 @@ pub fn generate(
     let NoiseSource::Seeded { generator, first_seed: Some(first_seed) } = &plan.noise else {
         unreachable!("a store that is drawn is seeded")
     };
-    debug_assert_eq!(generator, random::GENERATOR);
+    debug_assert_eq!(generator, kdm_random::GENERATOR);
     let (dim, first_seed) = (plan.dim(), *first_seed);
     fill(folder, plan, worker, progress, &mut |range, advance| {
         let mut content = ShardContent::default();
@@ -291,7 +290,10 @@ mod tests {
             version: STORE_VERSION,
             teacher: None,
             sampling: Value::Null,
-            noise: NoiseSource::Seeded { generator: random::GENERATOR.into(), first_seed: Some(5) },
+            noise: NoiseSource::Seeded {
+                generator: kdm_random::GENERATOR.into(),
+                first_seed: Some(5),
+            },
             noise_std: 3.0,
             shape: vec![2, 3],
             dtype,

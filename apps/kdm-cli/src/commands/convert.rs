@@ -1,0 +1,42 @@
+//! `kdm convert`: a model file with its weights in half precision.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use kdm_data::{TensorFile, model};
+
+use kdm::Outcome;
+
+/// How weights are kept in the file.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum WeightType {
+    /// Half precision
+    F16,
+}
+
+/// Flags of `kdm convert`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A model file: teacher, student, classifier, weights
+    file: PathBuf,
+    /// How weights are kept; computing stays in single precision
+    #[arg(long, value_enum, default_value = "f16")]
+    dtype: WeightType,
+    /// Where the result goes
+    #[arg(long, value_name = "MODEL.safetensors")]
+    out: PathBuf,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let file = TensorFile::open(&self.file)?;
+        match self.dtype {
+            WeightType::F16 => model::write_half(&file, &self.out)?,
+        }
+        let bytes =
+            std::fs::metadata(&self.out).map_err(kdm_data::Error::io("read", &self.out))?.len();
+        eprintln!("{} bytes in {}, from {}", bytes, self.out.display(), file.bytes().len());
+        Ok(())
+    }
+}

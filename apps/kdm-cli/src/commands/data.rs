@@ -1,0 +1,143 @@
+//! `kdm data`: look at data sets, and write them in other forms.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use kdm_data::{Array, ImageSet, Split, array, atomic};
+use kdm_report::grid;
+use serde_json::json;
+
+use super::output::print;
+use kdm::pipeline::pretty;
+use kdm::{Failure, Outcome};
+
+/// Splits' names.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SplitName {
+    /// What models learn from
+    Train,
+    /// What no model may see
+    Test,
+}
+
+impl SplitName {
+    /// The split.
+    pub fn split(self) -> Split {
+        match self {
+            Self::Train => Split::Train,
+            Self::Test => Split::Test,
+        }
+    }
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell a data set's size, classes and hash
+    Info {
+        #[command(flatten)]
+        source: Source,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a data set's first images: a .png grid, a .npz of arrays, or a .zip in EDM's layout
+    Export {
+        #[command(flatten)]
+        source: Source,
+        /// How many [default: 64 for a .png, else all]
+        #[arg(short, long, value_name = "N")]
+        n: Option<usize>,
+        /// A .png, .npz or .zip file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// A data set.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// fashion-mnist, shapes, a .zip in EDM's layout, or a folder of images, IDX files or
+    /// CIFAR-10's binary batches
+    data: String,
+    /// Which part of it
+    #[arg(long, value_enum, default_value = "train")]
+    split: SplitName,
+    /// Put smaller images on black ground of this many pixels a side
+    #[arg(long, value_name = "PIXELS")]
+    pad: Option<usize>,
+}
+
+impl Source {
+    fn open(&self) -> Outcome<ImageSet> {
+        let set = ImageSet::open(&self.data, self.split.split())?;
+        match self.pad {
+            None => Ok(set),
+            Some(side) => set
+                .padded(side)
+                .map_err(|problem| Failure::Usage(format!("--pad {side}: {problem}"))),
+        }
+    }
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        match self {
+            Self::Info { source, json } => {
+                let set = source.open()?;
+                let names: Vec<String> =
+                    (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
+                let (shape, split) = (set.shape(), source.split.split().name());
+                if json {
+                    let object = json!({
+                        "data": source.data, "split": split, "images": set.len(), "shape": shape, "classes": names,
+                        "sha256": set.sha256(),
+                    });
+                    return print(&pretty(&object));
+                }
+                print(&format!(
+                    "{} ({split})\n  images: {}\n  shape: {shape:?}\n  classes: {}\n  sha256: {}\n",
+                    source.data,
+                    set.len(),
+                    if names.is_empty() { "none".into() } else { names.join(", ") },
+                    set.sha256()
+                ))
+            }
+            Self::Export { source, n, out } => {
+                let set = source.open()?;
+                let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
+                let n = n
+                    .unwrap_or(if extension.as_deref() == Some("png") { 64 } else { set.len() })
+                    .min(set.len());
+                let shape = set.shape();
+                match extension.as_deref() {
+                    Some("png") => {
+                        let columns = (n as f64).sqrt().ceil() as usize;
+                        atomic::write(&out, &grid::png(&set.images(0..n), &shape, columns))?;
+                    }
+                    Some("npz") => {
+                        let images = Array::new([&[n], &shape[..]].concat(), set.images(0..n));
+                        let labels: Vec<f32> =
+                            (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
+                        let labels = Array::new([labels.len()], labels);
+                        let mut arrays = vec![("images", &images)];
+                        if !labels.data.is_empty() {
+                            arrays.push(("labels", &labels));
+                        }
+                        array::write_npz(&out, &arrays)?;
+                    }
+                    Some("zip") => set.first(n).write_zip(&out)?,
+                    _ => {
+                        let shown = out.display();
+                        return Err(Failure::Usage(format!(
+                            "--out {shown}: name a .png, .npz or .zip file"
+                        )));
+                    }
+                }
+                eprintln!("{n} images in {}", out.display());
+                Ok(())
+            }
+        }
+    }
+}

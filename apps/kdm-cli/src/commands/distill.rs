@@ -1,0 +1,65 @@
+//! `kdm distill`: a student from stored pairs; and the flags that all trainings share.
+
+use std::path::PathBuf;
+
+use super::output::print;
+use kdm::pipeline::{distill, open_run};
+use kdm::{Experiment, Outcome};
+
+/// Flags of a training in a folder of its own.
+#[derive(Debug, clap::Args)]
+pub struct TrainingArgs {
+    /// A preset's name or a TOML file
+    #[arg(long)]
+    preset: String,
+    /// The folder to train in; the result will be student.safetensors or teacher.safetensors in it
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Change a value, such as --set train.lr=1e-3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on with the training in --out
+    #[arg(long)]
+    resume: bool,
+    /// Print the whole configuration with the student's size and cost, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl TrainingArgs {
+    /// Opens the folder for the experiment; none after a dry run.
+    pub fn open(&self) -> Outcome<Option<Experiment>> {
+        let experiment = Experiment::load(&self.preset, &self.settings)?;
+        if self.dry_run {
+            dry_run(&experiment)?;
+            return Ok(None);
+        }
+        open_run(&self.out, &experiment, self.resume)?;
+        Ok(Some(experiment))
+    }
+}
+
+/// Prints an experiment, TOML that can be used as a file, with its costs as comments.
+pub fn dry_run(experiment: &Experiment) -> Outcome<()> {
+    let costs: String = experiment.costs().iter().map(|line| format!("# {line}\n")).collect();
+    print(&format!("{costs}\n{}", experiment.to_toml()))
+}
+
+/// Flags of `kdm distill`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The store of pairs
+    #[arg(long, value_name = "DIR")]
+    pairs: PathBuf,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let Some(experiment) = self.training.open()? else { return Ok(()) };
+        let student = distill(&experiment, &self.pairs, &self.training.out)?;
+        print(&format!("{}\n", student.display()))
+    }
+}

@@ -1,0 +1,31 @@
+//! `kdm export`: models with the names of their original implementations.
+
+use std::path::PathBuf;
+
+use super::output::print;
+use kdm::{Failure, Outcome};
+
+/// Flags of `kdm export`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The student's, teacher's or discriminator's file
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// The .safetensors file to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: PathBuf,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        if self.out.extension().is_none_or(|e| e != "safetensors") {
+            return Err(Failure::Usage(format!(
+                "--out {}: name a .safetensors file",
+                self.out.display()
+            )));
+        }
+        let told = kdm_formats::export(&self.model, &self.out)?;
+        print(&format!("{told}, in {}\n", self.out.display()))
+    }
+}

@@ -1,0 +1,96 @@
+//! `kdm import`: models that other programs wrote.
+
+use std::path::PathBuf;
+
+use kdm_formats::Options;
+use kdm_teacher::Preconditioning;
+
+use super::output::print;
+use kdm::Outcome;
+
+/// Flags of `kdm import`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The foreign file, or a folder of diffusers
+    file: PathBuf,
+    /// The model file to write
+    #[arg(long, value_name = "MODEL.safetensors")]
+    out: PathBuf,
+    /// What the file is
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    format: Format,
+    /// The preconditioning of a plain state dict, which can't say it; other files do
+    #[arg(long, value_enum, default_value_t = PreconditioningName::Edm)]
+    preconditioning: PreconditioningName,
+    /// With VGG16's weights: the heads of LPIPS
+    #[arg(long, value_name = "FILE")]
+    heads: Option<PathBuf>,
+    /// Print what was found as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Foreign formats.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// Found out from the content
+    Auto,
+    /// A network pickle of NVlabs/edm, or a state dict of one
+    Edm,
+    /// An official KDM checkpoint, or a state dict of one
+    Kdm,
+    /// A folder of a diffusers UNet2DModel
+    Diffusers,
+}
+
+/// Preconditionings by name, with their published constants.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PreconditioningName {
+    /// Karras et al., data of deviation 0.5
+    Edm,
+    /// Variance preserving
+    Vp,
+    /// Variance exploding
+    Ve,
+    /// Improved DDPM
+    Iddpm,
+    /// Flow matching: the velocity e - x_0 at (1 - t) x_0 + t e, the network's time being t
+    Flow,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let options = Options {
+            format: match self.format {
+                Format::Auto => kdm_formats::Format::Auto,
+                Format::Edm => kdm_formats::Format::Edm,
+                Format::Kdm => kdm_formats::Format::Kdm,
+                Format::Diffusers => kdm_formats::Format::Diffusers,
+            },
+            preconditioning: match self.preconditioning {
+                PreconditioningName::Edm => Preconditioning::EDM,
+                PreconditioningName::Vp => Preconditioning::VP,
+                PreconditioningName::Ve => Preconditioning::VE,
+                PreconditioningName::Iddpm => Preconditioning::IDDPM,
+                PreconditioningName::Flow => {
+                    Preconditioning::Flow { time_scale: 1.0, data_at_one: false }
+                }
+            },
+            heads: self.heads,
+        };
+        let imported = kdm_formats::import(&self.file, &options)?;
+        imported.save(&self.out)?;
+        if self.json {
+            let value = serde_json::json!({
+                "out": self.out, "kind": imported.kind(), "found": imported.found, "ignored": imported.ignored,
+                "config": imported.config(),
+            });
+            return print(&kdm::pipeline::pretty(&value));
+        }
+        let mut text = format!("{}:\n", self.file.display());
+        imported.found.iter().for_each(|line| text.push_str(&format!("  found    {line}\n")));
+        imported.ignored.iter().for_each(|line| text.push_str(&format!("  ignored  {line}\n")));
+        print(&format!("{text}{} written to {}\n", imported.kind(), self.out.display()))
+    }
+}

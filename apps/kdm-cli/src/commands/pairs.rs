@@ -1,0 +1,430 @@
+//! `kdm pairs`: stores of noise-image pairs.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use kdm_data::pairs::{self, ImageType, NoiseSource, OutlierScore, PairStore, Unwanted, Worker};
+use kdm_data::{Array, array};
+
+use super::info;
+use super::output::print;
+use super::teacher::{SolverArgs, load_teacher};
+use kdm::pipeline::{Drawing, draw_pairs, pair_plan};
+use kdm::progress::Progress;
+use kdm::{Failure, Outcome};
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draw pairs from a teacher
+    Generate(GenerateArgs),
+    /// Bring in pairs that another program drew
+    Import(ImportArgs),
+    /// Compare every byte of a store with its checksums
+    Verify(VerifyArgs),
+    /// Tell what a store holds
+    Info(info::Args),
+    /// Copy a store without the pairs whose image is unwanted
+    Filter(FilterArgs),
+    /// Copy a store's pairs into one .npz file with arrays noise, image and label
+    Export(ExportArgs),
+}
+
+/// How images are kept.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dtype {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats
+    F16,
+    /// Bytes, for images in [-1, 1]
+    U8,
+}
+
+impl From<Dtype> for ImageType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::U8 => Self::U8,
+        }
+    }
+}
+
+/// Flags of `kdm pairs generate`.
+#[derive(Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long, value_name = "T")]
+    teacher: String,
+    /// The store's folder; a store begun there goes on
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Pairs in the whole store
+    #[arg(long, value_name = "N")]
+    count: usize,
+    /// Seed of the first pair; seeds count up from it
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    first_seed: u64,
+    #[command(flatten)]
+    solver: SolverArgs,
+    /// Pairs drawn at a time; has no effect on the pairs
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    batch: usize,
+    /// How images are kept
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Pairs a file
+    #[arg(long, default_value_t = 8192, value_name = "N")]
+    shard_size: usize,
+    /// Write only every n-th file, from the i-th (from 0) on: n workers with i = 0..n-1 write one
+    /// store together [default: the scheduler's, from SLURM_PROCID, OMPI_COMM_WORLD_RANK or
+    /// JOB_COMPLETION_INDEX]
+    #[arg(long, value_name = "i/n")]
+    shard: Option<String>,
+    /// Workers in all, where the scheduler tells a worker's number but not how many there are
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    workers: Option<usize>,
+}
+
+/// Flags of `kdm pairs import`.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// A .npy of shape (steps, points, D), noise first; a .npz with arrays noise and image; or a
+    /// folder of one .npz a pair, as the official image pairs are
+    file: PathBuf,
+    /// The store's folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Standard deviation of the noise [default: measured]
+    #[arg(long, value_name = "S")]
+    noise_std: Option<f64>,
+    /// How images are kept
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Pairs a file
+    #[arg(long, default_value_t = 8192, value_name = "N")]
+    shard_size: usize,
+}
+
+/// Flags of `kdm pairs verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The store
+    pairs: PathBuf,
+    /// Also check that this teacher drew it
+    #[arg(long, value_name = "T")]
+    teacher: Option<String>,
+}
+
+/// Flags of `kdm pairs filter`.
+#[derive(Debug, clap::Args)]
+pub struct FilterArgs {
+    /// The store
+    #[arg(long, value_name = "DIR")]
+    pairs: PathBuf,
+    /// The new store's folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Drop images with a Euclidean norm below this
+    #[arg(long, value_name = "R")]
+    below_norm: Option<f64>,
+    /// Drop images with a Euclidean norm above this
+    #[arg(long, value_name = "R")]
+    above_norm: Option<f64>,
+    /// Drop images whose mean distance to their nearest neighbours is this many standard deviations
+    /// above the mean
+    #[arg(long, value_name = "Z")]
+    outliers_above: Option<f64>,
+    /// Neighbours of the outlier score
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    neighbours: usize,
+    /// Images of the store that the outlier score compares with
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    references: usize,
+    /// Drop images within --radius of one of these, one a row
+    #[arg(long, value_name = "X.npy", requires = "radius")]
+    near: Option<PathBuf>,
+    /// Distance of --near
+    #[arg(long, value_name = "R", requires = "near")]
+    radius: Option<f64>,
+    /// Drop images of these classes
+    #[arg(long, value_name = "K,...", value_delimiter = ',')]
+    classes: Vec<u32>,
+}
+
+/// Flags of `kdm pairs export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The store
+    #[arg(long, value_name = "DIR")]
+    pairs: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE.npz")]
+    out: PathBuf,
+}
+
+/// The worker that `--shard` or the scheduler names.
+fn worker(
+    shard: Option<&str>,
+    workers: Option<usize>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Outcome<Worker> {
+    let checked = |index: usize, count: usize, from: &str| {
+        if index < count {
+            return Ok(Worker { index, count });
+        }
+        Err(Failure::Usage(format!(
+            "{from}: worker {index} of {count}; workers count from 0 to one below their number"
+        )))
+    };
+    if let Some(shard) = shard {
+        let parts = shard
+            .split_once('/')
+            .and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+        let Some((index, count)) = parts else {
+            return Err(Failure::Usage(format!("--shard {shard}: write i/n, such as 0/4")));
+        };
+        return checked(index, count, &format!("--shard {shard}"));
+    }
+    for (rank, size) in [
+        ("SLURM_PROCID", "SLURM_NTASKS"),
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("JOB_COMPLETION_INDEX", ""),
+    ] {
+        let Some(index) = variable(rank) else { continue };
+        let Ok(index) = index.trim().parse() else {
+            return Err(Failure::Usage(format!("{rank}={index} is no number; give --shard i/n")));
+        };
+        let count = workers.or_else(|| variable(size)?.trim().parse().ok());
+        let Some(count) = count else {
+            return Err(Failure::Usage(format!(
+                "{rank}={index} tells which worker this is and nothing tells how many there are; \
+                 give --workers N, or --shard 0/1 to work alone"
+            )));
+        };
+        return checked(index, count, rank);
+    }
+    match workers {
+        None | Some(1) => Ok(Worker::ALONE),
+        Some(n) => Err(Failure::Usage(format!(
+            "--workers {n}: no scheduler variable tells which worker this is; give --shard i/{n}"
+        ))),
+    }
+}
+
+fn at_least_one(flags: &[(&str, usize)]) -> Outcome<()> {
+    match flags.iter().find(|(_, value)| *value == 0) {
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} 0: give at least 1"))),
+        None => Ok(()),
+    }
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        match self {
+            Self::Generate(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Verify(args) => args.run(),
+            Self::Info(args) => args.run(),
+            Self::Filter(args) => args.run(),
+            Self::Export(args) => args.run(),
+        }
+    }
+}
+
+impl GenerateArgs {
+    fn run(self) -> Outcome<()> {
+        at_least_one(&[
+            ("--count", self.count),
+            ("--batch", self.batch),
+            ("--shard-size", self.shard_size),
+        ])?;
+        let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
+        let teacher = load_teacher(&self.teacher)?;
+        let (process, solver) = self.solver.resolve(&teacher)?;
+        let drawing = Drawing {
+            process,
+            solver,
+            steps: self.solver.steps,
+            guidance: self.solver.guidance,
+            batch: self.batch,
+        };
+        let plan = pair_plan(
+            &teacher,
+            &drawing,
+            self.first_seed,
+            self.count,
+            self.dtype.into(),
+            self.shard_size,
+        );
+        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs")?;
+        print(&format!("{}\n", self.out.display()))
+    }
+}
+
+impl ImportArgs {
+    fn run(self) -> Outcome<()> {
+        at_least_one(&[("--shard-size", self.shard_size)])?;
+        let found = pairs::read_pairs(&self.file)?;
+        let measured = found.noise_std();
+        let std = self.noise_std.unwrap_or(measured);
+        if !(std > 0.0 && std.is_finite()) {
+            return Err(Failure::Usage(format!(
+                "the noise has a standard deviation of {std}; give --noise-std"
+            )));
+        }
+        let mut progress = Progress::new("import", "pairs");
+        let source = self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let manifest = pairs::import(
+            &self.out,
+            &found,
+            &source,
+            std,
+            self.dtype.into(),
+            self.shard_size,
+            &mut |p| {
+                progress.set(p.done as u64, p.total as u64, "");
+            },
+        )?;
+        progress.finish(&format!(
+            "{}; noise of standard deviation {measured:.4} as found",
+            found.found
+        ));
+        print(&format!(
+            "{} pairs of shape {:?} in {}\n",
+            manifest.count,
+            manifest.shape,
+            self.out.display()
+        ))
+    }
+}
+
+impl VerifyArgs {
+    fn run(self) -> Outcome<()> {
+        let mut progress = Progress::new("verify", "shards");
+        let total = pairs::Manifest::read(&self.pairs)?.shard_count() as u64;
+        let manifest =
+            pairs::verify(&self.pairs, &mut |done| progress.set(done as u64, total, ""))?;
+        if let Some(teacher) = &self.teacher {
+            let stamp = load_teacher(teacher)?.stamp();
+            if manifest.teacher.as_ref() != Some(&stamp) {
+                let found = manifest.teacher.map_or("no known teacher".to_string(), |t| {
+                    format!("{} {} ({:.12})", t.name, t.data, t.sha256)
+                });
+                return Err(kdm_data::Error::invalid(
+                    self.pairs.join(pairs::MANIFEST),
+                    "teacher",
+                    format!(
+                        "the pairs are from {found}, and `{teacher}` is {} {} ({:.12})",
+                        stamp.name, stamp.data, stamp.sha256
+                    ),
+                    "give the teacher that drew them, or draw pairs from this one",
+                )
+                .into());
+            }
+        }
+        progress.finish("all shards match their checksums");
+        print(&format!("{} pairs in {} shards are intact\n", manifest.count, manifest.shards.len()))
+    }
+}
+
+impl FilterArgs {
+    fn run(self) -> Outcome<()> {
+        at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
+        let store = PairStore::open_verified(&self.pairs)?;
+        let unwanted = match (&self.near, self.radius) {
+            (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
+            _ => None,
+        };
+        let (neighbours, references) = (self.neighbours, self.references);
+        let drop = pairs::Predicate {
+            below_norm: self.below_norm,
+            above_norm: self.above_norm,
+            outliers: self.outliers_above.map(|above| OutlierScore {
+                above,
+                neighbours,
+                references,
+            }),
+            unwanted,
+            classes: self.classes,
+        };
+        let named = [
+            drop.below_norm.is_some(),
+            drop.above_norm.is_some(),
+            drop.outliers.is_some(),
+            drop.unwanted.is_some(),
+            !drop.classes.is_empty(),
+        ];
+        if !named.contains(&true) {
+            return Err(Failure::Usage(
+                "nothing to drop: give --below-norm, --above-norm, --outliers-above, --near with \
+                 --radius, or --classes"
+                    .into(),
+            ));
+        }
+        let mut progress = Progress::new("filter", "pairs");
+        let manifest = pairs::filter(&store, &drop, &self.out, &mut |p| {
+            progress.set(p.done as u64, p.total as u64, "")
+        })?;
+        let note = manifest.history.last().cloned().unwrap_or_default();
+        progress.finish(&note);
+        print(&format!("{} of {} pairs in {}\n", manifest.count, store.len(), self.out.display()))
+    }
+}
+
+impl ExportArgs {
+    fn run(self) -> Outcome<()> {
+        if self.out.extension().is_none_or(|e| e != "npz") {
+            return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
+        }
+        let store = PairStore::open_verified(&self.pairs)?;
+        let manifest = store.manifest();
+        let all = store.range(0..store.len());
+        let shape = [&[store.len()], manifest.shape.as_slice()].concat();
+        let noise = Array::new(shape.clone(), all.noise);
+        let image = Array::new(shape, all.images);
+        let label = Array::new([all.labels.len()], all.labels.iter().map(|l| *l as f32).collect());
+        let mut arrays = vec![("noise", &noise), ("image", &image)];
+        if manifest.label_dim > 0 {
+            arrays.push(("label", &label));
+        }
+        array::write_npz(&self.out, &arrays)?;
+        let drawn = if matches!(manifest.noise, NoiseSource::Seeded { .. }) {
+            " (drawn again from its seeds)"
+        } else {
+            ""
+        };
+        print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_come_from_the_flag_or_the_scheduler() {
+        let none = |_: &str| None;
+        let slurm = |name: &str| match name {
+            "SLURM_PROCID" => Some("2".to_string()),
+            "SLURM_NTASKS" => Some("4".to_string()),
+            _ => None,
+        };
+        let kubernetes = |name: &str| (name == "JOB_COMPLETION_INDEX").then(|| "1".to_string());
+        let ok = |w: Outcome<Worker>| w.map(|w| (w.index, w.count)).ok();
+        assert_eq!(ok(worker(None, None, &none)), Some((0, 1)));
+        assert_eq!(ok(worker(Some("1/3"), None, &slurm)), Some((1, 3)));
+        assert_eq!(ok(worker(None, None, &slurm)), Some((2, 4)));
+        assert_eq!(ok(worker(None, Some(5), &kubernetes)), Some((1, 5)));
+        for bad in [
+            worker(None, None, &kubernetes),
+            worker(Some("3/3"), None, &none),
+            worker(Some("x"), None, &none),
+            worker(None, Some(3), &none),
+        ] {
+            assert_eq!(bad.unwrap_err().exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `kdm run`: from teacher to report with one command.
+
+use std::path::PathBuf;
+
+use super::output::print;
+use kdm::pipeline::{self, next_run_folder, open_run};
+use kdm::portrait::{columns, metric_table};
+use kdm::{Experiment, Outcome};
+
+/// Which experiment, and where.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// A preset's name (see `kdm presets`) or a TOML file
+    pub preset: String,
+    /// The run's folder [default: runs/NNNNN-NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Change a value, such as --set train.lr=1e-3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Go on with the run in --out
+    #[arg(long, requires = "out")]
+    resume: bool,
+}
+
+impl Which {
+    /// The experiment.
+    pub fn load(&self) -> Outcome<Experiment> {
+        Experiment::load(&self.preset, &self.settings)
+    }
+
+    /// Its folder, a new one unless it goes on.
+    pub fn open(self, experiment: &Experiment) -> Outcome<PathBuf> {
+        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        open_run(&folder, experiment, self.resume)?;
+        eprintln!("run folder: {}", folder.display());
+        Ok(folder)
+    }
+}
+
+/// Flags of `kdm run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// Print the whole configuration with the student's size and cost, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the evaluation as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        let experiment = self.which.load()?;
+        if self.dry_run {
+            return super::distill::dry_run(&experiment);
+        }
+        let folder = self.which.open(&experiment)?;
+        let values = pipeline::run(&experiment, &folder)?;
+        if self.json {
+            return print(&pipeline::pretty(&serde_json::json!(values)));
+        }
+        let rows = columns(&metric_table("Evaluation", &values));
+        print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
+    }
+}

@@ -1,0 +1,291 @@
+//! `kdm teacher`: train, sample, denoise.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use kdm_data::Array;
+use kdm_teacher::distributions::DistributionConfig;
+use kdm_teacher::{
+    Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solve, solve_stochastic,
+};
+
+use super::distill::TrainingArgs;
+use super::output::{print, read_labels, read_rows, write_samples};
+use kdm::assets::{self, Role};
+use kdm::pipeline::{TEACHER, make_teacher};
+use kdm::{Failure, Outcome};
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train the teacher of a preset
+    Train(TrainingArgs),
+    /// Draw samples by following the teacher's differential equation
+    Sample(SampleArgs),
+    /// The teacher's clean sample for a noisy one, D(x; sigma)
+    Denoise(DenoiseArgs),
+}
+
+/// A teacher's file or an exact teacher's name.
+pub fn load_teacher(model: &str) -> Outcome<Teacher> {
+    if let Some(config) = DistributionConfig::by_name(model) {
+        return Teacher::exact(config)
+            .map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
+    }
+    let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
+        Failure::Usage(text) => Failure::Usage(format!(
+            "{text}; or one of the exact teachers {}",
+            DistributionConfig::NAMES.join(", ")
+        )),
+        other => other,
+    })?;
+    Ok(Teacher::from_file(&file)?)
+}
+
+/// The process a solver follows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProcessName {
+    /// x = x_0 + sigma e, from sigma-max to 0
+    Diffusion,
+    /// x = (1 - t) x_0 + t e, from 1 to 0
+    Flow,
+}
+
+/// Solvers' names.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SolverName {
+    /// First order
+    Euler,
+    /// Second order, EDM's
+    Heun,
+    /// Second order
+    Midpoint,
+    /// DPM-Solver++(2M), second order
+    DpmSolver,
+}
+
+/// How samples are drawn.
+#[derive(Debug, clap::Args)]
+pub struct SolverArgs {
+    /// The solver
+    #[arg(long, value_enum, default_value = "heun")]
+    solver: SolverName,
+    /// Solver steps
+    #[arg(long, default_value_t = 18, value_name = "N")]
+    pub steps: usize,
+    /// Weight of classifier-free guidance for labelled samples of a conditional teacher; 1 for none
+    #[arg(long, default_value_t = 1.0, value_name = "W")]
+    pub guidance: f64,
+    /// The process [default: flow for flow-matching teachers, diffusion for the others]
+    #[arg(long, value_enum)]
+    process: Option<ProcessName>,
+    /// Diffusion: the smallest noise level; kept within what the teacher knows
+    #[arg(long, default_value_t = 0.002, value_name = "S")]
+    sigma_min: f64,
+    /// Diffusion: the first noise level; kept within what the teacher knows
+    #[arg(long, default_value_t = 80.0, value_name = "S")]
+    sigma_max: f64,
+    /// Diffusion: the spacing of noise levels
+    #[arg(long, default_value_t = 7.0)]
+    rho: f64,
+}
+
+impl SolverArgs {
+    /// The process and the solver.
+    pub fn resolve(&self, teacher: &Teacher) -> Outcome<(Process, Solver)> {
+        let diffusion = Process::Diffusion {
+            sigma_min: self.sigma_min,
+            sigma_max: self.sigma_max,
+            rho: self.rho,
+        };
+        let process = match (self.process, teacher.process()) {
+            (Some(ProcessName::Flow), _) | (None, Process::Flow) => Process::Flow,
+            (Some(ProcessName::Diffusion), _) | (None, Process::Diffusion { .. }) => diffusion,
+        };
+        if let Some((field, problem)) = process.problem() {
+            return Err(Failure::Usage(format!("--{}: {problem}", field.replace('_', "-"))));
+        }
+        if !(self.guidance >= 0.0 && self.guidance.is_finite()) {
+            return Err(Failure::Usage(format!("--guidance {}: give 0 or more", self.guidance)));
+        }
+        if self.guidance != 1.0 && teacher.label_dim() == 0 {
+            return Err(Failure::Usage(
+                "--guidance: this teacher is unconditional, so there is nothing to guide to".into(),
+            ));
+        }
+        if self.steps == 0 {
+            return Err(Failure::Usage("--steps 0: give at least 1".into()));
+        }
+        let solver = match self.solver {
+            SolverName::Euler => Solver::Euler,
+            SolverName::Heun => Solver::Heun,
+            SolverName::Midpoint => Solver::Midpoint,
+            SolverName::DpmSolver => Solver::DpmSolver,
+        };
+        Ok((process.fit(teacher), solver))
+    }
+}
+
+/// Flags of `kdm teacher sample`.
+#[derive(Debug, clap::Args)]
+pub struct SampleArgs {
+    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long, value_name = "T")]
+    model: String,
+    /// Noise of unit variance, one sample a row; the solver scales it by its first noise level
+    #[arg(long, value_name = "EPS.npy")]
+    noise: PathBuf,
+    /// One-hot label rows
+    #[arg(long, value_name = "L.npy")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    solver: SolverArgs,
+    #[command(flatten)]
+    churn: ChurnArgs,
+    /// Where samples go: a .npy, .npz or .png file, or a folder
+    #[arg(long, value_name = "X0.npy")]
+    out: PathBuf,
+}
+
+/// The stochastic sampler of Karras et al., which adds noise again in each step.
+#[derive(Debug, clap::Args)]
+pub struct ChurnArgs {
+    /// How much noise is added again, in steps' worth; above 0 takes the stochastic sampler, whose
+    /// solver is heun
+    #[arg(long, default_value_t = 0.0, value_name = "S")]
+    churn: f64,
+    /// The least noise level at which it is added
+    #[arg(long, default_value_t = 0.0, value_name = "S", requires = "churn")]
+    churn_min: f64,
+    /// The largest noise level at which it is added
+    #[arg(long, default_value_t = f64::INFINITY, value_name = "S", requires = "churn")]
+    churn_max: f64,
+    /// Standard deviation of what is added
+    #[arg(long, default_value_t = 1.0, value_name = "S", requires = "churn")]
+    churn_noise: f64,
+    /// Sample i's added noise is drawn from this seed plus i
+    #[arg(long, default_value_t = 0, value_name = "SEED", requires = "churn")]
+    churn_seed: u64,
+}
+
+impl ChurnArgs {
+    /// The sampler's numbers; none for the deterministic one.
+    fn resolve(&self, process: &Process, solver: Solver) -> Outcome<Option<Churn>> {
+        if self.churn == 0.0 {
+            return Ok(None);
+        }
+        if !(self.churn > 0.0
+            && self.churn.is_finite()
+            && self.churn_noise > 0.0
+            && self.churn_noise.is_finite())
+        {
+            return Err(Failure::Usage("--churn and --churn-noise: give numbers above 0".into()));
+        }
+        if solver != Solver::Heun || *process == Process::Flow {
+            return Err(Failure::Usage(
+                "--churn: the stochastic sampler goes with --solver heun and --process diffusion"
+                    .into(),
+            ));
+        }
+        Ok(Some(Churn {
+            churn: self.churn,
+            min: self.churn_min,
+            max: self.churn_max,
+            noise: self.churn_noise,
+        }))
+    }
+}
+
+/// Flags of `kdm teacher denoise`.
+#[derive(Debug, clap::Args)]
+pub struct DenoiseArgs {
+    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long, value_name = "T")]
+    model: String,
+    /// Noisy samples x_0 + sigma e, one a row
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+    /// The noise's standard deviation, above 0
+    #[arg(long, value_name = "S")]
+    sigma: f64,
+    /// One-hot label rows
+    #[arg(long, value_name = "L.npy")]
+    labels: Option<PathBuf>,
+    /// Where the clean samples go
+    #[arg(long, value_name = "D.npy")]
+    out: PathBuf,
+}
+
+/// Shape of `rows` samples of a teacher, whatever shape their noise came in.
+fn sample_shape(teacher: &Teacher, rows: usize) -> Vec<usize> {
+    [vec![rows], teacher.shape()].concat()
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self) -> Outcome<()> {
+        match self {
+            Self::Train(args) => {
+                let Some(experiment) = args.open()? else { return Ok(()) };
+                make_teacher(&experiment, &args.out)?;
+                print(&format!("{}\n", args.out.join(TEACHER).display()))
+            }
+            Self::Sample(args) => {
+                let teacher = load_teacher(&args.model)?;
+                let (process, solver) = args.solver.resolve(&teacher)?;
+                let noise = read_rows(&args.noise, teacher.dim(), "the teacher")?;
+                let labels =
+                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
+                let std = process.noise_std();
+                let x = noise.data.iter().map(|e| f64::from(*e) * std).collect();
+                let labels = labels.unwrap_or_default();
+                let guided = Guided { denoiser: &teacher, weight: args.solver.guidance };
+                let x = match args.churn.resolve(&process, solver)? {
+                    None => solve(&guided, &process, solver, args.solver.steps, x, &labels),
+                    Some(churn) => {
+                        let seeds: Vec<u64> = (0..noise.rows() as u64)
+                            .map(|i| args.churn.churn_seed.wrapping_add(i))
+                            .collect();
+                        solve_stochastic(
+                            &guided,
+                            &process,
+                            churn,
+                            args.solver.steps,
+                            x,
+                            &labels,
+                            &seeds,
+                        )
+                    }
+                };
+                let samples = Array::new(
+                    sample_shape(&teacher, noise.rows()),
+                    x.iter().map(|x| *x as f32).collect(),
+                );
+                write_samples(&args.out, &samples, &[("noise", &noise)], &[], None)
+            }
+            Self::Denoise(args) => {
+                if !(args.sigma > 0.0 && args.sigma.is_finite()) {
+                    return Err(Failure::Usage(format!(
+                        "--sigma {}: give a number above 0",
+                        args.sigma
+                    )));
+                }
+                let teacher = load_teacher(&args.model)?;
+                let input = read_rows(&args.input, teacher.dim(), "the teacher")?;
+                let labels =
+                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
+                let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
+                let d = teacher.denoise(
+                    &x,
+                    Level { alpha: 1.0, sigma: args.sigma },
+                    &labels.unwrap_or_default(),
+                );
+                let clean = Array::new(
+                    sample_shape(&teacher, input.rows()),
+                    d.iter().map(|x| *x as f32).collect(),
+                );
+                write_samples(&args.out, &clean, &[], &[], None)
+            }
+        }
+    }
+}

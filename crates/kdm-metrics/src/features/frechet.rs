@@ -1,0 +1,199 @@
+//! The Fréchet distance between Gaussians fitted to features (Heusel et al., arXiv:1706.08500), and
+//! its extrapolation to infinitely many samples (Chong and Forsyth, arXiv:1911.07023). Features are
+//! rows of `dim` values; all sums are f64.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par, Side};
+use kdm_random::Permutation;
+use serde::Serialize;
+
+/// Mean and covariance of features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Rows they were taken over.
+    pub count: usize,
+    /// `[dim]`.
+    pub mean: Vec<f64>,
+    /// `[dim, dim]`, symmetric, divided by count - 1.
+    pub covariance: Vec<f64>,
+}
+
+impl Moments {
+    /// Of at least two rows.
+    pub fn of(features: &[f32], dim: usize) -> Self {
+        let count = features.len() / dim;
+        assert!(count > 1, "a covariance needs two rows");
+        let mut mean = vec![0.0; dim];
+        for row in features.chunks_exact(dim) {
+            mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x));
+        }
+        mean.iter_mut().for_each(|m| *m /= count as f64);
+        let mut sums = Mat::<f64>::zeros(dim, dim);
+        // Some rows at a time, so that the centred copy stays small.
+        for block in features.chunks(ROWS * dim) {
+            let centred = Mat::from_fn(block.len() / dim, dim, |i, j| {
+                f64::from(block[i * dim + j]) - mean[j]
+            });
+            let scale = 1.0 / (count - 1) as f64;
+            matmul(
+                sums.as_mut(),
+                Accum::Add,
+                centred.transpose(),
+                centred.as_ref(),
+                scale,
+                Par::rayon(0),
+            );
+        }
+        let covariance = (0..dim * dim)
+            .map(|k| 0.5 * (sums[(k / dim, k % dim)] + sums[(k % dim, k / dim)]))
+            .collect();
+        Self { count, mean, covariance }
+    }
+
+    /// Numbers of a feature.
+    pub fn dim(&self) -> usize {
+        self.mean.len()
+    }
+
+    fn matrix(&self) -> MatRef<'_, f64> {
+        // Symmetric: rows are columns.
+        MatRef::from_column_major_slice(&self.covariance, self.dim(), self.dim())
+    }
+}
+
+/// Rows a block.
+const ROWS: usize = 4096;
+
+/// |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2). The root is taken by eigenvalues, those below zero (rounding) as zero,
+/// so it exists for singular covariances too.
+///
+/// # Errors
+/// The problem, when a value is not finite or the sizes differ.
+pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64, String> {
+    let dim = a.dim();
+    if dim != b.dim() {
+        return Err(format!("features of {dim} and of {} numbers", b.dim()));
+    }
+    let failed = |_| "the covariance has values that are not finite".to_string();
+    let finite = |m: &Moments| m.mean.iter().chain(&m.covariance).all(|x| x.is_finite());
+    if !finite(a) || !finite(b) {
+        return Err("the features have values that are not finite".into());
+    }
+    let eigen = a.matrix().self_adjoint_eigen(Side::Lower).map_err(failed)?;
+    let (u, s) = (eigen.U(), eigen.S());
+    // A^1/2 up to a rotation: diag(s)^1/2 U^T, which leaves the eigenvalues of the product as they
+    // are.
+    let root = Mat::from_fn(dim, dim, |i, j| s[i].max(0.0).sqrt() * u[(j, i)]);
+    let mut half = Mat::<f64>::zeros(dim, dim);
+    matmul(half.as_mut(), Accum::Replace, root.as_ref(), b.matrix(), 1.0, Par::rayon(0));
+    let mut product = Mat::<f64>::zeros(dim, dim);
+    matmul(product.as_mut(), Accum::Replace, half.as_ref(), root.transpose(), 1.0, Par::rayon(0));
+    let values = product.self_adjoint_eigenvalues(Side::Lower).map_err(failed)?;
+    let cross: f64 = values.iter().map(|x| x.max(0.0).sqrt()).sum();
+    let trace = |m: &Moments| (0..dim).map(|i| m.covariance[i * dim + i]).sum::<f64>();
+    let means: f64 = a.mean.iter().zip(&b.mean).map(|(x, y)| (x - y).powi(2)).sum();
+    Ok(means + trace(a) + trace(b) - 2.0 * cross)
+}
+
+/// A distance extrapolated to infinitely many samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Extrapolated {
+    /// The line's value at 1/N = 0.
+    pub value: f64,
+    /// Its slope: the distance's bias is about slope / N.
+    pub slope: f64,
+}
+
+/// Sizes of subsets the line goes through.
+const SIZES: usize = 15;
+
+/// The distance over 1/N is nearly a straight line: fitted to random subsets of a tenth of the
+/// samples up to all of them, and read off at 0. The reference's own finite number of images stays
+/// in it.
+///
+/// # Errors
+/// As for [`frechet_distance`], or when there are fewer than 100 samples.
+pub fn extrapolated(
+    features: &[f32],
+    dim: usize,
+    reference: &Moments,
+    seed: u64,
+) -> Result<Extrapolated, String> {
+    let count = features.len() / dim;
+    if count < 100 {
+        return Err(format!("{count} samples are too few to extrapolate from; draw at least 100"));
+    }
+    let mut points = Vec::new();
+    for k in 0..SIZES {
+        let n = count / 10 + (count - count / 10) * k / (SIZES - 1);
+        let order = Permutation::new(kdm_random::derive_seed(seed, k as u64), count as u64);
+        let subset: Vec<f32> = (0..n as u64)
+            .flat_map(|i| {
+                let at = order.at(i) as usize;
+                &features[at * dim..(at + 1) * dim]
+            })
+            .copied()
+            .collect();
+        points.push((1.0 / n as f64, frechet_distance(&Moments::of(&subset, dim), reference)?));
+    }
+    let n = points.len() as f64;
+    let (mx, my) =
+        (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
+    let slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>()
+        / points.iter().map(|(x, _)| (x - mx).powi(2)).sum::<f64>();
+    Ok(Extrapolated { value: my - slope * mx, slope })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_random::normal_vec;
+
+    fn moments(mean: &[f64], covariance: &[f64]) -> Moments {
+        Moments { count: 10, mean: mean.to_vec(), covariance: covariance.to_vec() }
+    }
+
+    /// Commuting covariances: sum of (sqrt a - sqrt b)^2 over their axes.
+    #[test]
+    fn distance_of_gaussians_with_common_axes() {
+        let (c, s) = (0.6, 0.8);
+        let rotated = |a: f64, b: f64| {
+            [c * c * a + s * s * b, c * s * (a - b), c * s * (a - b), s * s * a + c * c * b]
+        };
+        let (a, b) =
+            (moments(&[1.0, 2.0], &rotated(4.0, 9.0)), moments(&[0.0, 4.0], &rotated(1.0, 16.0)));
+        assert!((frechet_distance(&a, &b).unwrap() - 7.0).abs() < 1e-12);
+        assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);
+        // Singular: all variance along one axis.
+        let flat = moments(&[0.0, 0.0], &[1.0, 0.0, 0.0, 0.0]);
+        let other = moments(&[0.0, 0.0], &[0.0, 0.0, 0.0, 1.0]);
+        assert!((frechet_distance(&flat, &other).unwrap() - 2.0).abs() < 1e-12);
+        assert!(frechet_distance(&a, &moments(&[0.0], &[1.0])).is_err());
+        assert!(frechet_distance(&a, &moments(&[f64::NAN, 0.0], &[1.0; 4])).is_err());
+    }
+
+    #[test]
+    fn moments_by_hand() {
+        let m = Moments::of(&[1.0, 0.0, 3.0, 2.0, 5.0, 1.0], 2);
+        assert_eq!((m.count, m.mean), (3, vec![3.0, 1.0]));
+        let expected = [4.0, 1.0, 1.0, 1.0];
+        assert!(m.covariance.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12));
+    }
+
+    /// Samples of the reference's own distribution: the plain distance is biased upwards, the
+    /// line's end is near 0.
+    #[test]
+    fn extrapolation_takes_the_bias_away() {
+        let (dim, n) = (8, 1000);
+        let identity: Vec<f64> =
+            (0..dim * dim).map(|k| f64::from(u8::from(k / dim == k % dim))).collect();
+        let reference = moments(&vec![0.0; dim], &identity);
+        let features = normal_vec(7, n * dim);
+        let plain = frechet_distance(&Moments::of(&features, dim), &reference).unwrap();
+        let e = extrapolated(&features, dim, &reference, 1).unwrap();
+        // The mean's part of the bias is dim / n, the covariance's about dim (dim + 1) / (4 n).
+        let bias = (dim + dim * (dim + 1) / 4) as f64 / n as f64;
+        assert!((plain / bias - 1.0).abs() < 0.6, "{plain} {bias}");
+        assert!(e.value.abs() < 0.5 * plain && e.slope > 0.0, "{e:?} {plain}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The U-Nets, a file each, behind one interface.
+
+pub mod adm;
+pub mod block;
+pub mod diffusers;
+mod frozen;
+pub mod song;
+
+pub use adm::{AdmUNet, AdmUNetConfig};
+pub use diffusers::{DiffusersUNet, DiffusersUNetConfig};
+pub use frozen::FrozenUNet;
+pub use song::{SongUNet, SongUNetConfig};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{ForwardMode, InitSeed};
+
+/// Which U-Net, and its architecture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "architecture", rename_all = "kebab-case")]
+pub enum UNetConfig {
+    /// DDPM++ or NCSN++.
+    SongUnet(SongUNetConfig),
+    /// ADM.
+    AdmUnet(AdmUNetConfig),
+    /// diffusers' UNet2DModel.
+    DiffusersUnet(DiffusersUNetConfig),
+}
+
+/// A U-Net.
+#[derive(Module, Debug)]
+pub enum UNet {
+    /// DDPM++ or NCSN++.
+    Song(SongUNet),
+    /// ADM.
+    Adm(AdmUNet),
+    /// diffusers' UNet2DModel.
+    Diffusers(DiffusersUNet),
+}
+
+impl UNetConfig {
+    /// All that is impossible: field and problem.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        match self {
+            Self::SongUnet(c) => c.problems(),
+            Self::AdmUnet(c) => c.problems(),
+            Self::DiffusersUnet(c) => c.problems(),
+        }
+    }
+
+    /// A network with fresh weights. The configuration has no [`Self::problems`].
+    pub fn init(&self, seed: &mut InitSeed, device: &Device) -> UNet {
+        match self {
+            Self::SongUnet(c) => UNet::Song(c.init(seed, device)),
+            Self::AdmUnet(c) => UNet::Adm(c.init(seed, device)),
+            Self::DiffusersUnet(c) => UNet::Diffusers(c.init(seed, device)),
+        }
+    }
+
+    /// Side of the images.
+    pub fn resolution(&self) -> usize {
+        match self {
+            Self::SongUnet(c) => c.resolution,
+            Self::AdmUnet(c) => c.resolution,
+            Self::DiffusersUnet(c) => c.sample_size,
+        }
+    }
+
+    /// Channels in and out.
+    pub fn channels(&self) -> (usize, usize) {
+        match self {
+            Self::SongUnet(c) => (c.in_channels, c.out_channels),
+            Self::AdmUnet(c) => (c.in_channels, c.out_channels),
+            Self::DiffusersUnet(c) => (c.in_channels, c.out_channels),
+        }
+    }
+
+    /// Classes; 0 when unconditional.
+    pub fn label_dim(&self) -> usize {
+        match self {
+            Self::SongUnet(c) => c.label_dim,
+            Self::AdmUnet(c) => c.label_dim,
+            Self::DiffusersUnet(c) => c.num_class_embeds.unwrap_or(0),
+        }
+    }
+
+    /// Width of the augmentation's label; 0 when the network takes none.
+    pub fn augment_dim(&self) -> usize {
+        match self {
+            Self::SongUnet(c) => c.augment_dim,
+            Self::AdmUnet(c) => c.augment_dim,
+            Self::DiffusersUnet(_) => 0,
+        }
+    }
+}
+
+impl UNet {
+    /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels, augmentation labels
+    /// -> `[N, C', R, R]`.
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        noise: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        augment: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<4> {
+        match self {
+            Self::Song(net) => net.forward(x, noise, labels, augment, mode),
+            Self::Adm(net) => net.forward(x, noise, labels, augment, mode),
+            Self::Diffusers(net) => net.forward(x, noise, labels, mode),
+        }
+    }
+}

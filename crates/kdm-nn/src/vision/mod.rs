@@ -1,0 +1,8 @@
+//! Networks that look at images: classifiers, feature networks, perceptual distances, the
+//! discriminator.
+
+pub mod classifier;
+pub mod discriminator;
+pub mod inception;
+pub mod perceptual;
+pub mod vgg;

@@ -1,0 +1,6 @@
+//! The training of image teachers.
+
+pub mod augment;
+mod edm;
+
+pub use edm::EdmTask;
