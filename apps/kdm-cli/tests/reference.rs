@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm::core::losses::Batch;
-use kdm::core::student::StudentFile;
 use kdm::data::array;
 use kdm::formats::{Options, import};
-use kdm::kernels::random::normal_vec;
+use kdm::koopman::loss::Batch;
+use kdm::koopman::student::StudentFile;
 use kdm::nn::ForwardMode;
 use kdm::nn::StateDict;
 use kdm::nn::state::gradients;
+use kdm::random::normal_vec;
 
 fn reference(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference").join(name);

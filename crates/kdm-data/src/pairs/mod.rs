@@ -3,7 +3,7 @@
 //!
 //! A store is `manifest.json` beside `shard-00000.safetensors`, `shard-00001.safetensors`, ... A
 //! shard holds images, and for each pair either the seed its noise is drawn from again when read
-//! (see [`kdm_kernels::random`]) or, for imported pairs, the noise itself. The manifest says how
+//! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod filter;

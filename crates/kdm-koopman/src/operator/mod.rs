@@ -129,7 +129,6 @@ impl Operator {
 mod tests {
     use super::*;
     use burn::tensor::TensorData;
-    use kdm_kernels::random;
     use proptest::prelude::*;
 
     fn latents(seed: u64, rows: usize, n: usize) -> Tensor<2> {
