@@ -8,9 +8,11 @@ pub mod error;
 pub mod images;
 pub mod io;
 pub mod pairs;
+mod samples;
 
 pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
 pub use io::{array, atomic, hash, model, tensors};
+pub use samples::{Labels, Samples};

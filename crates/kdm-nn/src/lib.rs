@@ -5,6 +5,7 @@
 //! teachers nor students.
 
 pub mod layers;
+mod problem;
 pub mod unet;
 pub mod vision;
 
@@ -14,6 +15,7 @@ pub use layers::linear::{Linear, LinearConfig};
 pub use layers::mlp::{Mlp, MlpConfig};
 pub use layers::state::{StateDict, StateError};
 pub use layers::{fixed_batches, linear, mlp, state};
+pub use problem::Problem;
 pub use unet::{
     AdmUNet, AdmUNetConfig, DiffusersUNet, DiffusersUNetConfig, FrozenUNet, SongUNet,
     SongUNetConfig, UNet, UNetConfig,

@@ -7,10 +7,10 @@ use kdm_random::Permutation;
 use rayon::prelude::*;
 
 use super::manifest::{Manifest, NoiseSource};
-use super::store::{PairBatch, PairStore};
+use super::store::PairStore;
 use super::write::{Progress, ShardContent, Worker, fill};
 use crate::hash::sha256;
-use crate::{Array, Error, Result};
+use crate::{Array, Error, Result, Samples};
 
 /// Which pairs to drop: those that any of these names.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +98,7 @@ pub fn filter(
                 };
                 !(drop.below_norm.is_some_and(|limit| norm < limit)
                     || drop.above_norm.is_some_and(|limit| norm > limit)
-                    || batch.labels.get(row).is_some_and(|class| drop.classes.contains(class))
+                    || batch.labels.class(row).is_some_and(|class| drop.classes.contains(&class))
                     || far()
                     || near())
             })
@@ -131,13 +131,13 @@ pub fn filter(
 }
 
 /// A batch as it is written again.
-fn content(batch: PairBatch, noise: &NoiseSource) -> ShardContent {
+fn content(batch: Samples, noise: &NoiseSource) -> ShardContent {
     let stored = matches!(noise, NoiseSource::Stored);
     ShardContent {
         images: batch.images,
         seeds: batch.seeds,
         noise: if stored { batch.noise } else { Vec::new() },
-        labels: batch.labels,
+        labels: batch.labels.classes(),
     }
 }
 

@@ -18,5 +18,5 @@ pub use manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp,
     label_of_seed, noise_of_seed,
 };
-pub use store::{PairBatch, PairStore, verify};
+pub use store::{PairStore, verify};
 pub use write::{Content, Draw, Progress, ShardContent, Worker, fill, generate};

@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 
 use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, noise_of_seed};
 use crate::hash::sha256;
-use crate::{Error, Result, TensorFile};
+use crate::{Error, Labels, Result, Samples, TensorFile};
 
 /// A store opened for reading. Memory use doesn't grow with the number of pairs.
 #[derive(Debug)]
@@ -15,19 +15,6 @@ pub struct PairStore {
     folder: PathBuf,
     manifest: Manifest,
     shards: Vec<TensorFile>,
-}
-
-/// Some pairs, row by row.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PairBatch {
-    /// x_T, rows of [`Manifest::dim`] values with standard deviation [`Manifest::noise_std`].
-    pub noise: Vec<f32>,
-    /// x_0, rows likewise.
-    pub images: Vec<f32>,
-    /// Classes; empty for unconditional pairs.
-    pub labels: Vec<u32>,
-    /// Seeds; empty when the noise is stored.
-    pub seeds: Vec<u64>,
 }
 
 pub(super) const DRAW_AGAIN: &str = "delete that file and run the command that wrote the store \
@@ -133,13 +120,14 @@ impl PairStore {
     }
 
     /// The pairs with these numbers (each less than [`Self::len`]), in this order.
-    pub fn batch(&self, indices: &[usize]) -> PairBatch {
+    pub fn batch(&self, indices: &[usize]) -> Samples {
         let (dim, seeded) =
             (self.manifest.dim(), matches!(self.manifest.noise, NoiseSource::Seeded { .. }));
-        let mut batch = PairBatch {
+        let mut batch = Samples {
+            shape: self.manifest.shape.clone(),
             noise: vec![0.0; indices.len() * dim],
             images: vec![0.0; indices.len() * dim],
-            labels: Vec::new(),
+            labels: Labels::none(indices.len()),
             seeds: Vec::new(),
         };
         let place =
@@ -149,8 +137,8 @@ impl PairStore {
                 indices.iter().map(|i| number(place(*i), "seed", u64::from_le_bytes)).collect();
         }
         if self.manifest.label_dim > 0 {
-            batch.labels =
-                indices.iter().map(|i| number(place(*i), "label", u32::from_le_bytes)).collect();
+            let class = |i: &usize| Some(number(place(*i), "label", u32::from_le_bytes));
+            batch.labels = indices.iter().map(class).collect();
         }
         let rows =
             batch.images.par_chunks_mut(dim).zip(batch.noise.par_chunks_mut(dim)).enumerate();
@@ -166,7 +154,7 @@ impl PairStore {
     }
 
     /// The pairs of a range.
-    pub fn range(&self, range: std::ops::Range<usize>) -> PairBatch {
+    pub fn range(&self, range: std::ops::Range<usize>) -> Samples {
         self.batch(&range.collect::<Vec<_>>())
     }
 }

@@ -17,7 +17,7 @@ use super::manifest::{
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
 use crate::tensors::{self, RawTensor};
-use crate::{Error, Result, atomic};
+use crate::{Error, Labels, Result, atomic};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count =
 /// index.
@@ -56,9 +56,9 @@ pub struct ShardContent {
     pub labels: Vec<u32>,
 }
 
-/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and classes into images, row
-/// by row.
-pub type Draw<'a> = dyn FnMut(&[f32], &[u32]) -> Vec<f32> + 'a;
+/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and labels into images, row by
+/// row.
+pub type Draw<'a> = dyn FnMut(&[f32], &Labels) -> Vec<f32> + 'a;
 
 /// Gives the pairs of a range, and tells its second argument of every few it has made.
 pub type Content<'a> =
@@ -96,15 +96,15 @@ pub fn generate(
                 .par_chunks_mut(dim)
                 .zip(&seeds)
                 .for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
-            let labels: Vec<u32> = match plan.label_dim {
-                0 => Vec::new(),
-                n => seeds.iter().map(|seed| label_of_seed(*seed, n)).collect(),
-            };
+            let labels: Labels = seeds
+                .iter()
+                .map(|seed| (plan.label_dim > 0).then(|| label_of_seed(*seed, plan.label_dim)))
+                .collect();
             let images = draw(&noise, &labels);
             assert_eq!(images.len(), noise.len(), "an image for each noise");
             content.images.extend(images);
             content.seeds.extend(seeds);
-            content.labels.extend(labels);
+            content.labels.extend(labels.classes());
             advance(end - start);
         }
         Ok(content)
@@ -314,7 +314,7 @@ mod tests {
             [(ImageType::F32, 0.0), (ImageType::F16, 5e-4), (ImageType::U8, 0.5 / 127.5 + 1e-6)]
         {
             let folder = tempfile::tempdir().unwrap();
-            let mut draw = |noise: &[f32], labels: &[u32]| -> Vec<f32> {
+            let mut draw = |noise: &[f32], labels: &Labels| -> Vec<f32> {
                 assert_eq!(labels.len(), noise.len() / 6);
                 noise.iter().map(|x| (x * 0.3).sin()).collect()
             };
@@ -330,7 +330,7 @@ mod tests {
                 let mut noise = [0.0; 6];
                 noise_of_seed(*seed, 3.0, &mut noise);
                 assert_eq!(batch.noise[row * 6..row * 6 + 6], noise);
-                assert_eq!(batch.labels[row], label_of_seed(*seed, 4));
+                assert_eq!(batch.labels.class(row), Some(label_of_seed(*seed, 4)));
                 for (x, e) in batch.images[row * 6..].iter().zip(noise) {
                     assert!((x - (e * 0.3).sin()).abs() <= tolerance, "{dtype:?}");
                 }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_teacher_that_gives_nan_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let mut draw = |noise: &[f32], _: &[u32]| vec![f32::NAN; noise.len()];
+        let mut draw = |noise: &[f32], _: &Labels| vec![f32::NAN; noise.len()];
         let failed = generate(
             folder.path(),
             &plan(ImageType::F32, 0),
