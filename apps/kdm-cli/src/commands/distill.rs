@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use kdm::data::pairs::PairStore;
+use kdm::run_folder::open_run;
+use kdm::stages::distill::distill;
+use kdm::{Context, Experiment, Outcome};
+
 use super::output::print;
-use kdm::pipeline::{distill, open_run};
-use kdm::{Experiment, Outcome};
 
 /// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
@@ -57,9 +60,10 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         let Some(experiment) = self.training.open()? else { return Ok(()) };
-        let student = distill(&experiment, &self.pairs, &self.training.out)?;
+        let store = PairStore::open_verified(&self.pairs)?;
+        let student = distill(&experiment, store, &self.training.out, context)?;
         print(&format!("{}\n", student.display()))
     }
 }
