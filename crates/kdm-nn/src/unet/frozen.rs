@@ -128,3 +128,56 @@ impl FrozenUNet {
         self.output.run(&main.expect("the decoder has blocks"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{StateDict, load_state, state_dict};
+    use crate::{InitSeed, SongUNetConfig};
+    use burn::tensor::{Device, TensorData};
+    use kdm_random::normal_vec;
+
+    /// A frozen network computes what the network does, for each class and for none, whichever
+    /// images are run together.
+    #[test]
+    fn freezing_changes_no_result() {
+        let device = Device::flex();
+        let mut config = SongUNetConfig::ddpmpp(16, 3, 2, 8, &[1, 2], 1, &[8]);
+        config.label_dim = 2;
+        let network = config.init(&mut InitSeed::new(1), &device);
+        // Fresh last layers are all but zero: these aren't.
+        let stirred = |(i, (name, data)): (usize, (String, TensorData))| {
+            let shape = data.shape().to_vec();
+            let noise = normal_vec(i as u64, shape.iter().product());
+            let fan_in = shape.iter().skip(1).product::<usize>() as f32;
+            let values: Vec<f32> = noise.into_iter().map(|x| x / fan_in.sqrt()).collect();
+            (name, TensorData::new(values, shape))
+        };
+        let state: StateDict = state_dict(&network).into_iter().enumerate().map(stirred).collect();
+        let network = load_state(network, &state).unwrap();
+        let frozen = FrozenUNet::new(&network, 0.5).unwrap();
+
+        let images = normal_vec(100, 3 * 3 * 256);
+        let x = Tensor::from_data(TensorData::new(images.clone(), [3, 3, 16, 16]), &device);
+        let labels =
+            Tensor::from_data(TensorData::new(vec![0f32, 1., 0., 0., 1., 0.], [3, 2]), &device);
+        let noise = Tensor::full([3], 0.5, &device);
+        let mode = ForwardMode::evaluation();
+        let expected = to_host(network.forward(x, noise, Some(labels), None, &mode));
+        let found = frozen.run(&images, &[1, 2, 0]);
+        let scale = expected.iter().fold(0f32, |most, y| most.max(y.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            // f32 rounding through some dozen layers.
+            assert!((found - expected).abs() < 1e-4 * scale, "{found} {expected}");
+        }
+        assert_eq!(frozen.run(&images[768..1536], &[2]), found[512..1024]);
+    }
+
+    #[test]
+    fn only_the_standard_paths_are_frozen() {
+        let mut config = SongUNetConfig::ddpmpp(8, 3, 3, 8, &[1, 2], 1, &[]);
+        config.encoder_type = EncoderKind::Residual;
+        let network = config.init(&mut InitSeed::new(1), &Device::flex());
+        assert!(FrozenUNet::new(&network, 0.5).is_none());
+    }
+}

@@ -185,3 +185,33 @@ impl SongUNetConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InitSeed;
+    use crate::state::state_dict;
+    use burn::tensor::Device;
+
+    /// On one level without attention, every weight of a convolution is used once a pixel, every
+    /// weight of an affine layer once, each in a multiplication and an addition.
+    #[test]
+    fn operations_are_counted_as_weights_are_used() {
+        let mut config = SongUNetConfig::ddpmpp(4, 3, 2, 8, &[2], 2, &[]);
+        (config.label_dim, config.augment_dim) = (5, 9);
+        let network = config.init(&mut InitSeed::new(1), &Device::flex());
+        let state = state_dict(&network);
+        // `in0` has attention on all images: beside its weights, two products of pixels and pixels.
+        let attention = 2.0 * 2.0 * 16.0 * 16.0 * 16.0;
+        let weights = state.values().map(|data| data.shape().to_vec());
+        let expected = weights.map(|shape| {
+            let weights = shape.iter().product::<usize>() as f64;
+            match shape.len() {
+                4 => 2.0 * 16.0 * weights,
+                2 => 2.0 * weights,
+                _ => 0.0,
+            }
+        });
+        assert_eq!(config.flops(), expected.sum::<f64>() + attention);
+    }
+}
