@@ -142,7 +142,7 @@ impl UNetBlock {
         let (channels, layout) = (options.outputs, options.layout);
         let tensors = BlockTensors {
             x: x.tensor,
-            joined: joined.map(|joined| joined.tensor),
+            skip_connection: joined.map(|joined| joined.tensor),
             embedding: self.shifts(embedding),
             weights: self.weights(),
         };
