@@ -8,10 +8,10 @@
 
 use rayon::prelude::*;
 
-use crate::dropout::Dropout;
-use crate::maps::Frame;
-use crate::panels::BLOCK;
-use crate::vector::{sigmoid, vectorised};
+use super::gemm::BLOCK;
+use super::nhwc::Frame;
+use super::simd::{sigmoid, vectorised};
+use crate::ops::dropout::Dropout;
 
 /// Pixels whose sums a task takes.
 const RUN: usize = 128;
@@ -280,8 +280,8 @@ impl MapNorm<'_> {
                 },
             );
         });
-        // Put together: of each image, for every padded channel, the numbers p, q, r of dx = p grad
-        // + q (x - centre) + r.
+        // Put together: of each image, for every padded channel, the numbers p, q, r of
+        // dx = p grad + q (x - centre) + r.
         let empty = || vec![0.0f32; self.count * c];
         let mut found_grads = NormGradients { scale: empty(), bias: empty(), shift: empty() };
         let (mut ps, mut qs, mut rs) = (empty(), empty(), empty());

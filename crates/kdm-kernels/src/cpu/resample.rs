@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::maps::Frame;
-use crate::vector::vectorised;
+use super::nhwc::Frame;
+use super::simd::vectorised;
 
 /// Sizes of a resampling: `small` is about half of `large`.
 #[derive(Clone, Copy, Debug)]

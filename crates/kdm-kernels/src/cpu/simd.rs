@@ -3,8 +3,6 @@
 
 use std::sync::OnceLock;
 
-use burn::backend::TensorMetadata;
-use burn_flex::FlexTensor;
 use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
 /// Elements a task works on at a time: 64 KiB of f32, so that the arrays of one task stay in the
@@ -14,25 +12,50 @@ pub(crate) const TASK: usize = 16 * 1024;
 /// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512` or `neon`.
 pub const PATH_VARIABLE: &str = "KDM_SIMD";
 
-/// The instruction set that all kernels run on: what [`PATH_VARIABLE`] says, else the best of this
-/// machine.
+/// The name of the instruction set that all kernels run on: what [`PATH_VARIABLE`] says, else the
+/// best of this machine.
 ///
 /// # Errors
 /// When the variable names a set that this machine or this build doesn't have. The kernels then run
 /// on the best one.
-pub fn instruction_set() -> Result<&'static str, String> {
+pub fn instruction_set() -> Result<&'static str, InstructionSetError> {
     let forced = std::env::var(PATH_VARIABLE).unwrap_or_default();
-    if !forced.is_empty() && named(&forced).is_none() {
-        let have: Vec<&str> = NAMES.into_iter().filter(|name| named(name).is_some()).collect();
-        return Err(format!(
-            "{PATH_VARIABLE} is \"{forced}\", and this machine has {}",
-            have.join(", ")
-        ));
-    }
+    check(&forced)?;
     Ok(NAMES
         .into_iter()
         .find(|name| named(name).is_some_and(|set| same(set, arch())))
         .expect("every set has a name"))
+}
+
+/// Whether `forced` names a set that there is; nothing forces none.
+fn check(forced: &str) -> Result<(), InstructionSetError> {
+    if forced.is_empty() || named(forced).is_some() {
+        return Ok(());
+    }
+    Err(InstructionSetError::Unavailable {
+        variable: PATH_VARIABLE,
+        value: forced.to_string(),
+        available: NAMES.into_iter().filter(|name| named(name).is_some()).collect(),
+    })
+}
+
+/// What is wrong with the choice of an instruction set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InstructionSetError {
+    /// The environment variable names a set that this machine or this build doesn't have.
+    #[error(
+        "{variable} is \"{value}\", and this machine has {}; set {variable} to one of these, or \
+         unset it to run on the best",
+        available.join(", ")
+    )]
+    Unavailable {
+        /// The environment variable, [`PATH_VARIABLE`].
+        variable: &'static str,
+        /// What it holds.
+        value: String,
+        /// The names of the sets that this machine and this build have.
+        available: Vec<&'static str>,
+    },
 }
 
 const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
@@ -105,8 +128,8 @@ fn is_portable<S: Simd>() -> bool {
 
 /// e^x within 2 units in the last place for x in [-87, 88]; clamped outside. NaN stays NaN.
 ///
-/// Cephes' scheme: x = n ln 2 + r, a polynomial for e^r, and 2^n put together from bits. Adding 1.5
-/// * 2^23 rounds to the nearest integer and leaves it in the low bits of the sum.
+/// Cephes' scheme: x = n ln 2 + r, a polynomial for e^r, and 2^n put together from bits. Adding
+/// 1.5 2^23 rounds to the nearest integer and leaves it in the low bits of the sum.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
@@ -130,14 +153,6 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The tensor as one dense block in row-major order, copied only when it is a strided view.
-pub(crate) fn dense(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.is_contiguous()
-        && tensor.layout().start_offset() == 0
-        && tensor.bytes().len() == tensor.shape().num_elements() * size_of::<f32>();
-    if whole { tensor } else { tensor.to_contiguous() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +168,19 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
         assert!(sigmoid(-1e9) >= 0.0 && sigmoid(-1e9) < 1e-30);
         assert_eq!(sigmoid(1e9), 1.0);
+    }
+
+    #[test]
+    fn an_unknown_set_is_told_with_those_that_there_are() {
+        assert_eq!(check(""), Ok(()));
+        assert_eq!(check("portable"), Ok(()));
+        let error = check("sse9").unwrap_err();
+        let InstructionSetError::Unavailable { variable, value, available } = &error;
+        assert_eq!((*variable, value.as_str(), available[0]), (PATH_VARIABLE, "sse9", "portable"));
+        assert!(
+            error.to_string().starts_with("KDM_SIMD is \"sse9\", and this machine has portable")
+        );
+        assert!(error.to_string().ends_with("unset it to run on the best"));
+        available.iter().for_each(|name| assert_eq!(check(name), Ok(())));
     }
 }

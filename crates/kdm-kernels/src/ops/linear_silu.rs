@@ -1,24 +1,12 @@
-//! y = silu(x W^T + b), the layer that the multilayer perceptrons are made of.
-//!
-//! Forward: some rows of the matrix product at a time, and while they are in the cache one pass
-//! that adds the bias and writes both the sum a and silu(a). Backward: one pass for dL/da = g
-//! silu'(a), then two matrix products and a column sum. Plain ops would take five passes forward
-//! and seven backward.
+//! y = silu(x W^T + b), the layer that MLPs are made of.
 
-use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata};
-use burn::tensor::{DType, Shape, Tensor};
-use burn_flex::FlexTensor;
-use rayon::prelude::*;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
+use burn::tensor::{Shape, Tensor};
 
-use crate::memory::zero_tensor;
-use crate::vector::{TASK, dense, sigmoid, vectorised};
-use crate::{KernelOps, linear};
+use super::KernelOps;
+use super::gradient::{Gradient, record};
 
 /// `silu(x weight^T + bias)`, with silu(a) = a / (1 + e^-a).
 ///
@@ -68,61 +56,25 @@ pub(crate) fn silu_backward_plain<B: Backend>(
     B::float_mul(grad, B::float_mul(s, inner))
 }
 
-pub(crate) fn saving_flex(
-    x: FlexTensor,
-    weight: FlexTensor,
-    bias: FlexTensor,
-) -> (FlexTensor, FlexTensor) {
-    if !linear::is_ours(&[&x, &weight, &bias]) {
-        return saving_plain::<Flex>(x, weight, bias);
+/// What the gradient reads: `a` is the sum before the activation.
+#[derive(Clone, Debug)]
+struct LinearSiluGradient<B: Backend> {
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    a: FloatTensor<B>,
+}
+
+impl<B: KernelOps> Gradient<B, 3> for LinearSiluGradient<B> {
+    fn gradients(
+        self,
+        grad: FloatTensor<B>,
+        [x, weight, bias]: [bool; 3],
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let da = B::silu_backward(self.a, grad);
+        let to_bias = bias.then(|| B::column_sums(da.clone()));
+        let to_weight = weight.then(|| B::linear_weight_gradient(self.x, da.clone()));
+        [x.then(|| B::linear_input_gradient(da, self.weight)), to_weight, to_bias]
     }
-    let (x, weight, bias) = (dense(x), dense(weight), dense(bias));
-    let shape = Shape::new([x.shape()[0], weight.shape()[0]]);
-    let (mut a, mut y) = (zero_tensor(shape.clone()), zero_tensor(shape));
-    let bias: &[f32] = bias.storage();
-    linear::products(&x, &weight, a.storage_mut(), y.storage_mut(), |a, y| {
-        bias_silu_rows(a, bias, y)
-    });
-    (y, a)
-}
-
-pub(crate) fn silu_backward_flex(a: FlexTensor, grad: FlexTensor) -> FlexTensor {
-    if grad.dtype() != DType::F32 {
-        return silu_backward_plain::<Flex>(a, grad);
-    }
-    let (a, mut grad) = (dense(a), dense(grad));
-    silu_backward_loop(a.storage(), grad.storage_mut());
-    grad
-}
-
-/// a += bias, row by row; y = silu(a).
-fn bias_silu_rows(a: &mut [f32], bias: &[f32], y: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (a, y) in a.chunks_mut(bias.len()).zip(y.chunks_mut(bias.len())) {
-                for ((a, y), b) in a.iter_mut().zip(y).zip(bias) {
-                    *a += b;
-                    *y = *a * sigmoid(*a);
-                }
-            }
-        },
-    );
-}
-
-/// grad *= silu'(a).
-fn silu_backward_loop(a: &[f32], grad: &mut [f32]) {
-    a.par_chunks(TASK).zip(grad.par_chunks_mut(TASK)).for_each(|(a, grad)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (a, g) in a.iter().zip(grad) {
-                    let s = sigmoid(*a);
-                    *g *= s * (1.0 + a * (1.0 - s));
-                }
-            },
-        );
-    });
 }
 
 pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
@@ -130,53 +82,14 @@ pub(crate) fn forward_autodiff<B: KernelOps, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     bias: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    #[derive(Debug)]
-    struct LinearSilu;
-
-    impl<B: KernelOps> Backward<B, 3> for LinearSilu {
-        /// The input and the weight as checkpoints, and the sum before the activation.
-        type State = (NodeId, NodeId, FloatTensor<B>);
-
-        fn backward(
-            self,
-            ops: Ops<Self::State, 3>,
-            grads: &mut Gradients,
-            checkpointer: &mut Checkpointer,
-        ) {
-            let (x, weight, a) = ops.state;
-            let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
-            let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-            let [x_node, weight_node, bias_node] = ops.parents;
-            let da = B::silu_backward(a, grads.consume::<B>(&ops.node));
-            if let Some(node) = bias_node {
-                grads.register::<B>(node.id, B::column_sums(da.clone()));
-            }
-            if let Some(node) = weight_node {
-                grads.register::<B>(node.id, B::linear_weight_gradient(x, da.clone()));
-            }
-            if let Some(node) = x_node {
-                grads.register::<B>(node.id, B::linear_input_gradient(da, weight));
-            }
-        }
-    }
-
-    let nodes = [x.node(), weight.node(), bias.node()];
-    match LinearSilu.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(mut prep) => {
-            let (x_id, weight_id) = (prep.checkpoint(&x), prep.checkpoint(&weight));
-            let (y, a) = B::linear_silu_saving(
-                x.into_primitive(),
-                weight.into_primitive(),
-                bias.into_primitive(),
-            );
-            prep.finish((x_id, weight_id, a), y)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(B::linear_silu(
-            x.into_primitive(),
-            weight.into_primitive(),
-            bias.into_primitive(),
-        )),
-    }
+    record::<B, C, _, 3>(
+        [x, weight, bias],
+        |[x, weight, bias]| B::linear_silu(x, weight, bias),
+        |[x, weight, bias]| {
+            let (y, a) = B::linear_silu_saving(x.clone(), weight.clone(), bias);
+            (y, LinearSiluGradient { x, weight, a })
+        },
+    )
 }
 
 #[cfg(test)]

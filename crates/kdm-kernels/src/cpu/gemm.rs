@@ -8,11 +8,12 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::scratch::{Scratch, scratch};
-use crate::vector::{dispatch, mul_add, vectorised};
+use super::buffer_pool::{Scratch, scratch};
+use super::simd::{dispatch, mul_add, vectorised};
+use crate::ops::layout::CHANNEL_BLOCK;
 
-/// Channels of a map are padded to a multiple of this.
-pub(crate) const BLOCK: usize = 16;
+/// Columns come in blocks of as many as channels do.
+pub(crate) const BLOCK: usize = CHANNEL_BLOCK;
 /// Depth that is worked on at a time: a panel's part stays in the first-level cache.
 const DEPTH: usize = 128;
 
@@ -121,8 +122,8 @@ impl Packed {
     }
 }
 
-/// Result row r = (the row itself, or 0) + sum over taps and depth of a[offsets[r] + tap + k] *
-/// b[(tap, k)].
+/// Result row r = (the row itself, or 0) + the sum over taps and depth of
+/// a[offsets[r] + tap + k] b[(tap, k)].
 pub(crate) struct Product<'a> {
     pub a: &'a [f32],
     /// Where each row starts.

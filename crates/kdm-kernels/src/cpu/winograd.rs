@@ -8,8 +8,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::panels::{BLOCK, Lanes, Packed};
-use crate::vector::{minus_mul, mul_add};
+use super::gemm::{BLOCK, Lanes, Packed};
+use super::simd::{minus_mul, mul_add};
 
 /// Products a tile.
 pub(crate) const PRODUCTS: usize = 36;

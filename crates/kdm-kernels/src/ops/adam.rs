@@ -5,13 +5,10 @@
 //! decay) param.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Flex};
-use burn::tensor::{DType, Tensor, TensorData};
-use burn_flex::FlexTensor;
-use rayon::prelude::*;
+use burn::backend::{Backend, Dispatch};
+use burn::tensor::Tensor;
 
-use crate::KernelOps;
-use crate::vector::{TASK, dense, vectorised};
+use super::KernelOps;
 
 /// The numbers of one step, bias corrections already worked out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +28,8 @@ pub struct AdamEmaStep {
 }
 
 impl AdamEmaStep {
-    /// The numbers of step `t` (counted from 1) at learning rate `lr`.
+    /// The numbers of step `t` (counted from 1) at learning rate `lr`, with decays at least 0 and
+    /// below 1 (`ema_decay` 0: the average is the parameter itself).
     pub fn new(t: u64, lr: f64, beta1: f64, beta2: f64, epsilon: f64, ema_decay: f64) -> Self {
         Self {
             step_size: (lr / (1.0 - beta1.powf(t as f64))) as f32,
@@ -58,6 +56,19 @@ pub struct AdamState<const D: usize> {
 
 /// One step for one parameter: gives the new parameter and the new state. `param` and `grad` are
 /// plain tensors, outside autodiff. Buffers that nobody else holds are updated in place.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kdm_kernels::{AdamEmaStep, AdamState, adam_ema};
+///
+/// let tensor = |x: f32| Tensor::<1>::from_data([x], &Device::flex());
+/// let state = AdamState { m: tensor(0.0), v: tensor(0.0), ema: tensor(1.0) };
+/// let step = AdamEmaStep::new(1, 0.1, 0.9, 0.999, 1e-8, 0.5);
+/// let (param, state) = adam_ema(tensor(1.0), tensor(3.0), state, step);
+/// // The first step is the learning rate, whatever the gradient's size.
+/// assert!((param.into_scalar::<f32>() - 0.9).abs() < 1e-6);
+/// assert!((state.ema.into_scalar::<f32>() - 0.95).abs() < 1e-6);
+/// ```
 pub fn adam_ema<const D: usize>(
     param: Tensor<D>,
     grad: Tensor<D>,
@@ -76,7 +87,8 @@ pub fn adam_ema<const D: usize>(
     (Tensor::from_dispatch(param), AdamState { m, v, ema })
 }
 
-type Four<T> = (T, T, T, T);
+/// Parameter, first moment, second moment, average.
+pub(crate) type Four<T> = (T, T, T, T);
 
 pub(crate) fn adam_ema_plain<B: Backend>(
     param: FloatTensor<B>,
@@ -101,59 +113,6 @@ pub(crate) fn adam_ema_plain<B: Backend>(
     (param, m, v, ema)
 }
 
-pub(crate) fn adam_ema_flex(
-    param: FlexTensor,
-    grad: FlexTensor,
-    m: FlexTensor,
-    v: FlexTensor,
-    ema: FlexTensor,
-    step: AdamEmaStep,
-) -> Four<FlexTensor> {
-    if param.dtype() != DType::F32 {
-        return adam_ema_plain::<burn::backend::Flex>(param, grad, m, v, ema, step);
-    }
-    let [mut param, mut m, mut v, mut ema] = [param, m, v, ema].map(dense);
-    let grad = dense(grad);
-    adam_ema_loop(
-        param.storage_mut(),
-        grad.storage(),
-        m.storage_mut(),
-        v.storage_mut(),
-        ema.storage_mut(),
-        step,
-    );
-    (param, m, v, ema)
-}
-
-fn adam_ema_loop(
-    param: &mut [f32],
-    grad: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    ema: &mut [f32],
-    s: AdamEmaStep,
-) {
-    param
-        .par_chunks_mut(TASK)
-        .zip(grad.par_chunks(TASK))
-        .zip(m.par_chunks_mut(TASK))
-        .zip(v.par_chunks_mut(TASK))
-        .zip(ema.par_chunks_mut(TASK))
-        .for_each(|((((p, g), m), v), e)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for ((((p, g), m), v), e) in p.iter_mut().zip(g).zip(m).zip(v).zip(e) {
-                        *m = *m * s.beta1 + g * (1.0 - s.beta1);
-                        *v = *v * s.beta2 + g * g * (1.0 - s.beta2);
-                        *p -= s.step_size * (*m / (v.sqrt() * s.second_correction + s.epsilon));
-                        *e = *e * s.ema_decay + *p * (1.0 - s.ema_decay);
-                    }
-                },
-            );
-        });
-}
-
 /// The sum of all squares, `[1]`.
 pub fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as KernelOps>::sum_of_squares(x.into_dispatch()))
@@ -163,34 +122,13 @@ pub(crate) fn sum_of_squares_plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor
     B::float_sum(B::float_mul(x.clone(), x))
 }
 
-pub(crate) fn sum_of_squares_flex(x: FlexTensor) -> FlexTensor {
-    if x.dtype() != DType::F32 {
-        return sum_of_squares_plain::<Flex>(x);
-    }
-    let x = dense(x);
-    // Sixteen sums a task, and then tasks in order: the same bits on any number of threads.
-    let part = |x: &[f32]| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let mut sums = [0.0f32; 16];
-                let (whole, rest) = x.as_chunks::<16>();
-                for x in whole {
-                    (0..16).for_each(|i| sums[i] += x[i] * x[i]);
-                }
-                sums.iter().map(|x| f64::from(*x)).sum::<f64>()
-                    + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
-            },
-        )
-    };
-    let parts: Vec<f64> = x.storage::<f32>().par_chunks(TASK).map(part).collect();
-    FlexTensor::from_data(TensorData::new(vec![parts.iter().sum::<f64>() as f32], [1]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use crate::cpu::adam as cpu;
+    use burn::backend::Flex;
+    use burn::tensor::{Device, TensorData};
+    use burn_flex::FlexTensor;
     use kdm_random::normal_vec;
 
     /// Twenty steps against the textbook recursion in f64.
@@ -228,7 +166,7 @@ mod tests {
             let x = normal_vec(3, n);
             let exact: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
             let tensor = || FlexTensor::from_data(TensorData::new(x.clone(), [n]));
-            for sum in [sum_of_squares_flex(tensor()), sum_of_squares_plain::<Flex>(tensor())] {
+            for sum in [cpu::sum_of_squares(tensor()), sum_of_squares_plain::<Flex>(tensor())] {
                 // f32 sums of up to a thousand terms a lane.
                 assert!((f64::from(sum.storage::<f32>()[0]) / exact - 1.0).abs() < 1e-5);
             }
@@ -244,7 +182,7 @@ mod tests {
                 FlexTensor::from_data(TensorData::new(squares, [n]))
             };
             let step = AdamEmaStep::new(3, 1e-3, 0.9, 0.999, 1e-8, 0.999);
-            let a = adam_ema_flex(flex(1), flex(2), flex(3), positive(4), flex(5), step);
+            let a = cpu::adam_ema(flex(1), flex(2), flex(3), positive(4), flex(5), step);
             let b = adam_ema_plain::<Flex>(flex(1), flex(2), flex(3), positive(4), flex(5), step);
             for (a, b) in [(a.0, b.0), (a.1, b.1), (a.2, b.2), (a.3, b.3)] {
                 for (x, y) in a.storage::<f32>().iter().zip(b.storage::<f32>()) {

@@ -1,7 +1,5 @@
 //! Memory for results, and what the program asks of its allocator, mimalloc.
 
-use burn::tensor::{Shape, TensorData};
-use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 /// Numbers that a task clears.
@@ -23,11 +21,6 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
     // SAFETY: the capacity is at least `len`, and the first `len` numbers were written above.
     unsafe { values.set_len(len) };
     values
-}
-
-/// A tensor of zeros.
-pub(crate) fn zero_tensor(shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(zeros(shape.num_elements()), shape))
 }
 
 #[cfg(feature = "mimalloc")]

@@ -8,6 +8,8 @@ use burn::tensor::{Tensor, TensorData};
 
 use kdm_random::derive_seed;
 
+use super::layout::padded;
+
 /// Each value is put to 0 with probability `p`; the others are divided by 1 - p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -32,7 +34,8 @@ impl Dropout {
     }
 }
 
-/// `x` `[N, C, H, W]` with values dropped; as it is where there is no dropout.
+/// `x` `[N, C, H, W]` with values dropped (Srivastava et al., JMLR 15, 2014); as it is where there
+/// is no dropout.
 pub fn dropout(x: Tensor<4>, dropout: Option<Dropout>) -> Tensor<4> {
     let Some(dropout) = dropout else { return x };
     let shape @ [count, channels, height, width] = x.dims();
@@ -51,7 +54,7 @@ fn mix(x: u32) -> u32 {
 /// The factors of [`Dropout`] for images of `channels` channels and `pixels` pixels, `[count,
 /// channels, pixels]`.
 pub(crate) fn factors(dropout: Dropout, count: usize, channels: usize, pixels: usize) -> Vec<f32> {
-    let width = crate::maps::padded(channels);
+    let width = padded(channels);
     let mut all = Vec::with_capacity(count * channels * pixels);
     for image in 0..count {
         let mut map = vec![1.0; pixels * width];

@@ -3,10 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::maps::padded;
-use crate::panels::{Outer, Packed, Product};
-use crate::scratch::scratch;
-use crate::vector::{exp, vectorised};
+use super::buffer_pool::scratch;
+use super::gemm::{Outer, Packed, Product};
+use super::simd::{exp, vectorised};
+use crate::ops::layout::padded;
 
 /// softmax(q k^T / sqrt(depth)) v of each image and head. Queries, keys and values are maps side by
 /// side, `[count, pixels, 3 width]`, each of padded width.

@@ -2,15 +2,15 @@
 //! with numbers that carry no meaning for whoever reads them through packed weights, whose padding
 //! is zero. Frames are maps with a border of zeros.
 
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::panels::BLOCK;
-use crate::vector::vectorised;
-
-/// Channels with their padding.
-pub(crate) fn padded(channels: usize) -> usize {
-    channels.next_multiple_of(BLOCK)
-}
+use super::flex::{dense, from_values};
+use super::gemm::BLOCK;
+use super::simd::vectorised;
+use crate::ops::layout::{maps_plain, padded, planes_plain};
 
 /// Where the pixels of an image lie in its frame, for a convolution that keeps the size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,4 +168,26 @@ pub(crate) fn channel_sums(maps: &[f32], pixels: usize, width: usize) -> Vec<f32
 pub(crate) fn image_sums(rows: &[f32], width: usize, channels: usize) -> Vec<f32> {
     let of = |c: usize| rows.chunks_exact(width).map(|row| f64::from(row[c])).sum::<f64>() as f32;
     (0..channels).map(of).collect()
+}
+
+pub(crate) fn maps(x: FlexTensor) -> FlexTensor {
+    if x.dtype() != DType::F32 {
+        return maps_plain::<Flex>(x);
+    }
+    let x = dense(x);
+    let [count, channels, height, width] = x.shape().dims();
+    let mut out = vec![0.0; count * height * width * padded(channels)];
+    frames_from_planes(x.storage(), channels, Frame { height, width, kernel: 1 }, &mut out);
+    from_values(out, [count, height, width, padded(channels)])
+}
+
+pub(crate) fn planes(maps: FlexTensor, channels: usize) -> FlexTensor {
+    if maps.dtype() != DType::F32 {
+        return planes_plain::<Flex>(maps, channels);
+    }
+    let maps = dense(maps);
+    let [count, height, width, _] = maps.shape().dims();
+    let mut out = vec![0.0; count * channels * height * width];
+    planes_from_maps(maps.storage(), channels, height * width, &mut out);
+    from_values(out, [count, channels, height, width])
 }
