@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_data::pairs::{PairBatch, PairStore};
+use kdm_data::Samples;
+use kdm_data::pairs::PairStore;
 use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_random::Permutation;
@@ -119,11 +120,12 @@ impl DistillTask {
 }
 
 /// Pairs as tensors on `device`.
-pub fn to_batch(pairs: PairBatch, dim: usize, label_dim: usize, device: &Device) -> Batch {
+pub fn to_batch(pairs: Samples, dim: usize, label_dim: usize, device: &Device) -> Batch {
     let n = pairs.images.len() / dim;
     let tensor =
         |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [n, width]), device);
-    let labels = (label_dim > 0).then(|| tensor(one_hot(&pairs.labels, label_dim), label_dim));
+    let labels =
+        (label_dim > 0).then(|| tensor(one_hot(&pairs.labels.classes(), label_dim), label_dim));
     Batch { images: tensor(pairs.images, dim), noise: tensor(pairs.noise, dim), labels }
 }
 
@@ -208,7 +210,8 @@ impl Task for DistillTask {
         let (config, device) = (self.config(), self.device.clone().inner());
         let pairs = self.store.range(range.clone());
         let sampler = Sampler::new(averaged.student.clone(), config, &device);
-        let drawn = sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
+        let drawn =
+            sampler.sample(&pairs.noise, &one_hot(&pairs.labels.classes(), config.label_dim));
         let errors = paired(&drawn, &pairs.images, config.dim());
         let mut values = vec![
             ("rmse".to_string(), errors.rmse),
