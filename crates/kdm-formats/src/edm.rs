@@ -143,7 +143,7 @@ pub(crate) fn config(
 
 /// What is impossible about a teacher.
 fn first_problem(config: &NetworkTeacherConfig) -> Option<Problem> {
-    config.problems().into_iter().next().map(|(field, problem)| Problem::new(field, problem))
+    config.problems().into_iter().next()
 }
 
 /// Checks that everything fits, and adds what was found.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::{Error, Result, TensorFile, model, tensors};
-use kdm_koopman::student::{KIND as STUDENT, StudentFile};
+use kdm_koopman::student_file::{KIND as STUDENT, StudentFile};
 use kdm_nn::state::state_dict;
 use kdm_nn::{StateDict, UNetConfig};
 use kdm_teacher::TeacherConfig;

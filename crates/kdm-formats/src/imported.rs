@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use kdm_data::{Error, Result, model};
 use kdm_koopman::Student;
-use kdm_koopman::student::StudentFile;
+use kdm_koopman::student_file::StudentFile;
 use kdm_nn::StateDict;
 use kdm_nn::state::load_state;
 use kdm_teacher::TeacherConfig;
@@ -55,7 +55,7 @@ impl Imported {
     /// The kind that the model file will name.
     pub fn kind(&self) -> &'static str {
         match &self.model {
-            Model::Student { .. } => kdm_koopman::student::KIND,
+            Model::Student { .. } => kdm_koopman::student_file::KIND,
             Model::Teacher { .. } => kdm_teacher::teacher::KIND,
             Model::Weights { kind, .. } => kind,
         }
@@ -93,7 +93,7 @@ pub(crate) fn with_weights<M: Module>(
     state: &StateDict,
     action: &str,
 ) -> Result<M> {
-    load_state(network, state).map_err(|e| Error::invalid(path, "tensors", e.0, action))
+    load_state(network, state).map_err(|e| Error::invalid(path, "tensors", e.to_string(), action))
 }
 
 /// "N tensors, M numbers".

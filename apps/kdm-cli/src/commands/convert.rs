@@ -33,8 +33,7 @@ impl Args {
         match self.dtype {
             WeightType::F16 => model::write_half(&file, &self.out)?,
         }
-        let bytes =
-            std::fs::metadata(&self.out).map_err(Error::io("read", &self.out))?.len();
+        let bytes = std::fs::metadata(&self.out).map_err(Error::io("read", &self.out))?.len();
         eprintln!("{} bytes in {}, from {}", bytes, self.out.display(), file.bytes().len());
         Ok(())
     }

@@ -72,9 +72,9 @@ impl Source {
         let set = ImageSet::open(&self.data, self.split.split())?;
         match self.pad {
             None => Ok(set),
-            Some(side) => set
-                .padded(side)
-                .map_err(|e| Failure::Usage(format!("--pad {side}: {e}"))),
+            Some(side) => {
+                set.padded(side).map_err(|e| Failure::Usage(format!("--pad {side}: {e}")))
+            }
         }
     }
 }
@@ -96,8 +96,7 @@ impl Command {
 
 fn info(source: &Source, json: bool) -> Outcome<()> {
     let set = source.open()?;
-    let names: Vec<String> =
-        (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
+    let names: Vec<String> = (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
     let (shape, split) = (set.shape(), source.split.split().name());
     if json {
         return print_json(&json!({
@@ -139,9 +138,7 @@ fn export(set: &ImageSet, n: Option<usize>, out: &Path) -> Outcome<usize> {
         Some("zip") => set.clone().first(n).write_zip(out)?,
         _ => {
             let shown = out.display();
-            return Err(Failure::Usage(format!(
-                "--out {shown}: name a .png, .npz or .zip file"
-            )));
+            return Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")));
         }
     }
     Ok(n)

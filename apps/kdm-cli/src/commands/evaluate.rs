@@ -130,10 +130,8 @@ impl Args {
                 "--discriminator: it judges images, and this student draws points".into(),
             ));
         }
-        let files = LossFiles {
-            lpips: self.lpips.as_deref(),
-            features: self.loss_features.as_deref(),
-        };
+        let files =
+            LossFiles { lpips: self.lpips.as_deref(), features: self.loss_features.as_deref() };
         let open = |path: &PathBuf| open_discriminator(path, shape[0], context.device());
         Ok(LossNetworks {
             perceptual: open_students_loss_network(student, files, context.device())?,

@@ -243,8 +243,7 @@ impl GenerateArgs {
             ("--batch", self.batch),
             ("--shard-size", self.shard_size),
         ])?;
-        let worker =
-            worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
+        let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
         let teacher = open_teacher(&self.teacher, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
         let SolverArgs { steps, guidance, .. } = self.solver;
@@ -314,12 +313,7 @@ impl FilterArgs {
             ));
         }
         let manifest = pairs::filter(&store, &drop, &self.out, context.observer)?;
-        print(&format!(
-            "{} of {} pairs in {}\n",
-            manifest.count,
-            store.len(),
-            self.out.display()
-        ))
+        print(&format!("{} of {} pairs in {}\n", manifest.count, store.len(), self.out.display()))
     }
 }
 
@@ -329,12 +323,9 @@ impl ExportArgs {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         let store = PairStore::open_verified(&self.pairs)?;
-        let drawn = if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
-        print(&format!(
-            "{} pairs with their noise{drawn} in {}\n",
-            store.len(),
-            self.out.display()
-        ))
+        let drawn =
+            if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
+        print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
     }
 }
 

@@ -229,7 +229,8 @@ impl SampleArgs {
         let (process, solver) = self.solver.resolve(&teacher)?;
         let noise = read_rows(&self.noise, teacher.dim(), "the teacher")?;
         let labels = labels(self.labels.as_ref(), &teacher, noise.rows())?;
-        let churn = self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
+        let churn =
+            self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
         let samples = draw_samples(&teacher, &drawing, &noise.data, labels, churn);

@@ -63,8 +63,6 @@ pub(super) fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig,
         // The checkerboard's model has no push term, and nothing in its file says so.
         push_weight: if points { 0.0 } else { weight("w_push", 1.0) },
         adversarial_weight: if points { 0.0 } else { weight("advers_w", 1.0) },
-        lpips_weights: None,
-        features: None,
         eigenvalues,
         latent_noise: weight("noisy_latent", 0.0),
     };

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::{Error, Result};
-use kdm_koopman::student::StudentFile;
+use kdm_koopman::Origin;
+use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::{NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
 use kdm_nn::{Problem, SongUNetConfig, StateDict, UNetConfig};
 use serde_json::json;
@@ -255,7 +256,8 @@ fn student(
         },
         loss,
         target_seed: 0,
-        origin: origin(path, what),
+        perceptual: None,
+        origin: Origin::imported(path, what),
     };
     if let Some(problem) = first_problem(&file) {
         return Err(invalid(problem));
@@ -290,18 +292,10 @@ fn student(
     Ok(Imported { model: Model::Student { file, student }, found, ignored })
 }
 
-/// Where the student is from, as its model file tells it.
-fn origin(path: &Path, what: &str) -> serde_json::Value {
-    json!({
-        "imported_from": path.file_name().unwrap_or_default().to_string_lossy(),
-        "found": what,
-    })
-}
-
 /// What is impossible about the student or its loss.
 fn first_problem(file: &StudentFile) -> Option<Problem> {
     let mut problems = file.student.problems().into_iter().chain(file.loss.problems());
-    problems.next().map(|(field, problem)| Problem::new(field, problem))
+    problems.next()
 }
 
 /// Removes the part under `prefix` and gives it without the prefix.

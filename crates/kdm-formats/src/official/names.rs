@@ -20,7 +20,7 @@ pub(super) fn layer((name, data): (String, TensorData)) -> Option<(String, Tenso
 /// The official name of a tensor of this student.
 pub(crate) fn original_name(ours: &str, student: &StudentConfig) -> String {
     let inner = if student.operator.projection.is_some() { "main_module." } else { "" };
-    let points = student.network.perceptron().is_some();
+    let points = student.network.mlp().is_some();
     for (theirs, name, projection) in NETWORKS {
         if let Some(rest) = ours.strip_prefix(&format!("{name}.")) {
             // layers.0, layers.1, ... stand at main.0, main.2, ..., activations between them.

@@ -13,7 +13,7 @@ pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     arena: Vec<Value>,
-    stack: Vec<Id>,
+    pub(super) stack: Vec<Id>,
     /// Stack heights at MARK opcodes.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,

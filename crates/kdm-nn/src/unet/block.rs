@@ -159,7 +159,7 @@ impl UNetBlock {
         let (channels, layout) = (options.outputs, options.layout);
         let tensors = BlockTensors {
             x: x.tensor,
-skip_connection: skip_connection.map(|skip| skip.tensor),
+            skip_connection: skip_connection.map(|skip| skip.tensor),
             embedding: self.shifts(embedding),
             weights: self.weights(),
         };
