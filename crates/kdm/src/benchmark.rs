@@ -145,10 +145,7 @@ fn pairs(config: &StudentConfig, batch: usize) -> Samples {
     let n = batch * config.dim();
     Samples {
         shape: config.shape.clone(),
-        noise: kdm_random::normal_vec(1, n)
-            .iter()
-            .map(|x| x * config.noise_std as f32)
-            .collect(),
+        noise: kdm_random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
         images: kdm_random::normal_vec(2, n),
         labels: if config.label_dim > 0 { Labels::all(0, batch) } else { Labels::none(batch) },
         seeds: Vec::new(),
@@ -231,7 +228,7 @@ pub fn training_step(
         };
         let noisy = objective.config.latent_noise > 0.0;
         let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent() });
-        let batch = distill::to_batch(pairs.clone(), config.dim(), config.label_dim, &device);
+        let batch = distill::to_tensors(pairs.clone(), config.label_dim, &device);
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);
         trainee = Some(

@@ -131,7 +131,10 @@ mod tests {
         let a = json!({"train": {"lr": 1.0, "batch": 4}, "name": "x"});
         let b = json!({"train": {"lr": 1.0, "batch": 8}, "name": "x"});
         let found = first_difference(&a, &b, "").unwrap();
-        assert_eq!((found.key.as_str(), found.begun, found.asked), ("train.batch", json!(4), json!(8)));
+        assert_eq!(
+            (found.key.as_str(), found.begun, found.asked),
+            ("train.batch", json!(4), json!(8))
+        );
         assert!(first_difference(&a, &a, "").is_none());
         let missing = first_difference(&a, &json!({"name": "x"}), "").unwrap();
         assert_eq!((missing.key.as_str(), missing.asked), ("train", Value::Null));

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kdm_data::{Array, Error, Labels, Samples, array, atomic};
+use kdm_report::grid;
 use kdm_report::plots::{self, Group};
-use kdm_report::{grid, sample_figures};
 
 use crate::{Failure, Outcome};
 
@@ -143,6 +143,6 @@ fn picture(samples: &Samples, columns: Option<usize>) -> Outcome<Vec<u8>> {
         )));
     }
     let title = format!("{} samples", samples.len());
-    let half = sample_figures::view(&samples.images);
+    let half = plots::half_edge(&samples.images);
     Ok(plots::scatter(&title, &[Group::of(&samples.images, 0)], half))
 }

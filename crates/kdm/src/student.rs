@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use kdm_data::pairs::{PairStore, TeacherStamp, label_of_seed, noise_of_seed};
 use kdm_data::{Labels, Samples};
-use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::stepwise::Stepwise;
+use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::{Koopman, Sampler, Student, StudentConfig};
-use kdm_teacher::{Denoiser, Process, Teacher};
+use kdm_teacher::{Process, Teacher};
 
 use crate::assets::{self, Role};
 use crate::{Failure, Outcome};
@@ -100,10 +100,9 @@ impl LoadedStudent {
     pub fn check_class(&self, class: u32, flag: &str) -> Outcome<()> {
         match self.config().label_dim {
             0 => Err(Failure::Usage(format!("{flag}: this model is unconditional; leave it out"))),
-            n if class as usize >= n => Err(Failure::Usage(format!(
-                "{flag} {class}: the model has classes 0 to {}",
-                n - 1
-            ))),
+            n if class as usize >= n => {
+                Err(Failure::Usage(format!("{flag} {class}: the model has classes 0 to {}", n - 1)))
+            }
             _ => Ok(()),
         }
     }

@@ -68,8 +68,8 @@ pub struct Source {
 }
 
 impl Source {
-    fn open(&self) -> Outcome<ImageSet> {
-        let set = ImageSet::open(&self.data, self.split.split())?;
+    fn open(&self, context: Context) -> Outcome<ImageSet> {
+        let set = ImageSet::open(&self.data, self.split.split(), context.observer)?;
         match self.pad {
             None => Ok(set),
             Some(side) => {
@@ -81,12 +81,12 @@ impl Source {
 
 impl Command {
     /// Runs the command.
-    pub fn run(self, _: Context) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match self {
-            Self::Info { source, json } => info(&source, json),
+            Self::Info { source, json } => info(&source, json, context),
             Self::Export { source, n, out } => {
-                let set = source.open()?;
-                let n = export(&set, n, &out)?;
+                let set = source.open(context)?;
+                let n = export(&set, n, &out, context)?;
                 eprintln!("{n} images in {}", out.display());
                 Ok(())
             }
@@ -94,8 +94,8 @@ impl Command {
     }
 }
 
-fn info(source: &Source, json: bool) -> Outcome<()> {
-    let set = source.open()?;
+fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
+    let set = source.open(context)?;
     let names: Vec<String> = (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
     let (shape, split) = (set.shape(), source.split.split().name());
     if json {
@@ -114,7 +114,7 @@ fn info(source: &Source, json: bool) -> Outcome<()> {
 }
 
 /// Writes the first `n` images of a set in the form that the file's name asks for; gives how many.
-fn export(set: &ImageSet, n: Option<usize>, out: &Path) -> Outcome<usize> {
+fn export(set: &ImageSet, n: Option<usize>, out: &Path, context: Context) -> Outcome<usize> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     let all = if extension.as_deref() == Some("png") { 64 } else { set.len() };
     let n = n.unwrap_or(all).min(set.len());
@@ -135,7 +135,7 @@ fn export(set: &ImageSet, n: Option<usize>, out: &Path) -> Outcome<usize> {
             }
             array::write_npz(out, &arrays)?;
         }
-        Some("zip") => set.clone().first(n).write_zip(out)?,
+        Some("zip") => set.clone().first(n).write_zip(out, context.observer)?,
         _ => {
             let shown = out.display();
             return Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")));

@@ -31,10 +31,10 @@ pub struct TrainingArgs {
 
 impl TrainingArgs {
     /// Opens the folder for the experiment; none after a dry run.
-    pub fn open(&self) -> Outcome<Option<Experiment>> {
+    pub fn open(&self, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
         if self.dry_run {
-            dry_run(&experiment)?;
+            dry_run(&experiment, context)?;
             return Ok(None);
         }
         open_run(&self.out, &experiment, self.resume)?;
@@ -43,8 +43,9 @@ impl TrainingArgs {
 }
 
 /// Prints an experiment, TOML that can be used as a file, with its costs as comments.
-pub fn dry_run(experiment: &Experiment) -> Outcome<()> {
-    let costs: String = experiment.costs().iter().map(|line| format!("# {line}\n")).collect();
+pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
+    let costs: String =
+        experiment.costs(context.device()).iter().map(|line| format!("# {line}\n")).collect();
     print(&format!("{costs}\n{}", experiment.to_toml()))
 }
 
@@ -61,7 +62,7 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        let Some(experiment) = self.training.open()? else { return Ok(()) };
+        let Some(experiment) = self.training.open(context)? else { return Ok(()) };
         let store = PairStore::open_verified(&self.pairs)?;
         let student = distill(&experiment, store, &self.training.out, context)?;
         print(&format!("{}\n", student.display()))

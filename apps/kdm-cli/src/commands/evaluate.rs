@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use kdm::data::pairs::PairStore;
 use kdm::experiment::lpips_fits;
-use kdm::metrics::measure::{FeatureSpace, MeasureOptions, MetricGroup};
+use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
 use kdm::nn::{Pooling, vgg};
 use kdm::report::metric_table;
 use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};

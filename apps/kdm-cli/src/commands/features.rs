@@ -116,7 +116,7 @@ impl StatsArgs {
     fn run(self, context: Context) -> Outcome<()> {
         let (extractor, split) =
             (open_features(&self.features, context.device())?, self.split.split());
-        let set = ImageSet::open(&self.data, split)?;
+        let set = ImageSet::open(&self.data, split, context.observer)?;
         let (source, count) = (&self.data, self.count);
         let statistics =
             reference_statistics(&extractor, set, source, split, count, context.observer)?;

@@ -278,12 +278,13 @@ impl ImportArgs {
 
 impl VerifyArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        let manifest = pairs::verify(&self.pairs, context.observer)?;
+        let store = pairs::verify(&self.pairs, context.observer)?;
         if let Some(name) = &self.teacher {
             let teacher = open_teacher(name, context.device())?;
-            check_drawn_by(&self.pairs, &manifest, &teacher, name)?;
+            check_drawn_by(&self.pairs, store.manifest(), &teacher, name)?;
         }
-        print(&format!("{} pairs in {} shards are intact\n", manifest.count, manifest.shards.len()))
+        let shards = store.manifest().shards.len();
+        print(&format!("{} pairs in {shards} shards are intact\n", store.len()))
     }
 }
 

@@ -58,7 +58,7 @@ impl Args {
     pub fn run(self, context: Context) -> Outcome<()> {
         let experiment = self.run.load()?;
         if self.dry_run {
-            return super::distill::dry_run(&experiment);
+            return super::distill::dry_run(&experiment, context);
         }
         let folder = self.run.open(&experiment)?;
         let values = run(&experiment, &folder, context)?;

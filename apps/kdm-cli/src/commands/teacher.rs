@@ -213,7 +213,7 @@ impl Command {
     pub fn run(self, context: Context) -> Outcome<()> {
         match self {
             Self::Train(args) => {
-                let Some(experiment) = args.open()? else { return Ok(()) };
+                let Some(experiment) = args.open(context)? else { return Ok(()) };
                 make_teacher(&experiment, &args.out, context)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }

@@ -29,6 +29,17 @@ pub struct Predicate {
     pub classes: Vec<u32>,
 }
 
+impl Predicate {
+    /// Whether it names no pairs at all.
+    pub fn is_empty(&self) -> bool {
+        self.below_norm.is_none()
+            && self.above_norm.is_none()
+            && self.outliers.is_none()
+            && self.unwanted.is_none()
+            && self.classes.is_empty()
+    }
+}
+
 /// The outlier score of an image is the mean distance to its `neighbours` nearest among
 /// `references` images of the store, in standard deviations above the mean of that over the store.
 #[derive(Clone, Copy, Debug)]

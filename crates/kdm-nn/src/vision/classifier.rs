@@ -59,11 +59,14 @@ impl ClassifierConfig {
     /// All that is impossible about it; none when a classifier can be made.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (field, value) in
-            [("in_channels", self.in_channels), ("classes", self.classes), ("width", self.width)]
-        {
-            if !(1..=1 << 12).contains(&value) {
-                let problem = format!("is {value} and must be between 1 and 4096");
+        // A group of the first layer's norm has four channels.
+        for (field, value, least) in [
+            ("in_channels", self.in_channels, 1),
+            ("classes", self.classes, 1),
+            ("width", self.width, 4),
+        ] {
+            if !(least..=1 << 12).contains(&value) {
+                let problem = format!("is {value} and must be between {least} and 4096");
                 problems.push(Problem::new(field, problem));
             }
         }

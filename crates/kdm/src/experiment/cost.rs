@@ -1,5 +1,6 @@
 //! What an experiment takes: sizes, operations, disk.
 
+use burn::tensor::Device;
 use kdm_data::pairs::ImageType;
 
 use super::schema::Experiment;
@@ -12,8 +13,9 @@ impl Experiment {
         student.flops(true, self.loss.push_weight > 0.0) * self.train.batch as f64
     }
 
-    /// What the experiment costs, a line each, for a person.
-    pub fn costs(&self) -> Vec<String> {
+    /// What the experiment costs, a line each, for a person. The student is made on `device` to count
+    /// its parameters.
+    pub fn costs(&self, device: &Device) -> Vec<String> {
         let Ok((shape, label_dim)) = self.sample() else { return Vec::new() };
         let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());
         let push = self.loss.push_weight > 0.0;
@@ -26,7 +28,7 @@ impl Experiment {
         vec![
             format!(
                 "student: {} parameters; latent of {} numbers",
-                student.parameters(),
+                student.parameters(device),
                 student.operator_dim()
             ),
             format!("one-step sample: {} a sample", operations(flops)),

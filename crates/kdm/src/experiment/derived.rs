@@ -12,7 +12,7 @@ use super::schema::{Experiment, TeacherKind};
 
 impl Experiment {
     /// The distribution that an exact teacher is of, or that a flow-matching one learns.
-    fn data(&self) -> DistributionConfig {
+    pub(super) fn data(&self) -> DistributionConfig {
         self.teacher.data.clone().unwrap_or(DistributionConfig::Checkerboard { conditional: false })
     }
 

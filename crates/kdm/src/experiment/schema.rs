@@ -222,7 +222,7 @@ impl Experiment {
         Self::from_table(&label, table)
     }
 
-    fn from_table(label: &str, table: Table) -> Outcome<Self> {
+    pub(super) fn from_table(label: &str, table: Table) -> Outcome<Self> {
         let experiment: Self =
             serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
                 let path = e.path().to_string();
@@ -234,8 +234,7 @@ impl Experiment {
         if problems.is_empty() {
             return Ok(experiment);
         }
-        let list: Vec<String> =
-            problems.iter().map(ToString::to_string).collect();
+        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(Failure::Usage(format!(
             "{label}: {}; change it in the file or with --set",
             list.join("; ")

@@ -2,6 +2,7 @@
 
 use kdm_koopman::{EigenvalueTarget, Method};
 use kdm_nn::Problem;
+use kdm_teacher::Denoiser;
 
 use super::schema::{Experiment, TeacherKind};
 

@@ -1,7 +1,7 @@
 //! The experiments of a comparison: students that differ in some keys and share teacher, pairs and
 //! compute.
 
-use toml::{Table, Value};
+use toml::Value;
 
 use super::presets::merge;
 use super::schema::Experiment;

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::PairStore;
-use kdm_koopman::distill;
+use kdm_koopman::{Term, distill};
 use kdm_metrics::catalog::{self, Values};
-use kdm_metrics::measure::{MeasureOptions, MetricGroup, TeacherSamples, measure};
+use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, measure};
 use kdm_nn::{Discriminator, Perceptual};
-use kdm_teacher::{Checkerboard, Denoiser, Teacher, solve};
+use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use super::distill::{LossFiles, open_loss_network};
 use super::pairs::Drawing;
 use crate::assets::{self, Role};
 use crate::benchmark::alternating;
 use crate::student::LoadedStudent;
-use crate::{Context, Failure, Outcome};
+use crate::{Context, Outcome};
 
 /// Networks that a loss may take beside the student's.
 #[derive(Clone, Debug, Default)]
@@ -109,8 +109,8 @@ fn loss_values(
         0..store.len(),
         device,
     );
-    let named = terms.iter().filter_map(|(name, value)| Some((catalog::find(name)?, value)));
-    named.collect()
+    let named = |(term, value): (Term, f64)| Some((catalog::find(term.name())?, value));
+    terms.into_iter().filter_map(named).collect()
 }
 
 /// How many times faster the student draws the same samples than the teacher.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use kdm_data::{ImageSet, Split, TensorFile, hash};
+use kdm_metrics::FeatureSpace;
 use kdm_metrics::features::classifier_training::ClassifierTask;
 use kdm_metrics::features::extractor::ClassifierFile;
 use kdm_metrics::statistics::Origin;
-use kdm_metrics::measure::FeatureSpace;
 use kdm_metrics::{Extractor, Statistics};
 use kdm_nn::{ClassifierConfig, InitSeed};
 use kdm_observer::Observer;
@@ -140,7 +140,7 @@ fn cached_statistics(
     source: &str,
     observer: &dyn Observer,
 ) -> Outcome<Statistics> {
-    let set = ImageSet::open(source, Split::Train)?;
+    let set = ImageSet::open(source, Split::Train, observer)?;
     let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
     let folder = cache_folder();
     let path = folder.join(format!("{}-{}.safetensors", extractor.stamp().name, &key[..16]));
@@ -149,8 +149,7 @@ fn cached_statistics(
     {
         return Ok(statistics);
     }
-    let statistics =
-        reference_statistics(extractor, set, source, Split::Train, None, observer)?;
+    let statistics = reference_statistics(extractor, set, source, Split::Train, None, observer)?;
     kdm_data::atomic::create_folder(&folder)?;
     statistics.write(&path)?;
     observer.info(&format!("statistics of {source} are kept in {}", path.display()));
@@ -217,7 +216,7 @@ pub fn train_features(
 ) -> Outcome<TrainedFeatures> {
     let FeatureTraining { resolution, width, batch, lr, seed, .. } = *training;
     let observer = context.observer;
-    let images = ImageSet::open(&training.data, Split::Train)?;
+    let images = ImageSet::open(&training.data, Split::Train, observer)?;
     let shape = [images.shape()[0], resolution, resolution];
     let images = labelled(fit_images(images, &training.data, &shape, observer)?, &training.data)?;
     let (source, split) = match &training.test_data {
@@ -233,8 +232,7 @@ pub fn train_features(
     let iterations = (training.epochs * images.len() as f64 / batch as f64).ceil().max(1.0) as u64;
     let stem = Path::new(&training.data).file_stem().unwrap_or_default();
     let class_names = (0..classes as u32).map(|class| images.class_name(class)).collect();
-    let file =
-        ClassifierFile { data: stem.to_string_lossy().into_owned(), class_names, network };
+    let file = ClassifierFile { data: stem.to_string_lossy().into_owned(), class_names, network };
     let device = context.runtime.training();
     let looping = LoopConfig {
         iterations,

@@ -15,7 +15,7 @@ pub fn open_images(
     shape: &[usize],
     observer: &dyn Observer,
 ) -> Outcome<ImageSet> {
-    fit_images(ImageSet::open(source, split)?, source, shape, observer)
+    fit_images(ImageSet::open(source, split, observer)?, source, shape, observer)
 }
 
 /// The images of a set that was opened from `source` as images of `shape` `[C, H, W]`; smaller ones

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use kdm_data::pairs::{
-    self, ImageType, Manifest, NoiseSource, PairStore, STORE_VERSION, Sampling, TeacherStamp, Worker,
+    self, ImageType, Manifest, NoiseSource, PairStore, STORE_VERSION, Sampling, TeacherStamp,
+    Worker,
 };
 use kdm_data::{Array, Labels, array};
 use kdm_observer::Observer;
@@ -127,7 +128,7 @@ pub fn import_pairs(
     shard_size: usize,
     observer: &dyn Observer,
 ) -> Outcome<Manifest> {
-    let found = pairs::read_pairs(file)?;
+    let found = pairs::read_pairs(file, observer)?;
     let measured = found.noise_std();
     let std = noise_std.unwrap_or(measured);
     if !(std > 0.0 && std.is_finite()) {
@@ -221,8 +222,7 @@ mod tests {
         let store = PairStore::open(&place).unwrap();
         assert!(export_pairs(&store, &out).unwrap());
         let again = folder.path().join("again");
-        let imported =
-            import_pairs(&out, &again, Some(1.0), ImageType::F32, 100, &Silent).unwrap();
+        let imported = import_pairs(&out, &again, Some(1.0), ImageType::F32, 100, &Silent).unwrap();
         assert_eq!((imported.count, imported.label_dim), (40, 8));
         let pairs = PairStore::open(&again).unwrap().range(0..40);
         let expected = store.range(0..40);

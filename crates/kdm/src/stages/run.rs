@@ -6,8 +6,8 @@ use std::time::Instant;
 use kdm_data::atomic;
 use kdm_data::pairs::{PairStore, Worker};
 use kdm_metrics::catalog::{self, Values};
-use kdm_metrics::measure::{MeasureOptions, MetricGroup};
-use kdm_teacher::{Denoiser, Distribution, Teacher};
+use kdm_metrics::{MeasureOptions, MetricGroup};
+use kdm_teacher::{Distribution, Teacher};
 use serde_json::json;
 
 use super::distill::{LossFiles, distill, open_loss_network};

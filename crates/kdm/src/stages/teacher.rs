@@ -58,8 +58,7 @@ pub fn draw_samples(
     let x = match churn {
         None => solve(&guided, process, *solver, *steps, x, &labels),
         Some((churn, first)) => {
-            let seeds: Vec<u64> =
-                (0..labels.len() as u64).map(|i| first.wrapping_add(i)).collect();
+            let seeds: Vec<u64> = (0..labels.len() as u64).map(|i| first.wrapping_add(i)).collect();
             solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
         }
     };
@@ -167,8 +166,11 @@ fn train_network(
     let shape = [channels, side, side];
     let images = open_images(&source, Split::Train, &shape, context.observer)?;
     if config.network.label_dim() > images.classes() {
-        let problem =
-            format!("has {} classes, and the network {}", images.classes(), config.network.label_dim());
+        let problem = format!(
+            "has {} classes, and the network {}",
+            images.classes(),
+            config.network.label_dim()
+        );
         let action = "set teacher.network.label_dim to the data's";
         return Err(kdm_data::Error::invalid(&source, "dataset.json", problem, action).into());
     }
