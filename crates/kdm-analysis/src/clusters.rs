@@ -4,9 +4,19 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::semantics::distance;
+use crate::rows::distance;
 
 /// Points sorted into clusters.
+///
+/// ```
+/// use kdm_analysis::clusters::{ClusterConfig, cluster};
+///
+/// // Six points near 0, six near 5, and one alone.
+/// let points: Vec<f32> = (0..6).flat_map(|i| [0.01 * i as f32, 5.0 + 0.01 * i as f32]).collect();
+/// let found = cluster(&[points, vec![2.5]].concat(), 1, ClusterConfig::default());
+/// assert_eq!((found.sizes, found.outliers), (vec![6, 6], 1));
+/// assert_eq!(found.cluster[12], None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Clusters {
     /// Each point's cluster, largest cluster first; none for a point in a sparse region.
@@ -103,7 +113,8 @@ pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
     }
 }
 
-/// Distances that [`chosen`] tries: these shares of rows have their nearest neighbours closer.
+/// Distances that [`cluster_with_chosen_eps`] tries: these shares of rows have their nearest
+/// neighbours closer.
 const SHARES: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 /// Share of all rows that makes a cluster count in the choice.
 const LARGE: f64 = 0.02;
@@ -112,10 +123,14 @@ const LARGE: f64 = 0.02;
 /// nearest neighbours (quantiles from a tenth to nine tenths), the one whose large clusters are
 /// furthest apart for their density, as the sum over clusters of p (1 - eps / s), with p a
 /// cluster's share of all rows and s the distance of its core to the next core; 0 for fewer than
-/// two clusters. Too small a distance leaves rows out and tears clusters into near pieces, too
-/// large a one joins them all (after the density-based validation of Moulavi et al. 2014). Gives
-/// the configuration too.
-pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, ClusterConfig) {
+/// two clusters. Too small a distance leaves rows out and splits clusters, too large a one joins
+/// them all (after the density-based validation of Moulavi et al. 2014). Gives the configuration
+/// too.
+pub fn cluster_with_chosen_eps(
+    points: &[f32],
+    dim: usize,
+    config: ClusterConfig,
+) -> (Clusters, ClusterConfig) {
     let rows: Vec<&[f32]> = points.chunks(dim).collect();
     let reach: Vec<f64> = rows
         .par_iter()
@@ -162,6 +177,45 @@ pub fn chosen(points: &[f32], dim: usize, config: ClusterConfig) -> (Clusters, C
     (found, config)
 }
 
+/// Clusters of points in the plane, and the colours they are drawn in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PointClusters {
+    /// Each point's colour: the mode of the distribution it is in where that is known, else its
+    /// cluster.
+    #[serde(skip)]
+    pub colour: Vec<Option<usize>>,
+    /// Whether a point is an outlier.
+    #[serde(skip)]
+    pub outlier: Vec<bool>,
+    /// Sizes of the clusters, largest first.
+    #[serde(rename = "clusters")]
+    pub sizes: Vec<usize>,
+    /// Outliers in all.
+    pub outliers: usize,
+    /// How they were found.
+    #[serde(skip)]
+    pub config: ClusterConfig,
+}
+
+/// Gives the mode of the distribution that a row is in, or none.
+pub type ModeOf<'a> = &'a dyn Fn(&[f32]) -> Option<usize>;
+
+/// Clusters of rows of `dim` values; `mode_of` where the distribution they should follow is known.
+pub fn point_clusters(
+    points: &[f32],
+    dim: usize,
+    config: ClusterConfig,
+    mode_of: Option<ModeOf>,
+) -> PointClusters {
+    let found = cluster(points, dim, config);
+    let colour = match mode_of {
+        None => found.cluster,
+        Some(mode_of) => points.chunks(dim).map(mode_of).collect(),
+    };
+    let (outlier, sizes, outliers) = (found.outlier, found.sizes, found.outliers);
+    PointClusters { colour, outlier, sizes, outliers, config }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +249,7 @@ mod tests {
                         .map(move |(j, x)| scale * (x + if j == i % 3 { 12.0 } else { 0.0 }))
                 })
                 .collect();
-            let (found, _) = chosen(&points, 20, ClusterConfig::default());
+            let (found, _) = cluster_with_chosen_eps(&points, 20, ClusterConfig::default());
             assert_eq!(found.sizes.len(), 3, "{:?}", found.sizes);
             assert!(found.sizes.iter().sum::<usize>() > 240, "{:?}", found.sizes);
             let first = found

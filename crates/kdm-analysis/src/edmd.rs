@@ -9,6 +9,8 @@ use faer::Mat;
 use faer::linalg::solvers::SolveLstsqCore;
 use kdm_koopman::operator::Complex;
 
+use crate::{Error, Result};
+
 /// Polynomials of `dim` variables of degree up to `degree`, lowest degrees first.
 #[derive(Clone, Debug)]
 pub struct Dictionary {
@@ -43,7 +45,7 @@ impl Dictionary {
         self.exponents.is_empty()
     }
 
-    /// All functions at rows of points: one row a point.
+    /// The values of all functions at rows of points: `[points, functions]`.
     pub fn at(&self, points: &[f64]) -> Mat<f64> {
         let most = self.exponents.iter().flatten().copied().max().unwrap_or(0);
         // h_0 = 1, h_1 = x, h_(k+1) = (x h_k - sqrt(k) h_(k-1)) / sqrt(k+1).
@@ -74,7 +76,7 @@ fn least_squares(x: &Mat<f64>, y: &Mat<f64>) -> Mat<f64> {
     solution.subrows(0, columns).to_owned()
 }
 
-/// What a dictionary makes of a map, fitted on one set of points.
+/// The least-squares approximation of a map on a dictionary, fitted on one set of points.
 #[derive(Clone, Debug)]
 pub struct Edmd {
     dictionary: Dictionary,
@@ -99,12 +101,12 @@ impl Edmd {
     /// these are all products of its linear part's eigenvalues up to the degree, exactly.
     ///
     /// # Errors
-    /// The problem, when they can't be found.
-    pub fn eigenvalues(&self) -> Result<Vec<Complex>, String> {
+    /// When they can't be found.
+    pub fn eigenvalues(&self) -> Result<Vec<Complex>> {
         let mut found: Vec<Complex> = self
             .koopman
             .eigenvalues()
-            .map_err(|e| format!("{e:?}"))?
+            .map_err(Error::decomposition("the eigenvalues of the operator on a dictionary"))?
             .into_iter()
             .map(|l| (l.re, l.im))
             .collect();

@@ -11,6 +11,8 @@ use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
 use kdm_koopman::operator::{Affine, Complex};
 
+use crate::{Error, Result};
+
 /// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
 /// real.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,23 @@ impl Mode {
     }
 }
 
-/// All modes of an operator on n numbers.
+/// All modes of an operator on latents of dimension n.
+///
+/// ```
+/// use kdm_analysis::Modes;
+/// use kdm_koopman::operator::Affine;
+///
+/// // Twice as long and turned by a right angle: the eigenvalues 2i and -2i, one mode.
+/// let turn = Affine { n: 2, matrix: vec![0.0, -2.0, 2.0, 0.0], bias: vec![0.0; 2] };
+/// let modes = Modes::of(&turn)?;
+/// assert_eq!(modes.modes().len(), 1);
+/// let (re, im) = modes.modes()[0].eigenvalue;
+/// assert!(re.abs() < 1e-12 && (im - 2.0).abs() < 1e-12);
+/// // Half of the step is a turn by 45 degrees, sqrt(2) as long.
+/// let half = modes.flow(&[1.0, 0.0], &[], 0.5);
+/// assert!((half[0] - 1.0).abs() < 1e-6 && (half[1] - 1.0).abs() < 1e-6);
+/// # Ok::<(), kdm_analysis::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Modes {
     n: usize,
@@ -59,7 +77,7 @@ pub struct Conditioning {
 /// row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
-    /// Numbers of a latent.
+    /// Latent dimension.
     pub n: usize,
     /// Coordinates.
     pub rank: usize,
@@ -99,15 +117,15 @@ impl Modes {
     /// at a time.
     ///
     /// # Errors
-    /// The problem, when values are not finite or there is no basis of eigenvectors.
-    pub fn of(affine: &Affine) -> Result<Self, String> {
+    /// [`Error::NotFinite`], or [`Error::NoEigenbasis`] where eigenvectors are linearly dependent.
+    pub fn of(affine: &Affine) -> Result<Self> {
         let n = affine.n;
         if affine.matrix.iter().chain(&affine.bias).any(|x| !x.is_finite()) {
-            return Err("the operator has values that are not finite".into());
+            return Err(Error::NotFinite);
         }
         let eigen = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j])
             .eigen()
-            .map_err(|e| format!("{e:?}"))?;
+            .map_err(Error::decomposition("the eigenvectors of the operator"))?;
         let lambda: Vec<c64> = (0..n).map(|i| eigen.S()[i]).collect();
         let mut order: Vec<usize> = (0..n).filter(|i| lambda[*i].im >= 0.0).collect();
         let modulus = |i: &usize| lambda[*i].re.hypot(lambda[*i].im);
@@ -128,7 +146,7 @@ impl Modes {
         if (0..order.len())
             .any(|k| !length_of((0..n).map(|j| left[(k, j)])).is_some_and(|l| l < 1e13))
         {
-            return Err("the operator has no basis of eigenvectors".into());
+            return Err(Error::NoEigenbasis);
         }
         let modes = order
             .iter()
@@ -142,7 +160,7 @@ impl Modes {
         &self.modes
     }
 
-    /// phi(z) of every mode, for rows z of n numbers: column r is row r's.
+    /// phi(z) of every mode, for rows z of dimension n: column r is row r's.
     fn eigenfunctions(&self, latents: &[f32]) -> Mat<c64> {
         let rows = latents.len() / self.n;
         let z =
@@ -150,7 +168,7 @@ impl Modes {
         &self.left * &z
     }
 
-    /// The eigenfunction of one mode, phi(z), for rows z of n numbers.
+    /// The eigenfunction of one mode, phi(z), for rows z of dimension n.
     pub fn eigenfunction(&self, mode: &Mode, latents: &[f32]) -> Vec<Complex> {
         let value = |z: &[f32]| {
             let terms =
@@ -202,12 +220,12 @@ impl Modes {
         self.modes.iter().map(amplitude).collect()
     }
 
-    /// The modes' numbers, the one that carries most on `latents` first.
+    /// The modes' places, the one that carries most on `latents` first.
     pub fn ranked(&self, latents: &[f32]) -> Vec<usize> {
         largest_first(&self.amplitudes(latents))
     }
 
-    /// The operator with only the modes of these numbers, as a map of low rank.
+    /// The operator with only the modes at these places, as a map of low rank.
     pub fn low_rank(&self, kept: &[usize]) -> LowRank {
         let rank: usize = kept.iter().map(|k| self.modes[*k].size()).sum();
         let n = self.n;
@@ -237,7 +255,7 @@ impl Modes {
         LowRank { n, rank, down, middle, up }
     }
 
-    /// The operator with only the modes of these numbers; the others give what they give the mean
+    /// The operator with only the modes at these places; the others give what they give the mean
     /// latent, so that nothing but their deviations is lost.
     pub fn truncated(&self, kept: &[usize], mean: &[f64]) -> Affine {
         let n = self.n;
@@ -291,11 +309,13 @@ impl Modes {
     /// See [`Conditioning`]; `affine` is the operator that these are the modes of.
     ///
     /// # Errors
-    /// The problem, when the singular values can't be found.
-    pub fn conditioning(&self, affine: &Affine) -> Result<Conditioning, String> {
+    /// When the singular values can't be found.
+    pub fn conditioning(&self, affine: &Affine) -> Result<Conditioning> {
         let n = self.n;
         let matrix = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]);
-        let singular = matrix.singular_values().map_err(|e| format!("{e:?}"))?;
+        let singular = matrix
+            .singular_values()
+            .map_err(Error::decomposition("the singular values of the operator"))?;
         let (largest, smallest) = (singular[0], singular[n - 1]);
         let squares: f64 = affine.matrix.iter().map(|x| x * x).sum();
         let of_modes: f64 = self
@@ -338,7 +358,7 @@ impl LowRank {
         product(&self.up, &product(&self.middle, &self.down, self.rank, self.n), self.rank, self.n)
     }
 
-    /// What it gives of one vector of n numbers.
+    /// Its value at one vector `[n]`.
     pub fn apply(&self, z: &[f64]) -> Vec<f64> {
         let times = |matrix: &[f64], x: &[f64]| -> Vec<f64> {
             let row = |range: Range<usize>| matrix[range].iter().zip(x).map(|(a, b)| a * b).sum();
@@ -481,9 +501,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_modes_is_told() {
+    fn what_has_no_modes_is_an_error() {
         let of = |matrix: Vec<f64>| Modes::of(&Affine { n: 2, matrix, bias: vec![0.0; 2] });
-        assert!(of(vec![f64::NAN, 0.0, 0.0, 1.0]).unwrap_err().contains("finite"));
-        assert!(of(vec![0.0, 1.0, 0.0, 0.0]).is_err_and(|e| e.contains("basis")));
+        assert!(of(vec![f64::NAN, 0.0, 0.0, 1.0]).unwrap_err().to_string().contains("finite"));
+        assert!(
+            of(vec![0.0, 1.0, 0.0, 0.0])
+                .is_err_and(|e| matches!(e, Error::NoEigenbasis) && e.to_string().contains("basis"))
+        );
     }
 }

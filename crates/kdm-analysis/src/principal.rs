@@ -5,6 +5,7 @@ use faer::{Mat, Side};
 use kdm_koopman::operator::Affine;
 
 use crate::modes::LowRank;
+use crate::{Error, Result};
 
 /// Principal directions of C z over real latents z.
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ impl Principal {
     /// Of an operator on real latents: rows z_T, at least two.
     ///
     /// # Errors
-    /// The problem, when values are not finite.
-    pub fn of(affine: &Affine, latents: &[f32]) -> Result<Self, String> {
+    /// When values are not finite.
+    pub fn of(affine: &Affine, latents: &[f32]) -> Result<Self> {
         let n = affine.n;
         let rows = latents.len() / n;
         let a = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]);
@@ -33,7 +34,9 @@ impl Principal {
             (0..n).map(|i| (0..rows).map(|r| pushed[(i, r)]).sum::<f64>() / rows as f64).collect();
         (0..n).for_each(|i| (0..rows).for_each(|r| pushed[(i, r)] -= mean[i]));
         let covariance = &pushed * pushed.transpose() * faer::Scale(1.0 / rows as f64);
-        let eigen = covariance.self_adjoint_eigen(Side::Lower).map_err(|e| format!("{e:?}"))?;
+        let eigen = covariance
+            .self_adjoint_eigen(Side::Lower)
+            .map_err(Error::decomposition("the principal directions of pushed latents"))?;
         // Rising in faer.
         let directions = Mat::from_fn(n, n, |i, k| eigen.U()[(i, n - 1 - k)]);
         let variances = (0..n).map(|k| eigen.S()[n - 1 - k].max(0.0)).collect();

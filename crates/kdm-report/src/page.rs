@@ -1,21 +1,21 @@
-//! The report: one HTML file with its pictures inside.
+//! The page: one HTML file with its pictures inside.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// A picture with a sentence on how to read it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
     /// Heading.
     pub title: String,
-    /// The picture.
+    /// The picture, a PNG file's bytes.
     pub png: Vec<u8>,
     /// How to read it.
     pub caption: String,
 }
 
 /// Numbers with names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Heading.
     pub title: String,
@@ -25,14 +25,91 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
+/// Figures and tables on one subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// Heading.
+    pub title: String,
+    /// A sentence or two before the figures; may be empty.
+    pub text: String,
+    /// Pictures, which come first.
+    pub figures: Vec<Figure>,
+    /// Numbers.
+    pub tables: Vec<Table>,
+}
+
+/// A page.
+///
+/// ```
+/// use kdm_report::{Page, Section, Table};
+///
+/// let row = ["rmse".into(), "0.1".into(), "smaller is better".into()];
+/// let table = Table::of("Errors", vec![row]);
+/// let page = Page {
+///     title: "A student".into(),
+///     summary: "Measured on 1000 pairs.".into(),
+///     sections: vec![Section { tables: vec![table], ..Section::new("Evaluation") }],
+///     config: "seed = 1".into(),
+/// };
+/// let html = page.html();
+/// assert!(html.starts_with("<!doctype html>") && html.contains("smaller is better"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Heading of the page.
+    pub title: String,
+    /// What was done, in a sentence or two.
+    pub summary: String,
+    /// The sections; those without content are left out.
+    pub sections: Vec<Section>,
+    /// The whole configuration, as text; left out when empty.
+    pub config: String,
+}
+
+impl Figure {
+    /// A picture of these parts.
+    pub fn new(title: impl Into<String>, png: Vec<u8>, caption: impl Into<String>) -> Self {
+        Self { title: title.into(), png, caption: caption.into() }
+    }
+
+    /// The name of a file for it: the title in lower case, with dashes for all but letters and
+    /// digits, and `.png`.
+    pub fn file_name(&self) -> String {
+        slug(&self.title) + ".png"
+    }
+
+    fn html(&self) -> String {
+        format!(
+            "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\">\
+             <figcaption><b>{0}.</b> {2}</figcaption></figure>\n",
+            escape(&self.title),
+            STANDARD.encode(&self.png),
+            escape(&self.caption),
+        )
+    }
+}
+
+/// Text in lower case with dashes for all but ASCII letters and digits.
+fn slug(text: &str) -> String {
+    let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    text.to_lowercase().chars().map(dashed).collect()
+}
+
 impl Table {
     /// A table of names, values, and how to read each.
-    pub fn of(title: &str, rows: Vec<[String; 3]>) -> Self {
-        Self {
-            title: title.into(),
-            columns: Vec::new(),
-            rows: rows.into_iter().map(Vec::from).collect(),
-        }
+    pub fn of(title: impl Into<String>, rows: Vec<[String; 3]>) -> Self {
+        let rows = rows.into_iter().map(Vec::from).collect();
+        Self { title: title.into(), columns: Vec::new(), rows }
+    }
+
+    /// A table with headings.
+    pub fn with_columns(
+        title: impl Into<String>,
+        columns: &[&str],
+        rows: Vec<Vec<String>>,
+    ) -> Self {
+        let columns = columns.iter().map(|c| (*c).to_string()).collect();
+        Self { title: title.into(), columns, rows }
     }
 
     /// In Markdown.
@@ -44,82 +121,123 @@ impl Table {
         lines.map(line).collect()
     }
 
+    /// The rows as lines of text, without headings: names, values and readings in columns.
+    pub fn text(&self) -> String {
+        let line = |cells: &Vec<String>| match &cells[..] {
+            [name, value, note] => format!("{name:24} {value:>10}  {note}\n"),
+            cells => cells.join("  ") + "\n",
+        };
+        self.rows.iter().map(line).collect()
+    }
+
     fn html(&self) -> String {
-        let row = |tag: &str, cells: &[String]| -> String {
-            let cells: String =
-                cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        let cell = |tag: &str, text: &String| format!("<{tag}>{}</{tag}>", escape(text));
+        let row = |tag: &str, cells: &[String]| {
+            let cells: String = cells.iter().map(|text| cell(tag, text)).collect();
             format!("<tr>{cells}</tr>\n")
         };
-        let head = if self.columns.is_empty() { String::new() } else { row("th", &self.columns) };
+        let head = match &self.columns[..] {
+            [] => String::new(),
+            columns => format!("<thead>{}</thead>\n", row("th", columns)),
+        };
         let rows: String = self.rows.iter().map(|cells| row("td", cells)).collect();
+        let title = escape(&self.title);
         format!(
-            "<h2>{}</h2>\n<div class=\"wide\"><table>\n{head}{rows}</table></div>\n",
-            escape(&self.title)
+            "<div class=\"wide\"><table><caption>{title}</caption>\n{head}<tbody>{rows}</tbody>\
+             </table></div>\n"
         )
     }
 }
 
-/// A page: pictures first, then numbers.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Heading of the page.
-    pub title: String,
-    /// What was done, in a sentence or two.
-    pub summary: String,
-    /// The pictures.
-    pub figures: Vec<Figure>,
-    /// The numbers.
-    pub tables: Vec<Table>,
-    /// The whole configuration, as text.
-    pub config: String,
+impl Section {
+    /// An empty section.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..Self::default() }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.figures.is_empty() && self.tables.is_empty()
+    }
+
+    fn html(&self, id: &str) -> String {
+        let mut html = format!("<section id=\"{id}\">\n<h2>{}</h2>\n", escape(&self.title));
+        if !self.text.is_empty() {
+            html += &format!("<p>{}</p>\n", escape(&self.text));
+        }
+        if !self.figures.is_empty() {
+            let figures: String = self.figures.iter().map(Figure::html).collect();
+            html += &format!("<div class=\"figures\">\n{figures}</div>\n");
+        }
+        html.extend(self.tables.iter().map(Table::html));
+        html + "</section>\n"
+    }
 }
 
 const STYLE: &str = "
 :root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;color:#1c1c1c;background:#fafafa;max-width:1120px;margin:2rem auto;padding:0 1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:#1c1c1c;background:#fafafa;max-width:1120px;
+margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:.2rem}h2{margin-top:2.2rem}
+nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:1.2rem}
 figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:.8rem}
 figure img{width:100%;height:auto;display:block}
 figcaption{color:#444;font-size:.92rem}
-div.wide{overflow-x:auto}
+div.wide{overflow-x:auto;margin-top:1.4rem}
 table{border-collapse:collapse;background:#fff;width:100%}
+caption{text-align:left;font-weight:600;padding:.4rem 0;background:#fafafa}
 td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #e4e4e4;vertical-align:top}
 td:nth-child(2){font-variant-numeric:tabular-nums;white-space:nowrap}
 td:nth-child(3){color:#555}
-pre{background:#fff;border:1px solid #ddd;border-radius:8px;padding:1rem;overflow:auto;font-size:.85rem}
+pre{background:#fff;border:1px solid #ddd;border-radius:8px;padding:1rem;overflow:auto;
+font-size:.85rem}
 ";
 
-impl Report {
+impl Page {
+    /// All figures, in the order of the page.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.sections.iter().flat_map(|section| &section.figures)
+    }
+
+    /// All tables, in the order of the page.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.sections.iter().flat_map(|section| &section.tables)
+    }
+
     /// The page as one self-contained HTML document.
     pub fn html(&self) -> String {
+        let sections: Vec<(String, &Section)> = (self.sections.iter().enumerate())
+            .filter(|(_, section)| !section.is_empty())
+            .map(|(i, section)| (format!("{}-{}", i + 1, slug(&section.title)), section))
+            .collect();
+        let mut links: Vec<(&str, &str)> =
+            sections.iter().map(|(id, section)| (id.as_str(), section.title.as_str())).collect();
+        if !self.config.is_empty() {
+            links.push(("configuration", "Configuration"));
+        }
+        let links: String = links
+            .iter()
+            .map(|(id, title)| format!("<li><a href=\"#{id}\">{}</a></li>\n", escape(title)))
+            .collect();
         let mut page = format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-             <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<p>{summary}</p>\n",
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+             <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             <header>\n<h1>{title}</h1>\n<p>{summary}</p>\n</header>\n\
+             <nav aria-label=\"Sections\">\n<ul>\n{links}</ul>\n</nav>\n<main>\n",
             title = escape(&self.title),
             summary = escape(&self.summary),
         );
-        page.push_str("<div class=\"figures\">\n");
-        for figure in &self.figures {
-            page.push_str(&format!(
-                "<figure><img alt=\"{0}\" \
-                 src=\"data:image/png;base64,{1}\"><figcaption><b>{0}.</b> \
-                       {2}</figcaption></figure>\n",
-                escape(&figure.title),
-                STANDARD.encode(&figure.png),
-                escape(&figure.caption),
-            ));
+        page.extend(sections.iter().map(|(id, section)| section.html(id)));
+        if !self.config.is_empty() {
+            page += &format!(
+                "<section id=\"configuration\">\n<h2>Configuration</h2>\n<pre>{}</pre>\n\
+                 </section>\n",
+                escape(&self.config)
+            );
         }
-        page.push_str("</div>\n");
-        for table in &self.tables {
-            page.push_str(&table.html());
-        }
-        page.push_str(&format!(
-            "<h2>Configuration</h2>\n<pre>{}</pre>\n</body></html>\n",
-            escape(&self.config)
-        ));
-        page
+        page + "</main>\n</body>\n</html>\n"
     }
 }
 
@@ -131,21 +249,59 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_page_is_self_contained_and_escaped() {
-        let report = Report {
+    fn page() -> Page {
+        let section = Section {
+            text: "1 < 2".into(),
+            figures: vec![Figure::new("A figure & more", vec![1, 2, 3], "c")],
+            tables: vec![Table::of("t", vec![["n".into(), "1 <2".into(), "r".into()]])],
+            ..Section::new("Numbers <b>")
+        };
+        Page {
             title: "a < b".into(),
             summary: "\"quoted\" & more".into(),
-            figures: vec![Figure { title: "f".into(), png: vec![1, 2, 3], caption: "c".into() }],
-            tables: vec![Table::of("t", vec![["n".into(), "1 <2".into(), "r".into()]])],
+            sections: vec![section.clone(), Section::new("Nothing"), section],
             config: "x = \"1\"".into(),
-        };
-        let html = report.html();
+        }
+    }
+
+    #[test]
+    fn the_page_is_self_contained_and_escaped() {
+        let html = page().html();
         assert!(
             html.contains("a &lt; b")
                 && html.contains("data:image/png;base64,AQID")
                 && html.contains("1 &lt;2")
         );
         assert!(!html.contains("http://") && !html.contains("https://"));
+        assert!(html.contains("<h2>Numbers &lt;b&gt;</h2>") && html.contains("<p>1 &lt; 2</p>"));
+        assert!(html.contains("x = &quot;1&quot;") && !html.contains("<b></h2>"));
+    }
+
+    /// Every link leads to one section; empty ones are left out; what is opened is closed.
+    #[test]
+    fn sections_are_linked() {
+        let html = page().html();
+        for id in ["1-numbers--b-", "3-numbers--b-", "configuration"] {
+            assert_eq!(html.matches(&format!("href=\"#{id}\"")).count(), 1, "{id}");
+            assert_eq!(html.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+        }
+        assert!(!html.contains("Nothing"));
+        for tag in ["section", "table", "figure", "div", "ul", "li", "main", "nav", "tr", "td"] {
+            let opened = html.matches(&format!("<{tag}>")).count()
+                + html.matches(&format!("<{tag} ")).count();
+            assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+        let bare = Page { config: String::new(), ..page() };
+        assert!(!bare.html().contains("Configuration"));
+    }
+
+    #[test]
+    fn tables_as_text() {
+        let table = Table::of("t", vec![["rmse".into(), "0.1".into(), "an error".into()]]);
+        assert_eq!(table.text(), format!("rmse{}0.1  an error\n", " ".repeat(28)));
+        let wide = Table::with_columns("t", &["a", "b"], vec![vec!["1".into(), "2".into()]]);
+        assert_eq!(wide.markdown(), "| a | b |\n| --- | --- |\n| 1 | 2 |\n");
+        assert_eq!(wide.text(), "1  2\n");
+        assert_eq!(page().sections[0].figures[0].file_name(), "a-figure---more.png");
     }
 }

@@ -1,4 +1,4 @@
-//! Figures, as PNG bytes. Colours are Okabe and Ito's, which all readers can tell apart.
+//! Plots, as bytes of PNG files. Colours are Okabe and Ito's, which all readers can tell apart.
 
 use std::ops::Range;
 use std::sync::Once;
@@ -73,12 +73,12 @@ fn font() -> &'static str {
     "sans"
 }
 
-type Drawing<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+type Canvas<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
+type PlotResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Draws on a white canvas and encodes it. Drawing to memory has no way to fail but a fault of
 /// ours.
-fn png(width: u32, height: u32, draw: impl FnOnce(&Drawing) -> Drawn) -> Vec<u8> {
+fn png(width: u32, height: u32, draw: impl FnOnce(&Canvas) -> PlotResult) -> Vec<u8> {
     let mut pixels = vec![255; (width * height * 3) as usize];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
@@ -95,6 +95,15 @@ fn encode(image: &RgbImage) -> Vec<u8> {
         .write_image(image, image.width(), image.height(), image::ExtendedColorType::Rgb8)
         .expect("encoding to memory");
     bytes
+}
+
+/// The half edge of a square that shows nearly all points: a little beyond the 99.5th percentile of
+/// the absolute values of coordinates.
+pub fn half_edge(points: &[f32]) -> f64 {
+    let mut magnitudes: Vec<f32> = points.iter().map(|x| x.abs()).collect();
+    magnitudes.sort_by(f32::total_cmp);
+    let index = (magnitudes.len() * 995 / 1000).min(magnitudes.len().saturating_sub(1));
+    f64::from(magnitudes.get(index).copied().unwrap_or(1.0)).max(1e-3) * 1.15
 }
 
 /// Points in a square plot with equal axes. `half`: half the edge of the shown square around the
@@ -142,7 +151,7 @@ pub fn scatter(title: &str, groups: &[Group], half: f64) -> Vec<u8> {
 
 fn legend<'a, DB: DrawingBackend + 'a, X: Ranged, Y: Ranged>(
     chart: &mut ChartContext<'a, DB, Cartesian2d<X, Y>>,
-) -> Drawn
+) -> PlotResult
 where
     DB::ErrorType: 'static,
 {
@@ -171,7 +180,7 @@ pub fn spectrum(title: &str, eigenvalues: &[(f64, f64)]) -> Vec<u8> {
 }
 
 /// Eigenvalues within `half` of the origin, and as much of the unit circle.
-fn plane(area: &Drawing, title: &str, eigenvalues: &[(f64, f64)], half: f64) -> Drawn {
+fn plane(area: &Canvas, title: &str, eigenvalues: &[(f64, f64)], half: f64) -> PlotResult {
     let mut chart = ChartBuilder::on(area)
         .caption(title, (font(), 30))
         .margin(16)

@@ -1,0 +1,209 @@
+//! One-step samples of a student to be looked at: points in the plane with their clusters, or
+//! images beside the teacher's, by class, and between two samples.
+
+use kdm_data::{Labels, Samples};
+use kdm_koopman::interpolation::Space;
+use kdm_observer::Observer;
+use serde::Serialize;
+
+use crate::clusters::{ClusterConfig, ModeOf, PointClusters, point_clusters};
+use crate::subject::Subject;
+use crate::{Result, compat};
+
+/// Images in a gallery.
+const IMAGES: usize = 64;
+/// Noises drawn in each class.
+const CLASS_ROWS: usize = 6;
+/// Pairs of samples with images between them, and images of each pair.
+const PAIRS: usize = 6;
+const STEPS: usize = 10;
+
+/// How points in the plane are sorted into clusters.
+#[derive(Clone, Copy)]
+pub struct PointClustering<'a> {
+    /// How clusters and outliers are found.
+    pub config: ClusterConfig,
+    /// Samples sorted into clusters, the first ones.
+    pub samples: usize,
+    /// The modes of the distribution that samples should follow, where it is known.
+    pub mode_of: Option<ModeOf<'a>>,
+}
+
+impl std::fmt::Debug for PointClustering<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PointClustering").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Samples of a student. In JSON the clusters of points alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Gallery {
+    /// Of students of points in the plane.
+    #[serde(flatten)]
+    pub points: Option<PointGallery>,
+    /// Of students of images.
+    #[serde(skip)]
+    pub images: Option<ImageGallery>,
+}
+
+/// Points in the plane, rows of two values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PointGallery {
+    /// The teacher's samples; none where they aren't known.
+    #[serde(skip)]
+    pub teacher: Option<Vec<f32>>,
+    /// The student's samples from the same noise.
+    #[serde(skip)]
+    pub student: Vec<f32>,
+    /// Noise of the samples in [`Self::clusters`].
+    #[serde(skip)]
+    pub noise: Vec<f32>,
+    /// Clusters of the first of the student's samples.
+    #[serde(flatten)]
+    pub clusters: PointClusters,
+}
+
+/// Images, rows of values in [-1, 1].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageGallery {
+    /// `[C, H, W]`.
+    pub shape: Vec<usize>,
+    /// The teacher's; none where they aren't known.
+    pub teacher: Option<Vec<f32>>,
+    /// The student's from the same noise.
+    pub student: Vec<f32>,
+    /// Noises in rows, classes in columns; none for an unconditional student.
+    pub classes: Option<ImageRows>,
+    /// From one sample to another along the great circle between their noises, a pair a row; none
+    /// for a direct student, as is the next.
+    pub between_noises: Option<ImageRows>,
+    /// The same samples joined by a straight line between their latents.
+    pub between_latents: Option<ImageRows>,
+}
+
+/// Images in rows of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageRows {
+    /// Images in a row.
+    pub columns: usize,
+    /// Row by row.
+    pub images: Vec<f32>,
+}
+
+/// Draws a gallery; empty for students of points that are not in the plane.
+///
+/// # Errors
+/// When the observer stops it.
+pub(crate) fn gallery(
+    subject: &Subject,
+    clustering: &PointClustering,
+    observer: &dyn Observer,
+) -> Result<Gallery> {
+    match subject.config.shape.len() {
+        _ if subject.config.dim() == 2 => {
+            let points = Some(point_gallery(subject, clustering, observer)?);
+            Ok(Gallery { points, images: None })
+        }
+        3 => Ok(Gallery { points: None, images: Some(image_gallery(subject, observer)?) }),
+        _ => Ok(Gallery::default()),
+    }
+}
+
+fn draw(
+    subject: &Subject,
+    noise: &[f32],
+    labels: &Labels,
+    observer: &dyn Observer,
+) -> Result<Vec<f32>> {
+    compat::sample(subject.sampler, subject.config, noise, labels, observer)
+}
+
+fn teacher_of(samples: &Samples) -> Option<Vec<f32>> {
+    (!samples.images.is_empty()).then(|| samples.images.clone())
+}
+
+fn point_gallery(
+    subject: &Subject,
+    clustering: &PointClustering,
+    observer: &dyn Observer,
+) -> Result<PointGallery> {
+    let samples = subject.samples;
+    let student = draw(subject, &samples.noise, &samples.labels, observer)?;
+    let clustered = 2 * clustering.samples.min(samples.len());
+    let clusters = point_clusters(&student[..clustered], 2, clustering.config, clustering.mode_of);
+    let noise = samples.noise[..clustered].to_vec();
+    Ok(PointGallery { teacher: teacher_of(samples), student, noise, clusters })
+}
+
+fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGallery> {
+    let (config, few) = (subject.config, subject.samples.first(IMAGES));
+    let (dim, classes) = (config.dim(), config.label_dim);
+    let by_class = || -> Result<ImageRows> {
+        let rows = few.first(CLASS_ROWS);
+        let noise: Vec<f32> = rows.noise.chunks(dim).flat_map(|row| row.repeat(classes)).collect();
+        let labels: Vec<u32> = (0..rows.len() * classes).map(|i| (i % classes) as u32).collect();
+        let images = draw(subject, &noise, &Labels::of(&labels), observer)?;
+        Ok(ImageRows { columns: classes, images })
+    };
+    let between = |space| {
+        let stepwise = subject.stepwise().ok()?;
+        let pairs = (few.len() / 2).min(PAIRS);
+        let images = (0..pairs)
+            .flat_map(|i| {
+                let ends = [2 * i, 2 * i + 1];
+                compat::way(&stepwise, &few.noise, &few.labels, ends, space, STEPS)
+            })
+            .collect();
+        Some(ImageRows { columns: STEPS, images })
+    };
+    Ok(ImageGallery {
+        shape: config.shape.clone(),
+        teacher: teacher_of(&few),
+        student: draw(subject, &few.noise, &few.labels, observer)?,
+        classes: if classes > 0 { Some(by_class()?) } else { None },
+        between_noises: between(Space::Noise),
+        between_latents: between(Space::Latent),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::SmallStudent;
+    use kdm_koopman::Method;
+    use kdm_observer::Silent;
+
+    /// Points have clusters, coloured by their modes where these are known; images have classes and
+    /// ways between samples, which a direct student has not.
+    #[test]
+    fn galleries_hold_what_the_student_has() {
+        let left = |row: &[f32]| Some(usize::from(row[0] > 0.0));
+        let clustering = PointClustering {
+            config: ClusterConfig { eps: 0.5, ..ClusterConfig::default() },
+            samples: 30,
+            mode_of: Some(&left),
+        };
+        let plane = SmallStudent::new(&[2], 0);
+        let found = gallery(&plane.subject(), &clustering, &Silent).unwrap();
+        let points = found.points.as_ref().unwrap();
+        assert_eq!((points.student.len(), points.noise.len()), (80, 60));
+        assert_eq!(points.clusters.colour[3], left(&points.student[6..8]));
+        let json = serde_json::to_value(&found).unwrap();
+        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["clusters", "outliers"]);
+
+        let images = SmallStudent::new(&[3, 1, 2], 3);
+        let found = gallery(&images.subject(), &clustering, &Silent).unwrap().images.unwrap();
+        let classes = found.classes.unwrap();
+        assert_eq!((classes.columns, classes.images.len()), (3, 6 * 3 * 6));
+        // The first noise has the label 0.
+        let off = classes.images[..6].iter().zip(&found.student).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) < 1e-6);
+        assert_eq!(found.between_latents.unwrap().images.len(), 6 * 10 * 6);
+        assert!(found.teacher.is_none());
+
+        let direct = SmallStudent::of(&[3, 1, 2], 0, Method::Direct);
+        let found = gallery(&direct.subject(), &clustering, &Silent).unwrap().images.unwrap();
+        assert!(found.between_noises.is_none() && found.classes.is_none());
+    }
+}
