@@ -53,6 +53,12 @@ pub use vector::{PATH_VARIABLE, instruction_set};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::Device;
+
+/// Whether `device` is the CPU's, whose fused kernels and frozen layers this crate has.
+pub fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
 
 /// The operations that a backend may fuse. The bodies given here are the plain-ops fallbacks.
 #[backend_extension(Flex, Autodiff)]

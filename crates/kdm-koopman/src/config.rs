@@ -1,12 +1,11 @@
-//! What a student is and what it is trained for, as plain data; the same words as in presets and
-//! model files.
+//! What a student is, as plain data; the same words as in presets and model files.
 
 use std::collections::BTreeMap;
 
-use kdm_nn::SongUNetConfig;
+use kdm_nn::{Problem, SongUNetConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::EigenvalueTarget;
+use crate::OperatorKind;
 
 /// The encoders' and the decoder's networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,15 +13,15 @@ use crate::EigenvalueTarget;
 pub enum NetworkConfig {
     /// One affine map each, for points: what theory has exact answers for.
     Affine,
-    /// Perceptrons, for points (paper's checkerboard): encoders end in SiLU, the decoder does not.
+    /// MLPs, for points (paper's checkerboard): encoders end in SiLU, the decoder does not.
     Mlp {
-        /// Features of the layers between.
+        /// Width of the hidden layers.
         hidden: usize,
         /// Affine layers of each network.
         layers: usize,
     },
-    /// U-Nets of the DDPM++ kind, for images (paper). The latent is an image of the same size: its
-    /// channels are the latent's numbers over the image's pixels.
+    /// U-Nets of the DDPM++ kind, for images (paper). The latent is an image of the same size, with
+    /// as many channels as make its dimension.
     Unet {
         /// Base width.
         model_channels: usize,
@@ -37,10 +36,10 @@ pub enum NetworkConfig {
     },
 }
 
-/// The networks of students of points.
+/// The MLPs of students of points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Perceptron {
-    /// Features of the layers between.
+pub struct MlpSizes {
+    /// Width of the hidden layers.
     pub hidden: usize,
     /// Affine layers of encoders and decoder.
     pub layers: usize,
@@ -51,14 +50,14 @@ pub struct Perceptron {
 }
 
 impl NetworkConfig {
-    /// The networks for points; none for images'.
-    pub fn perceptron(&self) -> Option<Perceptron> {
+    /// The MLPs of students of points; none for U-Nets.
+    pub fn mlp(&self) -> Option<MlpSizes> {
         match *self {
             Self::Affine => {
-                Some(Perceptron { hidden: 1, layers: 1, direct_layers: 1, activated: false })
+                Some(MlpSizes { hidden: 1, layers: 1, direct_layers: 1, activated: false })
             }
             Self::Mlp { hidden, layers } => {
-                Some(Perceptron { hidden, layers, direct_layers: 2 * layers, activated: true })
+                Some(MlpSizes { hidden, layers, direct_layers: 2 * layers, activated: true })
             }
             Self::Unet { .. } => None,
         }
@@ -82,11 +81,11 @@ pub struct UNets {
 #[serde(deny_unknown_fields)]
 pub struct OperatorConfig {
     /// Dense or factorized.
-    pub kind: crate::OperatorKind,
-    /// Numbers the latent is projected to for the operator; none for the whole latent.
+    pub kind: OperatorKind,
+    /// Dimension that the latent is projected to for the operator; none for the whole latent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<usize>,
-    /// Whether B y is added for the label y.
+    /// Whether the control B y is added for the label y.
     pub control: bool,
 }
 
@@ -122,7 +121,7 @@ pub struct StudentConfig {
     pub label_dim: usize,
     /// Standard deviation of x_T.
     pub noise_std: f64,
-    /// Numbers of the latent.
+    /// Dimension of the encoders' latent.
     pub latent: usize,
     /// Encoders and decoder.
     pub network: NetworkConfig,
@@ -136,7 +135,7 @@ impl StudentConfig {
         self.shape.iter().product()
     }
 
-    /// Numbers the operator works on.
+    /// The dimension n that the operator works on.
     pub fn operator_dim(&self) -> usize {
         self.operator.projection.unwrap_or(self.latent)
     }
@@ -144,9 +143,8 @@ impl StudentConfig {
     /// The U-Nets of an image student.
     ///
     /// # Errors
-    /// The field and its problem, when samples or latents are no square images, or the networks are
-    /// no U-Nets.
-    pub fn unets(&self) -> Result<UNets, (String, String)> {
+    /// When samples or latents are no square images, or the networks are no U-Nets.
+    pub fn unets(&self) -> Result<UNets, Problem> {
         let NetworkConfig::Unet {
             model_channels,
             channel_mult,
@@ -155,27 +153,24 @@ impl StudentConfig {
             dropout,
         } = &self.network
         else {
-            return Err(("network.kind".into(), "is no U-Net".into()));
+            return Err(Problem::new("network.kind", "is no U-Net"));
+        };
+        let shape = |takes: &str| {
+            Problem::new("shape", format!("is {:?}, and U-Nets take {takes}", self.shape))
         };
         let [channels, height, width] = self.shape[..] else {
-            return Err((
-                "shape".into(),
-                format!("is {:?}, and U-Nets take images: [channels, side, side]", self.shape),
-            ));
+            return Err(shape("images: [channels, side, side]"));
         };
         let pixels = height.saturating_mul(width);
         if height != width || pixels == 0 {
-            return Err((
-                "shape".into(),
-                format!("is {:?}, and U-Nets take square images", self.shape),
-            ));
+            return Err(shape("square images"));
         }
         if self.latent == 0 || !self.latent.is_multiple_of(pixels) {
             let problem = format!(
                 "is {}, and a U-Net's latent is a multiple of the image's {pixels} pixels",
                 self.latent
             );
-            return Err(("latent".into(), problem));
+            return Err(Problem::new("latent", problem));
         }
         let latent_channels = self.latent / pixels;
         let unet = |inputs, outputs| SongUNetConfig {
@@ -200,19 +195,13 @@ impl StudentConfig {
         Ok(UNets { encoder, decoder, direct })
     }
 
-    /// Numbers in all weights.
-    pub fn parameters(&self) -> usize {
-        let student = self.init(0, &burn::tensor::Device::flex());
-        burn::module::Module::num_params(&student)
-    }
-
     /// Floating-point operations a sample, of matrix products, convolutions and attention (a
     /// multiplication and an addition count as two). A training step costs three times its forward
     /// passes: E_0, E_T, C, and D once, or twice with the push term; the discriminator and LPIPS
     /// come on top.
     pub fn flops(&self, training: bool, push: bool) -> f64 {
-        let (encoder, decoder, direct) = match self.network.perceptron() {
-            Some(Perceptron { hidden, layers, direct_layers, .. }) => {
+        let (encoder, decoder, direct) = match self.network.mlp() {
+            Some(MlpSizes { hidden, layers, direct_layers, .. }) => {
                 let mlp = |inputs: usize, outputs: usize, layers: usize| {
                     let widths = (0..=layers).map(|i| match i {
                         0 => inputs + 1 + self.label_dim,
@@ -239,8 +228,8 @@ impl StudentConfig {
         let lift = self.operator.projection.map_or(0.0, |p| 2.0 * (p * self.latent) as f64);
         let (encoder, decoder) = (encoder + lift, decoder + lift);
         let operator = match self.operator.kind {
-            crate::OperatorKind::Dense => 2.0 * (n * n) as f64,
-            crate::OperatorKind::Factorized => 8.0 * (n * n) as f64,
+            OperatorKind::Dense => 2.0 * (n * n) as f64,
+            OperatorKind::Factorized => 8.0 * (n * n) as f64,
         };
         if training {
             3.0 * (2.0 * encoder + operator + if push { 2.0 } else { 1.0 } * decoder)
@@ -249,147 +238,44 @@ impl StudentConfig {
         }
     }
 
-    /// All that is wrong with it: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
+    /// All that is wrong with it.
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut at_least_one = |field: &str, value: usize| {
             if value == 0 {
-                problems.push((field.to_string(), "is 0 and must be at least 1".to_string()));
+                problems.push(Problem::new(field, "is 0 and must be at least 1"));
             }
         };
         at_least_one("shape", self.dim());
         at_least_one("latent", self.latent);
         at_least_one("operator.projection", self.operator_dim());
-        match self.network.perceptron() {
-            Some(Perceptron { hidden, layers, .. }) => {
+        match self.network.mlp() {
+            Some(MlpSizes { hidden, layers, .. }) => {
                 at_least_one("network.hidden", hidden);
                 at_least_one("network.layers", layers);
             }
             None => match self.unets() {
                 Ok(UNets { encoder, decoder, .. }) => {
+                    // What is wrong with both networks is told once.
                     let both = encoder.problems().into_iter().chain(decoder.problems());
                     let all: BTreeMap<String, String> = both.collect();
-                    problems.extend(
-                        all.into_iter()
-                            .map(|(field, problem)| (format!("network.{field}"), problem)),
-                    );
+                    let problem = |(field, problem)| Problem { field, problem }.within("network");
+                    problems.extend(all.into_iter().map(problem));
                 }
                 Err(problem) => problems.push(problem),
             },
         }
         if self.method == Method::Direct && self.operator.control {
-            problems.push((
-                "operator.control".into(),
-                "is true, and the direct student has no operator".into(),
-            ));
+            let problem = "is true, and the direct student has no operator";
+            problems.push(Problem::new("operator.control", problem));
         }
         if self.operator.control && self.label_dim == 0 {
-            problems
-                .push(("operator.control".into(), "is true and the pairs have no labels".into()));
+            let problem = "is true and the pairs have no labels";
+            problems.push(Problem::new("operator.control", problem));
         }
         if !(self.noise_std > 0.0 && self.noise_std.is_finite()) {
-            problems
-                .push(("noise_std".into(), format!("is {} and must be above 0", self.noise_std)));
-        }
-        problems
-    }
-}
-
-/// The distance d between an image and its drawing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reconstruction {
-    /// Mean squared error.
-    L2,
-    /// Pseudo-Huber, sqrt(u^2 + c^2) - c with c = 0.03, averaged.
-    Huber,
-    /// LPIPS on VGG16 with average pooling.
-    Lpips,
-    /// The sum of the squared error and LPIPS.
-    #[serde(rename = "l2+lpips")]
-    L2Lpips,
-    /// The sum of the squared error and the distance in a classifier's layers; see
-    /// [`kdm_nn::Perceptual`].
-    #[serde(rename = "l2+features")]
-    L2Features,
-}
-
-impl Reconstruction {
-    /// Whether it needs VGG16's weights.
-    pub fn has_lpips(self) -> bool {
-        matches!(self, Self::Lpips | Self::L2Lpips)
-    }
-
-    /// Whether it needs a classifier.
-    pub fn has_features(self) -> bool {
-        self == Self::L2Features
-    }
-}
-
-/// The terms of the loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LossConfig {
-    /// The distance d.
-    pub reconstruction: Reconstruction,
-    /// Weight of |z_0 - z^_0|^2.
-    pub latent_weight: f64,
-    /// Weight of d(x_0, x_rec).
-    pub rec_weight: f64,
-    /// Weight of d(x_0, x_push); 0 leaves the term out, as the paper does on the checkerboard.
-    pub push_weight: f64,
-    /// Weight of the adversarial term, on top of its factor 0.01; 0 for no discriminator.
-    #[serde(default)]
-    pub adversarial_weight: f64,
-    /// The file of LPIPS weights (see `kdm import`), where d is or has LPIPS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lpips_weights: Option<String>,
-    /// The classifier (of `kdm features train`, or one that ships), where d has features.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub features: Option<String>,
-    /// Where the operator's eigenvalues are drawn to.
-    pub eigenvalues: EigenvalueTarget,
-    /// Standard deviation of the noise added to latents in training.
-    pub latent_noise: f64,
-}
-
-impl Default for LossConfig {
-    /// The paper's values.
-    fn default() -> Self {
-        Self {
-            reconstruction: Reconstruction::L2,
-            latent_weight: 1.0,
-            rec_weight: 1.0,
-            push_weight: 1.0,
-            adversarial_weight: 0.0,
-            lpips_weights: None,
-            features: None,
-            eigenvalues: EigenvalueTarget::None,
-            latent_noise: 0.4,
-        }
-    }
-}
-
-impl LossConfig {
-    /// All that is wrong with it: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let numbers = [
-            ("latent_weight", self.latent_weight),
-            ("rec_weight", self.rec_weight),
-            ("push_weight", self.push_weight),
-            ("adversarial_weight", self.adversarial_weight),
-            ("latent_noise", self.latent_noise),
-        ];
-        let bad = numbers.iter().filter(|(_, value)| !(*value >= 0.0 && value.is_finite()));
-        let mut problems: Vec<(String, String)> = bad
-            .map(|(field, value)| {
-                ((*field).to_string(), format!("is {value} and must be 0 or more"))
-            })
-            .collect();
-        if self.adversarial_weight > 0.0 && self.push_weight == 0.0 {
-            let problem = "is above 0, and the adversarial term judges x_push, which push_weight \
-                           0 leaves out";
-            problems.push(("adversarial_weight".into(), problem.into()));
+            let problem = format!("is {} and must be above 0", self.noise_std);
+            problems.push(Problem::new("noise_std", problem));
         }
         problems
     }

@@ -1,19 +1,70 @@
-//! Distillation: the student trained on stored pairs. The teacher is never asked.
+//! Distillation: the student trained on stored pairs. The teacher is never queried.
+//!
+//! [`DistillTask`] is what `kdm_train::train` trains. In a loop of one's own, [`step`] is one
+//! iteration:
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use kdm_data::{Labels, Samples};
+//! use kdm_koopman::distill::{Trainee, step, to_tensors};
+//! use kdm_koopman::loss::{Distance, Objective};
+//! use kdm_koopman::{
+//!     LossConfig, Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig,
+//! };
+//! use kdm_nn::ForwardMode;
+//! use kdm_train::{Optimizer, OptimizerConfig, Stepper};
+//!
+//! // Pairs of a teacher that halves its noise.
+//! let noise: Vec<f32> = (0..64).map(|i| (i as f32).sin()).collect();
+//! let images = noise.iter().map(|x| 0.5 * x).collect();
+//! let labels = Labels::none(32);
+//! let pairs = Samples { shape: vec![2], noise, images, labels, ..Samples::default() };
+//!
+//! let config = StudentConfig {
+//!     method: Method::Koopman,
+//!     shape: vec![2],
+//!     label_dim: 0,
+//!     noise_std: 1.0,
+//!     latent: 4,
+//!     network: NetworkConfig::Affine,
+//!     operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: false },
+//! };
+//! let loss = LossConfig { latent_noise: 0.0, ..LossConfig::default() };
+//! let distance = Distance::new(loss.reconstruction, None, &config.shape);
+//! let objective = Objective { config: loss, targets: None, distance };
+//!
+//! let device = Device::flex().autodiff();
+//! let mut trainee = Trainee { student: config.init(1, &device), discriminator: None };
+//! let mut optimizers = [Optimizer::new(OptimizerConfig::default(), &trainee, "student.")];
+//! let mut history = Vec::new();
+//! for _ in 0..100 {
+//!     let batch = to_tensors(pairs.clone(), config.label_dim, &device);
+//!     let mut stepper = Stepper::new(&mut optimizers, 1e-2);
+//!     let mode = ForwardMode::evaluation();
+//!     let (better, losses) = step(&objective, trainee, batch, None, &mode, &mut stepper);
+//!     trainee = better;
+//!     history.push(losses.total.into_scalar::<f32>());
+//! }
+//! assert!(history[99] < 0.1 * history[0]);
+//! ```
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_data::pairs::{PairBatch, PairStore};
+use kdm_data::Samples;
+use kdm_data::pairs::PairStore;
 use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_random::Permutation;
 use kdm_train::{Losses, Stepper, Task};
 
-use crate::loss::{Batch, LatentNoise, Objective, Terms};
-use crate::sampler::{Sampler, one_hot};
-use crate::student::StudentFile;
+use crate::host::rows;
+use crate::loss::{LatentNoise, Objective, PairTensors, Term};
+use crate::sampler::Sampler;
+use crate::student_file::StudentFile;
 use crate::{Method, Student, StudentConfig};
 
 /// Streams of the training's seed.
@@ -79,12 +130,12 @@ impl DistillTask {
         &self.file.student
     }
 
-    /// Numbers of the pairs trained on.
+    /// How many pairs are trained on.
     fn training_pairs(&self) -> usize {
         self.store.len() - self.held_out
     }
 
-    /// Numbers of the pairs held out.
+    /// The pairs of the store that are held out.
     pub fn held_out(&self) -> Range<usize> {
         self.training_pairs()..self.store.len()
     }
@@ -118,22 +169,24 @@ impl DistillTask {
     }
 }
 
-/// Pairs as tensors on `device`.
-pub fn to_batch(pairs: PairBatch, dim: usize, label_dim: usize, device: &Device) -> Batch {
-    let n = pairs.images.len() / dim;
-    let tensor =
-        |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [n, width]), device);
-    let labels = (label_dim > 0).then(|| tensor(one_hot(&pairs.labels, label_dim), label_dim));
-    Batch { images: tensor(pairs.images, dim), noise: tensor(pairs.noise, dim), labels }
+/// Pairs as tensors on `device`, with one-hot labels of `label_dim` classes.
+pub fn to_tensors(pairs: Samples, label_dim: usize, device: &Device) -> PairTensors {
+    let dim = pairs.dim();
+    let labels = (label_dim > 0).then(|| rows(pairs.labels.one_hot(label_dim), label_dim, device));
+    PairTensors {
+        images: rows(pairs.images, dim, device),
+        noise: rows(pairs.noise, dim, device),
+        labels,
+    }
 }
 
 /// Values of images evaluated at a time.
 const BLOCK: usize = 1 << 18;
 
-/// The loss's terms on pairs of a store with latent noise and dropout off: `latent`, `rec`, `push`,
-/// `adversarial` (with a discriminator), `eigen` (when there is one) and `total`, averaged over all
-/// pairs. Batch norm sees the blocks in which pairs are evaluated; with no more than 85 pairs of
-/// 3x32x32 images, they are one block.
+/// The loss's terms and their sum on pairs of a store with latent noise and dropout off, averaged
+/// over all pairs: the adversarial term with a discriminator, L_eig where there is one, and the
+/// push term always. Batch norm sees the blocks in which pairs are evaluated; with no more than 85
+/// pairs of 3x32x32 images, they are one block.
 pub fn evaluate_losses(
     student: &Student,
     discriminator: Option<&Discriminator>,
@@ -142,35 +195,22 @@ pub fn evaluate_losses(
     store: &PairStore,
     range: Range<usize>,
     device: &Device,
-) -> Vec<(String, f64)> {
-    let mut sums: Vec<(String, f64)> = Vec::new();
+) -> BTreeMap<Term, f64> {
+    let mut means = BTreeMap::new();
     let total = range.len();
     let block_rows = (BLOCK / config.dim()).clamp(1, 4096);
     for start in range.clone().step_by(block_rows) {
         let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
-        let batch = to_batch(store.range(block), config.dim(), config.label_dim, device);
-        let drawn = objective.draw(student, batch, None, &ForwardMode::evaluation(), true);
-        let t = objective.terms(drawn, student, discriminator);
-        for (i, (name, value)) in named(&t).into_iter().chain([("total", t.total)]).enumerate() {
-            let value = weight * f64::from(value.into_scalar::<f32>());
-            match sums.get_mut(i) {
-                Some((_, sum)) => *sum += value,
-                None => sums.push((name.into(), value)),
-            }
+        let batch = to_tensors(store.range(block), config.label_dim, device);
+        let outputs = objective.forward(student, batch, None, &ForwardMode::evaluation(), true);
+        let terms = objective.terms(outputs, student, discriminator);
+        for (term, value) in terms.iter().chain([(Term::Total, terms.total())]) {
+            let value = f64::from(value.clone().into_scalar::<f32>());
+            *means.entry(term).or_insert(0.0) += weight * value;
         }
     }
-    sums
-}
-
-fn named(t: &Terms) -> Vec<(&'static str, Tensor<1>)> {
-    let mut terms: Vec<(&'static str, Tensor<1>)> = Vec::new();
-    terms.extend(t.latent.clone().map(|latent| ("latent", latent)));
-    terms.extend(t.rec.clone().map(|rec| ("rec", rec)));
-    terms.extend(t.push.clone().map(|push| ("push", push)));
-    terms.extend(t.adversarial.clone().map(|adversarial| ("adversarial", adversarial)));
-    terms.extend(t.eigen.clone().map(|eigen| ("eigen", eigen)));
-    terms
+    means
 }
 
 impl Task for DistillTask {
@@ -184,12 +224,12 @@ impl Task for DistillTask {
         }
     }
 
-    /// The discriminator's step goes first; the student is then judged by the new one, on the same
+    /// The discriminator's step comes first; the student is then judged by the new one, on the same
     /// images.
     fn iterate(&self, model: Trainee, iteration: u64, stepper: &mut Stepper) -> (Trainee, Losses) {
         let pairs = self.store.batch(&self.indices(iteration));
         let config = self.config();
-        let batch = to_batch(pairs, config.dim(), config.label_dim, &self.device);
+        let batch = to_tensors(pairs, config.label_dim, &self.device);
         let mode = ForwardMode::training(kdm_random::derive_seed(
             kdm_random::derive_seed(self.seed, DROPOUT),
             iteration,
@@ -208,22 +248,17 @@ impl Task for DistillTask {
         let (config, device) = (self.config(), self.device.clone().inner());
         let pairs = self.store.range(range.clone());
         let sampler = Sampler::new(averaged.student.clone(), config, &device);
-        let drawn = sampler.sample(&pairs.noise, &one_hot(&pairs.labels, config.label_dim));
+        let drawn = sampler.sample(&pairs.noise, &pairs.labels);
         let errors = paired(&drawn, &pairs.images, config.dim());
         let mut values = vec![
             ("rmse".to_string(), errors.rmse),
             ("median_error".to_string(), errors.median_error),
         ];
         let objective = self.objective.valid();
-        values.extend(evaluate_losses(
-            &averaged.student,
-            None,
-            config,
-            &objective,
-            &self.store,
-            range,
-            &device,
-        ));
+        let student = &averaged.student;
+        let losses =
+            evaluate_losses(student, None, config, &objective, &self.store, range, &device);
+        values.extend(losses.into_iter().map(|(term, value)| (term.name().to_string(), value)));
         // An operator with values that aren't finite has no spectrum, and the losses tell of it.
         let moduli = averaged
             .student
@@ -244,24 +279,25 @@ impl Task for DistillTask {
 pub fn step(
     objective: &Objective,
     model: Trainee,
-    batch: Batch,
+    batch: PairTensors,
     latent_noise: Option<LatentNoise>,
     mode: &ForwardMode,
     stepper: &mut Stepper,
 ) -> (Trainee, Losses) {
-    let drawn = objective.draw(&model.student, batch, latent_noise, mode, false);
+    let outputs = objective.forward(&model.student, batch, latent_noise, mode, false);
     let mut own = None;
     let mut trainee = model;
     if let Some(discriminator) = &trainee.discriminator {
-        let loss = objective.discriminator_loss(&drawn, discriminator);
+        let loss = objective.discriminator_loss(&outputs, discriminator);
         let grads = loss.backward();
         trainee = stepper.step(1, trainee, grads);
-        own = Some(loss);
+        own = Some((Term::Discriminator, loss));
     }
     let judge = trainee.discriminator.clone().map(Module::no_grad);
-    let t = objective.terms(drawn, &trainee.student, judge.as_ref());
-    let mut terms = named(&t);
-    terms.extend(own.map(|loss| ("discriminator", loss)));
-    let grads = t.total.backward();
-    (stepper.step(0, trainee, grads), Losses { total: t.total, terms })
+    let terms = objective.terms(outputs, &trainee.student, judge.as_ref());
+    let total = terms.total().clone();
+    let all = terms.iter().map(|(term, value)| (term, value.clone())).chain(own);
+    let named = all.map(|(term, value)| (term.name(), value)).collect();
+    let grads = total.backward();
+    (stepper.step(0, trainee, grads), Losses { total, terms: named })
 }

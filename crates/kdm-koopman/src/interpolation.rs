@@ -1,17 +1,22 @@
 //! From one sample to another: along the noise, or along a straight line in the latent space.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
+use kdm_data::Samples;
 use kdm_nn::ForwardMode;
+use kdm_observer::{Observer, Stopped};
+use serde::{Deserialize, Serialize};
 
-use crate::{Koopman, StudentConfig};
+use crate::host;
+use crate::stepwise::Stepwise;
 
 /// Where the way between two samples lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterpolationSpace {
     /// Along the great circle between the two noises, so that every point is as likely a noise as
     /// its ends.
     Noise,
-    /// Straight between the latents C E_T(x_T) + B y, which the decoder draws.
+    /// Straight between the latents z^_0 = C E_T(x_T) + B y, which the decoder draws.
     Latent,
 }
 
@@ -20,8 +25,8 @@ pub enum Space {
 pub struct End<'a> {
     /// x_T, `[dim]`.
     pub noise: &'a [f32],
-    /// A one-hot row, `[label_dim]`; empty when unconditional.
-    pub label: &'a [f32],
+    /// The class; none for a sample without one.
+    pub class: Option<u32>,
 }
 
 /// The point at `t` (0 to 1) on the great circle from `a` to `b`, its length between theirs. Points
@@ -49,33 +54,31 @@ fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
 }
 
 /// `steps` (at least 2) samples from `a` to `b`, the ends being their own samples: `[steps, dim]`.
-/// Labels go over in a straight line.
+/// One-hot labels go over in a straight line.
 pub fn between(
-    student: &Koopman,
-    config: &StudentConfig,
-    space: Space,
+    parts: Stepwise,
+    space: InterpolationSpace,
     a: End,
     b: End,
     steps: usize,
 ) -> Vec<f32> {
-    let device = Device::flex();
+    let Stepwise { student, config, device } = parts;
+    let mode = ForwardMode::evaluation();
     let times: Vec<f64> = (0..steps).map(|i| i as f64 / (steps - 1) as f64).collect();
-    let rows = |values: Vec<f32>, width: usize| -> Tensor<2> {
-        let n = values.len() / width;
-        Tensor::from_data(TensorData::new(values, [n, width]), &device)
-    };
-    let labels_at = |times: &[f64]| {
-        let all = || times.iter().flat_map(|t| linear(a.label, b.label, *t)).collect();
+    let rows = |values: Vec<f32>, width: usize| host::rows(values, width, device);
+    let one_hot = |end: End| kdm_data::Labels::from_iter([end.class]).one_hot(config.label_dim);
+    let (label_a, label_b) = (one_hot(a), one_hot(b));
+    let labels_at = |times: &[f64]| -> Option<Tensor<2>> {
+        let all = || times.iter().flat_map(|t| linear(&label_a, &label_b, *t)).collect();
         (config.label_dim > 0).then(|| rows(all(), config.label_dim))
     };
     let labels = labels_at(&times);
     let drawn = match space {
-        Space::Noise => {
+        InterpolationSpace::Noise => {
             let noise = times.iter().flat_map(|t| spherical(a.noise, b.noise, *t)).collect();
-            student.generate(rows(noise, config.dim()), labels, &ForwardMode::evaluation())
+            student.generate(rows(noise, config.dim()), labels, &mode)
         }
-        Space::Latent => {
-            let mode = ForwardMode::evaluation();
+        InterpolationSpace::Latent => {
             let ends = labels_at(&[0.0, 1.0]);
             let noise = rows([a.noise, b.noise].concat(), config.dim());
             let z = student.push(student.encode_noise(noise, ends.clone(), &mode), ends);
@@ -86,14 +89,46 @@ pub fn between(
             student.decode(z, labels, &mode)
         }
     };
-    drawn.try_into_vec_as::<f32>().expect("students compute in f32")
+    host::values(drawn)
+}
+
+/// From each sample to the next: `steps` (at least 2) samples of each way, row by row, `[(N - 1)
+/// steps, dim]` for N samples' noise and labels.
+///
+/// # Errors
+/// When the observer asks for a stop; nothing is kept.
+pub fn through(
+    parts: Stepwise,
+    space: InterpolationSpace,
+    stops: &Samples,
+    steps: usize,
+    observer: &dyn Observer,
+) -> Result<Vec<f32>, Stopped> {
+    let dim = stops.dim();
+    let end = |i: usize| End {
+        noise: &stops.noise[i * dim..(i + 1) * dim],
+        class: stops.labels.class(i),
+    };
+    let ways = stops.len().saturating_sub(1);
+    let mut progress = observer.begin("interpolation", "ways");
+    let mut drawn = Vec::with_capacity(ways * steps * dim);
+    for i in 0..ways {
+        progress.advance(i as u64, ways as u64, "")?;
+        drawn.extend(between(parts, space, end(i), end(i + 1), steps));
+    }
+    progress.report(ways as u64, ways as u64, "");
+    progress.finish("drawn");
+    Ok(drawn)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sampler::Sampler;
-    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
+    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
+    use burn::tensor::Device;
+    use kdm_data::Labels;
+    use kdm_observer::Silent;
     use kdm_random::normal_vec;
 
     #[test]
@@ -118,17 +153,20 @@ mod tests {
             network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
             operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
         };
-        let student = config.init(1, &Device::flex());
-        let sampler = Sampler::new(student.clone(), &config, &Device::flex());
+        let device = Device::flex();
+        let student = config.init(1, &device);
+        let sampler = Sampler::new(student.clone(), &config, &device);
         let noise = normal_vec(3, 8);
-        let labels = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+        let labels = Labels::of(&[0, 2]);
         let samples = sampler.sample(&noise, &labels);
         let (a, b) = (
-            End { noise: &noise[..4], label: &labels[..3] },
-            End { noise: &noise[4..], label: &labels[3..] },
+            End { noise: &noise[..4], class: Some(0) },
+            End { noise: &noise[4..], class: Some(2) },
         );
-        let ways = [Space::Noise, Space::Latent]
-            .map(|space| between(student.koopman().unwrap(), &config, space, a, b, 5));
+        let parts =
+            Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
+        let ways = [InterpolationSpace::Noise, InterpolationSpace::Latent]
+            .map(|space| between(parts, space, a, b, 5));
         for way in &ways {
             let off = |x: &[f32], y: &[f32]| {
                 x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
@@ -136,5 +174,16 @@ mod tests {
             assert!(off(&way[..4], &samples[..4]) < 1e-5 && off(&way[16..], &samples[4..]) < 1e-5);
         }
         assert!(ways[0][8..12].iter().zip(&ways[1][8..12]).any(|(x, y)| (x - y).abs() > 1e-4));
+        // The way there and back goes through the same samples.
+        let stops = Samples {
+            shape: vec![4],
+            noise: [&noise[..], &noise[..4]].concat(),
+            labels: Labels::of(&[0, 2, 0]),
+            ..Samples::default()
+        };
+        let all = through(parts, InterpolationSpace::Latent, &stops, 5, &Silent).unwrap();
+        assert_eq!(all[..20], ways[1]);
+        let back: Vec<f32> = all[20..].chunks(4).rev().flatten().copied().collect();
+        assert!(back.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 }

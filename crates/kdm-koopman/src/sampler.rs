@@ -1,28 +1,32 @@
 //! One-step sampling on host arrays.
 
 use burn::tensor::{Device, Tensor};
-use kdm_kernels::FrozenLinear;
-use kdm_nn::fixed_batches::{Rows, in_blocks};
+use kdm_data::Labels;
+use kdm_kernels::{FrozenLinear, is_cpu};
+use kdm_nn::fixed_batches::{self, Rows, in_blocks};
 use kdm_nn::{ForwardMode, FrozenUNet, Linear};
+use kdm_observer::{Observer, Silent, Stopped};
 
+use crate::host::{narrow, values};
 use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
 use crate::{Student, StudentConfig};
 
-/// A student ready to draw. A sample's bits depend on its own noise and label alone, not on the
-/// batch.
+/// A student ready to draw: x_0 = D(C E_T(x_T) + B y) in one pass. A sample's bits depend on its
+/// own noise and label alone, not on the batch. [`Student`] has an example.
 ///
-/// A student of U-Nets is frozen: what depends on the time alone is computed here, weights are
-/// packed, the operator is one matrix. Perceptrons are run as they are, in blocks of one size.
+/// On the CPU a student of U-Nets is frozen: what depends on the time alone is computed here,
+/// weights are packed, the operator is one matrix. MLPs, and all students on other devices, are run
+/// as they are, in blocks of one size.
 #[derive(Debug)]
 pub struct Sampler {
-    way: Way,
-    dim: usize,
+    engine: Engine,
+    shape: Vec<usize>,
     label_dim: usize,
 }
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of them")]
-enum Way {
+enum Engine {
     Blocks(Student, Device),
     Frozen(FrozenStudent),
 }
@@ -32,13 +36,13 @@ enum Way {
 struct FrozenStudent {
     /// The noise encoder, or all of a direct student.
     first: FrozenUNet,
-    way: Option<FrozenWay>,
+    rest: Option<FrozenRest>,
     noise_scale: f32,
 }
 
 /// From the noise's latent to the image.
 #[derive(Debug)]
-struct FrozenWay {
+struct FrozenRest {
     decoder: FrozenUNet,
     /// The maps from latent to latent in order: the projection and back, and the operator between
     /// them.
@@ -53,35 +57,68 @@ struct FrozenWay {
 const IMAGES: usize = 16;
 
 impl Sampler {
-    /// Takes the student of `config`, outside autodiff.
+    /// Takes the student of `config`, which lies on `device`, outside autodiff.
     pub fn new(student: Student, config: &StudentConfig, device: &Device) -> Self {
-        let frozen = (*device == Device::flex())
-            .then(|| FrozenStudent::new(&student, config.label_dim))
-            .flatten();
-        let way = frozen.map_or_else(|| Way::Blocks(student, device.clone()), Way::Frozen);
-        Self { way, dim: config.dim(), label_dim: config.label_dim }
+        let frozen =
+            is_cpu(device).then(|| FrozenStudent::new(&student, config.label_dim)).flatten();
+        let engine = frozen.map_or_else(|| Engine::Blocks(student, device.clone()), Engine::Frozen);
+        Self { engine, shape: config.shape.clone(), label_dim: config.label_dim }
     }
 
-    /// x_0 for rows of x_T (with its full standard deviation); `labels` are one-hot rows (or rows
-    /// of zeros), or empty, which leaves a conditional student's label at zero.
-    pub fn sample(&self, noise: &[f32], labels: &[f32]) -> Vec<f32> {
-        match &self.way {
-            Way::Frozen(student) => {
-                let classes = self.classes(noise.len() / self.dim, labels);
-                let parts = noise.chunks(IMAGES * self.dim).zip(classes.chunks(IMAGES));
-                parts.flat_map(|(noise, classes)| student.sample(noise, classes)).collect()
-            }
-            Way::Blocks(student, device) => self.sample_in_blocks(student, device, noise, labels),
+    /// x_0 for rows of x_T with its full standard deviation: `[N, dim]` -> `[N, dim]`. There is a
+    /// label a row; one without a class, or with a class that the student doesn't have, leaves a
+    /// conditional student's label at zero.
+    ///
+    /// # Panics
+    /// When there are not as many labels as rows.
+    pub fn sample(&self, noise: &[f32], labels: &Labels) -> Vec<f32> {
+        self.sample_observed(noise, labels, &Silent).expect("nobody asks for a stop")
+    }
+
+    /// [`Self::sample`], telling the observer how many samples are drawn.
+    ///
+    /// # Errors
+    /// When the observer asks for a stop; nothing is kept.
+    ///
+    /// # Panics
+    /// When there are not as many labels as rows.
+    pub fn sample_observed(
+        &self,
+        noise: &[f32],
+        labels: &Labels,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, Stopped> {
+        let dim: usize = self.shape.iter().product();
+        let count = noise.len() / dim;
+        assert_eq!(labels.len(), count, "a label for each row of noise");
+        // Whole blocks, so that none but the last is filled up with zeros.
+        let (unit, at_a_time) = match &self.engine {
+            Engine::Frozen(_) => ("images", IMAGES),
+            Engine::Blocks(..) if self.shape.len() == 3 => ("images", fixed_batches::BLOCK),
+            Engine::Blocks(..) => ("points", fixed_batches::BLOCK),
+        };
+        let mut progress = observer.begin("samples", unit);
+        let mut drawn = Vec::with_capacity(noise.len());
+        for start in (0..count).step_by(at_a_time) {
+            progress.advance(start as u64, count as u64, "")?;
+            let rows = start..(start + at_a_time).min(count);
+            let (noise, labels) = (&noise[rows.start * dim..rows.end * dim], labels.range(rows));
+            drawn.extend(match &self.engine {
+                Engine::Frozen(student) => student.sample(noise, &self.classes(&labels)),
+                Engine::Blocks(student, device) => {
+                    self.sample_in_blocks(student, device, noise, &labels)
+                }
+            });
         }
+        progress.report(count as u64, count as u64, "");
+        progress.finish("drawn");
+        Ok(drawn)
     }
 
     /// The class of every row; the number of classes for none.
-    fn classes(&self, rows: usize, labels: &[f32]) -> Vec<usize> {
-        if self.label_dim == 0 || labels.is_empty() {
-            return vec![self.label_dim; rows];
-        }
-        let class = |row: &[f32]| row.iter().position(|x| *x > 0.0).unwrap_or(self.label_dim);
-        labels.chunks_exact(self.label_dim).map(class).collect()
+    fn classes(&self, labels: &Labels) -> Vec<usize> {
+        let class = |class: Option<u32>| class.map_or(self.label_dim, |class| class as usize);
+        labels.iter().map(|label| class(label).min(self.label_dim)).collect()
     }
 
     fn sample_in_blocks(
@@ -89,32 +126,26 @@ impl Sampler {
         student: &Student,
         device: &Device,
         noise: &[f32],
-        labels: &[f32],
+        labels: &Labels,
     ) -> Vec<f32> {
-        let x = Rows { values: noise, width: self.dim };
+        let x = Rows { values: noise, width: self.shape.iter().product() };
         if self.label_dim == 0 {
             return in_blocks([x], device, |[x]| {
                 student.generate(x, None, &ForwardMode::evaluation())
             });
         }
-        let zeros =
-            vec![0.0; if labels.is_empty() { noise.len() / self.dim * self.label_dim } else { 0 }];
-        let y =
-            Rows { values: if labels.is_empty() { &zeros } else { labels }, width: self.label_dim };
+        let one_hot = labels.one_hot(self.label_dim);
+        let y = Rows { values: &one_hot, width: self.label_dim };
         in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| {
             student.generate(x, Some(y), &ForwardMode::evaluation())
         })
     }
 }
 
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_vec_as::<f32>().expect("weights are f32")
-}
-
 fn frozen(linear: &Linear) -> FrozenLinear {
     let outputs = linear.weight.dims()[0];
-    let bias = linear.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| host(bias.val()));
-    FrozenLinear::new(&host(linear.weight.val()), bias)
+    let bias = linear.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| values(bias.val()));
+    FrozenLinear::new(&values(linear.weight.val()), bias)
 }
 
 impl FrozenStudent {
@@ -125,7 +156,7 @@ impl FrozenStudent {
             Student::Direct(direct) => {
                 let Network::Unet(network) = &direct.network else { return None };
                 let first = FrozenUNet::new(network, NOISE_TIME)?;
-                return Some(Self { first, way: None, noise_scale: direct.noise_scale as f32 });
+                return Some(Self { first, rest: None, noise_scale: direct.noise_scale as f32 });
             }
         };
         let (Network::Unet(encoder), Network::Unet(decoder)) =
@@ -136,7 +167,6 @@ impl FrozenStudent {
         let first = FrozenUNet::new(encoder, NOISE_TIME)?;
         let decoder = FrozenUNet::new(decoder, CLEAN_TIME)?;
         let affine = student.operator.matrix();
-        let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
         let operator = FrozenLinear::new(&narrow(&affine.matrix), narrow(&affine.bias));
         let control = student.control.as_ref().map_or_else(Vec::new, |control| {
             let device = control.weight.device();
@@ -144,42 +174,31 @@ impl FrozenStudent {
                 vec![Tensor::eye(label_dim, &device), Tensor::zeros([1, label_dim], &device)],
                 0,
             );
-            host(control.forward(labels)).chunks_exact(affine.n).map(<[f32]>::to_vec).collect()
+            values(control.forward(labels)).chunks_exact(affine.n).map(<[f32]>::to_vec).collect()
         });
         let (maps, place) = match &student.projection {
             Some(p) => (vec![frozen(&p.noise), operator, frozen(&p.decoder)], 1),
             None => (vec![operator], 0),
         };
-        let way = Some(FrozenWay { decoder, maps, operator: place, control });
-        Some(Self { first, way, noise_scale: student.noise_scale as f32 })
+        let rest = Some(FrozenRest { decoder, maps, operator: place, control });
+        Some(Self { first, rest, noise_scale: student.noise_scale as f32 })
     }
 
     fn sample(&self, noise: &[f32], classes: &[usize]) -> Vec<f32> {
         let scaled: Vec<f32> = noise.iter().map(|x| x / self.noise_scale).collect();
         let mut z = self.first.run(&scaled, classes);
-        let Some(way) = &self.way else { return z };
-        for (i, map) in way.maps.iter().enumerate() {
+        let Some(rest) = &self.rest else { return z };
+        for (i, map) in rest.maps.iter().enumerate() {
             z = map.run(&z);
-            if i == way.operator && !way.control.is_empty() {
+            if i == rest.operator && !rest.control.is_empty() {
                 let width = z.len() / classes.len();
                 for (z, class) in z.chunks_exact_mut(width).zip(classes) {
-                    z.iter_mut().zip(&way.control[*class]).for_each(|(z, control)| *z += control);
+                    z.iter_mut().zip(&rest.control[*class]).for_each(|(z, control)| *z += control);
                 }
             }
         }
-        way.decoder.run(&z, classes)
+        rest.decoder.run(&z, classes)
     }
-}
-
-/// One-hot rows of `label_dim` values; empty when there are no classes.
-pub fn one_hot(classes: &[u32], label_dim: usize) -> Vec<f32> {
-    let mut rows = vec![0.0; classes.len() * label_dim];
-    for (row, class) in classes.iter().enumerate() {
-        if let Some(place) = rows.get_mut(row * label_dim + *class as usize) {
-            *place = 1.0;
-        }
-    }
-    rows
 }
 
 #[cfg(test)]
@@ -222,10 +241,10 @@ mod tests {
             assert_eq!(config.problems(), []);
             let student = config.init(3, &device);
             let sampler = Sampler::new(student.clone(), &config, &device);
-            assert!(matches!(sampler.way, Way::Frozen(_)));
+            assert!(matches!(sampler.engine, Engine::Frozen(_)));
             let noise = normal_vec(1, 19 * config.dim());
             let classes: Vec<u32> = (0..19).map(|i| i % label_dim.max(1) as u32).collect();
-            for labels in [one_hot(&classes, label_dim), Vec::new()] {
+            for labels in [Labels::of(&classes), Labels::none(19), Labels::all(7, 19)] {
                 let found = sampler.sample(&noise, &labels);
                 let expected = sampler.sample_in_blocks(&student, &device, &noise, &labels);
                 assert_eq!(found.len(), expected.len());
@@ -240,5 +259,50 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Watched or not, in parts or whole, the samples are the same; a stop ends the drawing.
+    #[test]
+    fn drawing_is_watched_and_stopped() {
+        struct Stopping(std::cell::Cell<u64>);
+        impl Observer for Stopping {
+            fn event(&self, event: &kdm_observer::Event) {
+                if let kdm_observer::Event::Advanced { done, total, unit, .. } = event {
+                    assert_eq!((*total, *unit), (600, "points"));
+                    self.0.set(*done);
+                }
+            }
+            fn stopping(&self) -> bool {
+                self.0.get() >= 512
+            }
+        }
+        let device = Device::flex();
+        let config = StudentConfig {
+            method: Method::Koopman,
+            shape: vec![2],
+            label_dim: 0,
+            noise_std: 1.0,
+            latent: 8,
+            network: NetworkConfig::Mlp { hidden: 8, layers: 2 },
+            operator: OperatorConfig {
+                kind: OperatorKind::Dense,
+                projection: None,
+                control: false,
+            },
+        };
+        let sampler = Sampler::new(config.init(1, &device), &config, &device);
+        let (noise, labels) = (normal_vec(2, 1200), Labels::none(600));
+        let seen = std::cell::RefCell::new(Vec::new());
+        let watch = |event: &kdm_observer::Event| {
+            if let kdm_observer::Event::Advanced { done, .. } = event {
+                seen.borrow_mut().push(*done);
+            }
+        };
+        let whole = sampler.sample_observed(&noise, &labels, &watch).unwrap();
+        assert_eq!(*seen.borrow(), [0, 256, 512, 600]);
+        assert_eq!(whole, sampler.sample(&noise, &labels));
+        let stopping = Stopping(std::cell::Cell::new(0));
+        assert_eq!(sampler.sample_observed(&noise, &labels, &stopping), Err(Stopped));
+        assert_eq!(stopping.0.get(), 512);
     }
 }

@@ -4,9 +4,10 @@
 
 use rayon::prelude::*;
 
-/// The window: a Gaussian of deviation 1.5 over 11 pixels; and the constants, for images in [0, 1].
+/// Side of the structural similarity's window, a Gaussian of deviation 1.5, in pixels.
 pub const WINDOW: usize = 11;
 const DEVIATION: f64 = 1.5;
+/// The similarity's constants, for images in [0, 1].
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;
 
@@ -15,7 +16,8 @@ fn unit(x: f32) -> f64 {
     0.5 * (f64::from(x).clamp(-1.0, 1.0) + 1.0)
 }
 
-/// Mean over images of 10 log10(1 / mean squared error), in dB. Equal images count as 100 dB.
+/// Peak signal-to-noise ratio of images, rows of `dim` values: the mean over images of
+/// 10 log10(1 / mean squared error), in dB. Equal images count as 100 dB.
 pub fn psnr(a: &[f32], b: &[f32], dim: usize) -> f64 {
     let of = |(a, b): (&[f32], &[f32])| {
         let error =
@@ -26,8 +28,8 @@ pub fn psnr(a: &[f32], b: &[f32], dim: usize) -> f64 {
     all.iter().sum::<f64>() / all.len() as f64
 }
 
-/// Mean over images of the structural similarity, 1 for equal ones; where the window fits into the
-/// image. Images of at least 11 pixels a side; `shape` is `[C, H, W]`.
+/// Mean over images of the structural similarity, 1 for equal ones, over all places where the
+/// window fits into the image. `shape` is `[C, H, W]`, with at least [`WINDOW`] pixels a side.
 pub fn ssim(a: &[f32], b: &[f32], shape: [usize; 3]) -> f64 {
     let [channels, height, width] = shape;
     assert!(height.min(width) >= WINDOW, "images smaller than the window");

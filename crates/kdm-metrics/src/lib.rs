@@ -2,15 +2,22 @@
 //! distribution. Samples are rows of f32 values on the host.
 //!
 //! Most of this crate knows numbers alone. [`features`] knows the networks that turn images into
-//! features, [`statistics`] the files that keep what was computed once, [`classifier_training`] how
-//! a feature network is trained.
+//! features, [`features::statistics`] the files that keep what was computed once,
+//! [`features::classifier_training`] how a feature network is trained. [`catalog`] names all
+//! metrics and says how to read them; [`measure()`] computes those of a set of samples.
 
+pub mod catalog;
+mod error;
 pub mod features;
 pub mod images;
+mod measure;
 mod paired;
 mod points;
 
+pub use catalog::{Better, Metric, Values};
+pub use error::{Error, Result};
 pub use features::{Extractor, Features, Moments, Statistics, frechet_distance};
 pub use features::{frechet, inception_score, kernel_distance, manifold, statistics};
+pub use measure::{FeatureSpace, MeasureOptions, MetricGroup, TeacherSamples, measure};
 pub use paired::{Paired, paired};
-pub use points::{energy_distance, share_outside, sliced_wasserstein2};
+pub use points::{energy_distance, off_board, share_outside, sliced_wasserstein2};

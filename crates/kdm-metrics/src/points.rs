@@ -2,9 +2,11 @@
 
 use rayon::prelude::*;
 
-/// Sliced Wasserstein-2 distance: the root of the mean, over random directions, of the squared
-/// Wasserstein-2 distance of the projections (Bonneel et al., 2015). Rows of `dim` values, as many
-/// in `a` as in `b`.
+use crate::catalog::{self, Values};
+
+/// Sliced Wasserstein-2 distance: the root of the mean, over random directions drawn by `seed`, of
+/// the squared Wasserstein-2 distance of the projections (Bonneel et al., 2015). Rows of `dim`
+/// values, as many in `a` as in `b`.
 pub fn sliced_wasserstein2(a: &[f32], b: &[f32], dim: usize, directions: usize, seed: u64) -> f64 {
     assert_eq!(a.len(), b.len(), "sets of one size");
     let total: f64 = (0..directions as u64)
@@ -51,11 +53,28 @@ pub fn energy_distance(a: &[f32], b: &[f32], dim: usize) -> f64 {
     2.0 * mean_distance(a, b) - mean_distance(a, a) - mean_distance(b, b)
 }
 
-/// The share of points, 0 to 1, for which `inside` says no.
+/// The share of points, 0 to 1, that are not `inside`.
 pub fn share_outside(points: &[f32], dim: usize, inside: impl Fn(&[f64]) -> bool) -> f64 {
     let outside = |row: &[f32]| !inside(&row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
     points.chunks(dim).filter(|row| outside(row)).count() as f64
         / (points.len() / dim).max(1) as f64
+}
+
+/// Percent of the student's points and of the teacher's that are not `inside`, and the difference;
+/// rows of `dim` values.
+pub fn off_board(
+    student: &[f32],
+    teacher: &[f32],
+    dim: usize,
+    inside: impl Fn(&[f64]) -> bool,
+) -> Values {
+    let [student, teacher] =
+        [student, teacher].map(|points| 100.0 * share_outside(points, dim, &inside));
+    Values::from_iter([
+        (&catalog::OFF_BOARD, student),
+        (&catalog::TEACHER_OFF_BOARD, teacher),
+        (&catalog::OFF_BOARD_EXCESS, student - teacher),
+    ])
 }
 
 #[cfg(test)]
@@ -89,6 +108,10 @@ mod tests {
 
     #[test]
     fn share_outside_counts() {
-        assert_eq!(share_outside(&[0.5, 2.0, -3.0, 0.1], 1, |p| p[0].abs() < 1.0), 0.5);
+        let inside = |p: &[f64]| p[0].abs() < 1.0;
+        assert_eq!(share_outside(&[0.5, 2.0, -3.0, 0.1], 1, inside), 0.5);
+        let values = off_board(&[0.5, 2.0, -3.0, 0.1], &[0.5, 0.1, 0.2, 7.0], 1, inside);
+        let values: Vec<f64> = values.iter().map(|(_, value)| value).collect();
+        assert_eq!(values, [50.0, 25.0, 25.0]);
     }
 }

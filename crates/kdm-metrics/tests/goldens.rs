@@ -24,7 +24,7 @@ fn same(name: &str, found: f64, golden: &BTreeMap<String, Array>, tolerance: f64
 }
 
 /// pytorch-fid and torch-fidelity take roots of matrices that aren't symmetric, and with singular
-/// covariances add 1e-6 to the diagonal: 1e-3 there, as such distances are told.
+/// covariances add 1e-6 to the diagonal: 1e-3 there, to which such distances are reported.
 #[test]
 fn distances_equal_those_of_pytorch_fid_and_torch_fidelity() {
     let g = goldens();

@@ -1,6 +1,5 @@
-//! Teachers: anything that, given a noisy sample and its noise level, tells the mean of the clean
-//! samples it may come from; and the solvers that follow the teacher's ordinary differential
-//! equation from noise to a sample.
+//! Teachers: denoisers, which give the mean of the clean samples that a noisy one may come from;
+//! and the solvers that follow a teacher's ordinary differential equation from noise to a sample.
 //!
 //! This crate knows distributions, networks and solvers. It knows neither students nor pair stores.
 
@@ -16,8 +15,8 @@ pub mod training;
 pub use denoiser::{Denoiser, Level};
 pub use distributions::{Checkerboard, Component, Distribution, Gaussian, Mixture};
 pub use guidance::Guided;
-pub use networks::{FlowMlp, FlowMlpConfig, FlowTask, NetworkTeacherConfig, Preconditioning};
+pub use networks::{FlowMlp, FlowMlpConfig, NetworkTeacherConfig, Preconditioning};
 pub use process::Process;
 pub use solver::{Churn, Solver, Waypoint, solve, solve_stochastic, trajectory};
 pub use teacher::{Teacher, TeacherConfig};
-pub use training::EdmTask;
+pub use training::{EdmTask, FlowTask};

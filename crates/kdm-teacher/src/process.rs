@@ -4,6 +4,7 @@
 //! from sigma_max to 0. Flow matching (Lipman et al., arXiv:2210.02747): x = (1 - t) x_0 + t e, t
 //! from 1 to 0. With D the posterior mean at the level of t, both follow dx/dt = (x - D) / t.
 
+use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Level};
@@ -29,7 +30,8 @@ impl Process {
     /// EDM's levels: 0.002 to 80, rho 7.
     pub const EDM: Self = Self::Diffusion { sigma_min: 0.002, sigma_max: 80.0, rho: 7.0 };
 
-    /// The process within the noise levels that a teacher knows.
+    /// The process within the noise levels that a teacher knows ([`Denoiser::sigma_range`],
+    /// [`Denoiser::round_sigma`]).
     pub fn fit(self, denoiser: &dyn Denoiser) -> Self {
         let Self::Diffusion { sigma_min, sigma_max, rho } = self else { return self };
         let (least, most) = denoiser.sigma_range();
@@ -37,7 +39,8 @@ impl Process {
         Self::Diffusion { sigma_min: within(sigma_min), sigma_max: within(sigma_max), rho }
     }
 
-    /// `steps` + 1 times, falling, the last one 0. `steps` is at least 1.
+    /// `steps` + 1 times, falling, the last one 0; of a diffusion as in 2206.00364, eq. 5. `steps`
+    /// is at least 1.
     pub fn times(&self, steps: usize) -> Vec<f64> {
         let mut times: Vec<f64> = match *self {
             Self::Flow => (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect(),
@@ -67,19 +70,18 @@ impl Process {
         }
     }
 
-    /// What is wrong with these numbers, if something is: the field and the problem.
-    pub fn problem(&self) -> Option<(&'static str, String)> {
+    /// What is impossible about these numbers.
+    pub fn problem(&self) -> Option<Problem> {
         let Self::Diffusion { sigma_min, sigma_max, rho } = *self else { return None };
         if !(sigma_min > 0.0 && sigma_min.is_finite()) {
-            return Some(("sigma_min", format!("is {sigma_min} and must be above 0")));
+            return Some(Problem::new("sigma_min", format!("is {sigma_min} and must be above 0")));
         }
         if !(sigma_max > sigma_min && sigma_max.is_finite()) {
-            return Some((
-                "sigma_max",
-                format!("is {sigma_max} and must be above sigma_min, {sigma_min}"),
-            ));
+            let problem = format!("is {sigma_max} and must be above sigma_min, {sigma_min}");
+            return Some(Problem::new("sigma_max", problem));
         }
-        (!(rho > 0.0 && rho.is_finite())).then(|| ("rho", format!("is {rho} and must be above 0")))
+        (!(rho > 0.0 && rho.is_finite()))
+            .then(|| Problem::new("rho", format!("is {rho} and must be above 0")))
     }
 }
 

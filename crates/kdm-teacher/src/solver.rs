@@ -1,5 +1,6 @@
 //! Solvers of dx/dt = (x - D(x; t)) / t from the first time to 0, as small functions over f64 rows.
 
+use kdm_data::Labels;
 use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Process};
@@ -20,7 +21,7 @@ pub enum Solver {
 }
 
 impl Solver {
-    /// Network passes (NFE) of `steps` steps.
+    /// Evaluations of the denoiser (NFE) in `steps` steps.
     pub fn evaluations(self, steps: usize) -> usize {
         match self {
             Self::Euler | Self::DpmSolver => steps,
@@ -31,15 +32,26 @@ impl Solver {
 }
 
 /// Samples from noise: `x` holds rows of x_T, already scaled to [`Process::noise_std`]; the result
-/// holds rows of x_0. `labels`: one-hot rows, or empty (see [`Denoiser::denoise`]). `steps` is at
-/// least 1.
+/// holds rows of x_0. `labels`: one a row (see [`Denoiser::denoise`]). `steps` is at least 1.
+///
+/// ```
+/// use kdm_data::Labels;
+/// use kdm_teacher::{Gaussian, Process, Solver, solve};
+///
+/// // The flow of N(1, 0.25) from sigma 10 ends at 1 + 0.5 (x - 1) / sqrt(10^2 + 0.25).
+/// let data = Gaussian::new(vec![1.0], vec![vec![0.25]])?;
+/// let process = Process::Diffusion { sigma_min: 1e-3, sigma_max: 10.0, rho: 7.0 };
+/// let x = solve(&data, &process, Solver::Heun, 100, vec![6.0], &Labels::none(1));
+/// assert!((x[0] - (1.0 + 0.5 * 5.0 / 100.25f64.sqrt())).abs() < 1e-3);
+/// # Ok::<(), kdm_nn::Problem>(())
+/// ```
 pub fn solve(
     denoiser: &dyn Denoiser,
     process: &Process,
     solver: Solver,
     steps: usize,
     x: Vec<f64>,
-    labels: &[f32],
+    labels: &Labels,
 ) -> Vec<f64> {
     let times = rounded_times(denoiser, process, steps);
     let denoise = |x: &[f64], t: f64| denoiser.denoise(x, process.level(t), labels);
@@ -69,7 +81,7 @@ pub fn trajectory(
     process: &Process,
     steps: usize,
     mut x: Vec<f64>,
-    labels: &[f32],
+    labels: &Labels,
 ) -> Vec<Waypoint> {
     let times = rounded_times(denoiser, process, steps);
     let denoise = |x: &[f64], t: f64| denoiser.denoise(x, process.level(t), labels);
@@ -93,13 +105,14 @@ fn rounded_times(denoiser: &dyn Denoiser, process: &Process, steps: usize) -> Ve
 /// How much noise the stochastic sampler adds again in each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
-    /// How much in all, in steps' worth; 0 for none.
+    /// S_churn: the noise level is raised by S_churn / steps of itself before each step (by at most
+    /// sqrt(2) - 1); 0 for none.
     pub churn: f64,
-    /// The least noise level at which it is added.
+    /// S_tmin, the least noise level at which it is added.
     pub min: f64,
-    /// The largest noise level at which it is added.
+    /// S_tmax, the largest noise level at which it is added.
     pub max: f64,
-    /// Standard deviation of what is added, 1 or a little above.
+    /// S_noise, the standard deviation of what is added, relative to the rise: 1 or a little above.
     pub noise: f64,
 }
 
@@ -112,7 +125,7 @@ pub fn solve_stochastic(
     churn: Churn,
     steps: usize,
     mut x: Vec<f64>,
-    labels: &[f32],
+    labels: &Labels,
     seeds: &[u64],
 ) -> Vec<f64> {
     let times = rounded_times(denoiser, process, steps);
@@ -235,7 +248,7 @@ mod tests {
         let start: Vec<f64> =
             [0.9, -1.1, 0.2, 0.7].iter().map(|e| e * process.noise_std()).collect();
         let exact = g.flow(&start, process.level(process.times(1)[0]));
-        let found = solve(&g, &process, solver, steps, start, &[]);
+        let found = solve(&g, &process, solver, steps, start, &Labels::none(2));
         found.iter().zip(&exact).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     }
 
@@ -263,11 +276,11 @@ mod tests {
     fn trajectories_lead_to_the_sample() {
         let g = Gaussian::new(vec![0.3, -0.2], vec![vec![0.5, 0.2], vec![0.2, 0.3]]).unwrap();
         let process = Process::Diffusion { sigma_min: 1e-3, sigma_max: 10.0, rho: 7.0 };
-        let start = vec![9.0, -11.0, 2.0, 7.0];
-        let way = trajectory(&g, &process, 200, start.clone(), &[]);
+        let (start, none) = (vec![9.0, -11.0, 2.0, 7.0], Labels::none(2));
+        let way = trajectory(&g, &process, 200, start.clone(), &none);
         assert_eq!((way.len(), &way[0].x), (200, &start));
         assert!((way[0].time - 10.0).abs() < 1e-9);
-        assert_eq!(way[199].denoised, solve(&g, &process, Solver::Heun, 200, start.clone(), &[]));
+        assert_eq!(way[199].denoised, solve(&g, &process, Solver::Heun, 200, start.clone(), &none));
         let end = g.flow(&start, process.level(10.0));
         for point in &way {
             let off = g.flow(&point.x, process.level(point.time));
@@ -317,10 +330,11 @@ mod tests {
             kdm_random::normal_vec(1, n).into_iter().map(|e| 80.0 * f64::from(e)).collect();
         let seeds: Vec<u64> = (0..n as u64).collect();
         let churn = |churn| Churn { churn, min: 0.05, max: 50.0, noise: 1.0 };
-        let plain = solve_stochastic(&g, &process, churn(0.0), 18, x[..50].to_vec(), &[], &seeds);
-        assert_eq!(plain, solve(&g, &process, Solver::Heun, 18, x[..50].to_vec(), &[]));
-        let all = solve_stochastic(&g, &process, churn(40.0), 64, x.clone(), &[], &seeds);
-        let one = solve_stochastic(&g, &process, churn(40.0), 64, vec![x[77]], &[], &[77]);
+        let (some, none) = (x[..50].to_vec(), Labels::none);
+        let plain = solve_stochastic(&g, &process, churn(0.0), 18, some.clone(), &none(50), &seeds);
+        assert_eq!(plain, solve(&g, &process, Solver::Heun, 18, some, &none(50)));
+        let all = solve_stochastic(&g, &process, churn(40.0), 64, x.clone(), &none(n), &seeds);
+        let one = solve_stochastic(&g, &process, churn(40.0), 64, vec![x[77]], &none(1), &[77]);
         assert_eq!(one[0], all[77]);
         let mean = all.iter().sum::<f64>() / n as f64;
         let variance = all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
@@ -333,7 +347,7 @@ mod tests {
     fn one_step_gives_the_posterior_mean() {
         let g = Gaussian::new(vec![0.3, -0.2], vec![vec![0.5, 0.0], vec![0.0, 0.3]]).unwrap();
         for solver in [Solver::Euler, Solver::Heun, Solver::DpmSolver] {
-            let x = solve(&g, &Process::Flow, solver, 1, vec![0.5, 0.5], &[]);
+            let x = solve(&g, &Process::Flow, solver, 1, vec![0.5, 0.5], &Labels::none(1));
             assert!((x[0] - 0.3).abs() < 1e-12 && (x[1] + 0.2).abs() < 1e-12);
         }
     }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::TeacherStamp;
-use kdm_data::{Error, Result, TensorFile, model};
+use kdm_data::{Error, Labels, Result, TensorFile, model};
+use kdm_nn::Problem;
+use kdm_nn::StateError;
 use kdm_nn::state::{load_state, state_dict};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,21 @@ pub enum TeacherConfig {
 }
 
 /// A teacher ready to run.
+///
+/// ```
+/// use kdm_data::Labels;
+/// use kdm_teacher::distributions::DistributionConfig;
+/// use kdm_teacher::{Solver, Teacher, solve};
+///
+/// let teacher = Teacher::exact(DistributionConfig::Checkerboard { conditional: false })?;
+/// let process = teacher.process();
+/// let noise = kdm_random::normal_vec(0, 2 * 100);
+/// let x = noise.into_iter().map(|e| process.noise_std() * f64::from(e)).collect();
+/// let points = solve(&teacher, &process, Solver::Heun, 30, x, &Labels::none(100));
+/// let on_dark = points.chunks(2).filter(|point| kdm_teacher::Checkerboard::contains(point));
+/// assert!(on_dark.count() > 95);
+/// # Ok::<(), kdm_nn::Problem>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Teacher {
     config: TeacherConfig,
@@ -48,58 +65,49 @@ enum Model {
 }
 
 impl Teacher {
-    /// The exact teacher of a distribution.
+    /// The exact teacher of a distribution; it computes in f64 on the host.
     ///
     /// # Errors
-    /// The field and its problem, when the distribution's numbers are impossible.
-    pub fn exact(data: DistributionConfig) -> std::result::Result<Self, (&'static str, String)> {
+    /// When the distribution's numbers are impossible.
+    pub fn exact(data: DistributionConfig) -> std::result::Result<Self, Problem> {
         let distribution = data.build()?;
         let config = TeacherConfig::Exact { data };
         let sha256 = model::fingerprint(&config, &model::State::new());
         Ok(Self { config, model: Model::Exact(distribution), sha256 })
     }
 
-    /// Reads a teacher's model file.
+    /// Reads a teacher's model file; a network computes on `device`.
     ///
     /// # Errors
     /// When the file is damaged, is no teacher's, or its weights don't fit its configuration.
-    pub fn load(path: &Path) -> Result<Self> {
-        Self::from_file(&TensorFile::open(path)?)
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::from_file(&TensorFile::open(path)?, device)
     }
 
     /// See [`Self::load`].
     ///
     /// # Errors
     /// The same.
-    pub fn from_file(file: &TensorFile) -> Result<Self> {
-        let path = file.path();
+    pub fn from_file(file: &TensorFile, device: &Device) -> Result<Self> {
         let (config, state): (TeacherConfig, _) = model::parse(file, KIND)?;
-        let bad = |(field, problem): (&str, String)| {
-            Error::invalid(
-                path,
-                format!("config.data.{field}"),
-                problem,
-                "train or import the teacher again",
-            )
+        let invalid = |Problem { field, problem }: Problem| {
+            Error::invalid(file.path(), field, problem, "train or import the teacher again")
         };
+        let bad = |problem: Problem| invalid(problem.within("config.data"));
+        let unfit = |error: StateError| invalid(Problem::new("tensors", error.0));
         let sha256 = model::fingerprint(&config, &state);
         let model = match &config {
             TeacherConfig::Exact { data } => Model::Exact(data.build().map_err(bad)?),
             TeacherConfig::FlowMlp(flow) => {
                 let data = flow.data.build().map_err(bad)?;
-                let network = flow.init(&data, 0, &Device::flex());
-                let network = load_state(network, &state).map_err(|e| {
-                    Error::invalid(path, "tensors", e.0, "train or import the teacher again")
-                })?;
+                let network = load_state(flow.init(&data, 0, device), &state).map_err(unfit)?;
                 Model::FlowMlp(FlowMlp::new(network, data.dim()))
             }
             TeacherConfig::Network(network) => {
-                let again = "train or import the teacher again";
-                if let Some((field, problem)) = network.problems().into_iter().next() {
-                    return Err(Error::invalid(path, format!("config.{field}"), problem, again));
+                if let Some(problem) = network.problems().into_iter().next() {
+                    return Err(invalid(problem.within("config")));
                 }
-                let weights = load_state(network.init(0, &Device::flex()), &state)
-                    .map_err(|e| Error::invalid(path, "tensors", e.0, again))?;
+                let weights = load_state(network.init(0, device), &state).map_err(unfit)?;
                 Model::Network(Box::new(NetworkTeacher::new(network, weights)))
             }
         };
@@ -119,7 +127,7 @@ impl Teacher {
         model::write(path, KIND, &self.config, &state)
     }
 
-    /// What it is.
+    /// What it is, as in its model file.
     pub fn config(&self) -> &TeacherConfig {
         &self.config
     }
@@ -132,7 +140,7 @@ impl Teacher {
         }
     }
 
-    /// The process its samples are drawn by unless told otherwise.
+    /// The process its samples are drawn by unless another is chosen.
     pub fn process(&self) -> Process {
         match &self.config {
             TeacherConfig::Exact { .. } => Process::EDM,
@@ -172,7 +180,7 @@ impl Denoiser for Teacher {
         self.denoiser().round_sigma(sigma)
     }
 
-    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, labels: &Labels) -> Vec<f64> {
         self.denoiser().denoise(x, level, labels)
     }
 }
@@ -192,7 +200,7 @@ mod tests {
         let network = flow.init(&data, 1, &Device::flex());
         let path = folder.join("teacher.safetensors");
         model::write(&path, KIND, &TeacherConfig::FlowMlp(flow), &state_dict(&network)).unwrap();
-        Teacher::load(&path).unwrap()
+        Teacher::load(&path, &Device::flex()).unwrap()
     }
 
     /// The bits of a pair don't depend on the batch it is drawn in, for the network too.
@@ -202,18 +210,10 @@ mod tests {
         let teacher = network_teacher(folder.path());
         let n = 700;
         let x: Vec<f64> = kdm_random::normal_vec(3, 2 * n).into_iter().map(f64::from).collect();
-        let mut labels = vec![0.0; n * 8];
-        (0..n).for_each(|row| labels[row * 8 + row % 8] = 1.0);
+        let labels: Labels = (0..n as u32).map(|row| Some(row % 8)).collect();
         let draw = |rows: std::ops::Range<usize>| {
-            let labels = &labels[rows.start * 8..rows.end * 8];
-            solve(
-                &teacher,
-                &Process::Flow,
-                Solver::Heun,
-                3,
-                x[2 * rows.start..2 * rows.end].to_vec(),
-                labels,
-            )
+            let x = x[2 * rows.start..2 * rows.end].to_vec();
+            solve(&teacher, &Process::Flow, Solver::Heun, 3, x, &labels.range(rows))
         };
         let whole = draw(0..n);
         for batch in [1, 7, 256, 300] {
@@ -226,16 +226,36 @@ mod tests {
         }
     }
 
+    /// A row without a class is denoised over all classes, whatever the labels of the others; a
+    /// class that the teacher doesn't know is none.
+    #[test]
+    fn each_row_has_its_own_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = DistributionConfig::Checkerboard { conditional: true };
+        for teacher in [network_teacher(folder.path()), Teacher::exact(board).unwrap()] {
+            let x = [0.4, -1.1, 2.0, 0.3, -0.7, 0.2];
+            let level = Level { alpha: 1.0, sigma: 1.5 };
+            let mixed: Labels = [Some(5), None, Some(8)].into_iter().collect();
+            let denoised = teacher.denoise(&x, level, &mixed);
+            for (row, label) in [Some(5), None, None].into_iter().enumerate() {
+                let place = 2 * row..2 * row + 2;
+                let alone = teacher.denoise(&x[place.clone()], level, &Labels::from_iter([label]));
+                assert_eq!(denoised[place], alone, "{row}");
+            }
+            assert_ne!(denoised[..2], teacher.denoise(&x[..2], level, &Labels::none(1)));
+        }
+    }
+
     #[test]
     fn a_saved_teacher_is_the_same_teacher() {
         let folder = tempfile::tempdir().unwrap();
         let teacher = network_teacher(folder.path());
         let path = folder.path().join("again.safetensors");
         teacher.save(&path).unwrap();
-        assert_eq!(Teacher::load(&path).unwrap().stamp(), teacher.stamp());
+        assert_eq!(Teacher::load(&path, &Device::flex()).unwrap().stamp(), teacher.stamp());
         let exact = Teacher::exact(DistributionConfig::by_name("mixture").unwrap()).unwrap();
         exact.save(&path).unwrap();
-        assert_eq!(Teacher::load(&path).unwrap().stamp(), exact.stamp());
+        assert_eq!(Teacher::load(&path, &Device::flex()).unwrap().stamp(), exact.stamp());
         assert_ne!(exact.stamp(), teacher.stamp());
     }
 }

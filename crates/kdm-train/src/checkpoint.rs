@@ -1,6 +1,6 @@
 //! The state of a training in one file, written whole or not at all: weights, their moving average,
-//! Adam's moments, and how far the training is. Random numbers are functions of seed and iteration,
-//! so the iteration is all of their state; the same holds for the place in the data.
+//! Adam's moments, and how far the training has come. Random numbers are functions of seed and
+//! iteration, so the iteration is all of their state; the same holds for the place in the data.
 
 use std::path::Path;
 
@@ -18,7 +18,10 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 const KIND: &str = "checkpoint";
 const VERSION: u64 = 2;
 
-/// How far a training is, beside its weights.
+/// What to do about a checkpoint that can't be used.
+const DAMAGED: &str = "begin a new run; this file is damaged";
+
+/// How far a training has come, beside its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Iterations done.
@@ -27,7 +30,7 @@ pub struct Checkpoint {
     pub best: Option<(f64, u64)>,
     /// Iterations in which a gradient was not finite and was replaced.
     pub replaced: u64,
-    /// The configuration the training was begun with.
+    /// What the training depends on, as it was begun (see [`crate::train`]).
     pub config: Value,
 }
 
@@ -86,14 +89,9 @@ impl Checkpoint {
             .into());
         }
         let number = |field: &str| {
-            metadata[field].as_u64().ok_or_else(|| {
-                Error::invalid(
-                    path,
-                    field,
-                    "is no whole number",
-                    "begin a new run; this file is damaged",
-                )
-            })
+            metadata[field]
+                .as_u64()
+                .ok_or_else(|| Error::invalid(path, field, "is no whole number", DAMAGED))
         };
         let module = load_state(module, &file.state("model/")?)?;
         let [m, v, ema] = ["adam.m/", "adam.v/", "ema/"].map(|prefix| file.state(prefix));
@@ -101,14 +99,8 @@ impl Checkpoint {
         let names = state_dict(&module);
         for part in [&m, &v, &ema] {
             if !part.keys().eq(names.keys()) {
-                let mend = "begin a new run; this file is damaged";
-                return Err(Error::invalid(
-                    path,
-                    "tensors",
-                    "moments and weights differ in their names",
-                    mend,
-                )
-                .into());
+                let problem = "moments and weights differ in their names";
+                return Err(Error::invalid(path, "tensors", problem, DAMAGED).into());
             }
         }
         let steps = number("optimizer_steps")?;

@@ -2,8 +2,62 @@
 //! weights, learning-rate schedules, checkpoints that resume to the same bits, the loop, and its
 //! log as JSON lines and TensorBoard events.
 //!
-//! This crate knows modules, gradients and files. What is trained, and on what, is a [`Task`] to
-//! it.
+//! This crate knows modules, gradients and files. What is trained, and on what, is a [`Task`];
+//! here one of an affine layer and a plane:
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use kdm_nn::{InitSeed, Linear, LinearConfig, state::state_dict};
+//! use kdm_observer::Silent;
+//! use kdm_train::{LoopConfig, Losses, OptimizerConfig, Schedule, Stepper, Task, train};
+//!
+//! struct Plane {
+//!     device: Device,
+//! }
+//!
+//! impl Task for Plane {
+//!     type Model = Linear;
+//!
+//!     fn iterate(&self, model: Linear, i: u64, stepper: &mut Stepper) -> (Linear, Losses) {
+//!         // All random numbers are a function of the iteration.
+//!         let x = kdm_random::normal_vec(kdm_random::derive_seed(0, i), 2 * 64);
+//!         let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1]).collect();
+//!         let x = Tensor::<2>::from_data(TensorData::new(x, [64, 2]), &self.device);
+//!         let y = Tensor::<2>::from_data(TensorData::new(y, [64, 1]), &self.device);
+//!         let total = (model.forward(x) - y).square().mean();
+//!         stepper.minimise(model, Losses { total, terms: Vec::new() })
+//!     }
+//!
+//!     fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
+//!         let weights = averaged.weight.val().into_data().into_vec::<f32>().unwrap();
+//!         vec![("error".into(), f64::from((weights[0] - 2.0).hypot(weights[1] + 1.0)))]
+//!     }
+//!
+//!     fn save(&self, averaged: &Linear, path: &std::path::Path) -> kdm_train::Result<()> {
+//!         let config = serde_json::json!({});
+//!         Ok(kdm_data::model::write(path, "plane", &config, &state_dict(averaged))?)
+//!     }
+//! }
+//!
+//! let task = Plane { device: Device::flex().autodiff() };
+//! let model = LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(0), &task.device);
+//! let config = LoopConfig {
+//!     iterations: 300,
+//!     lr: 0.03,
+//!     schedule: Schedule::Cosine,
+//!     warmup: 0,
+//!     optimizer: OptimizerConfig { ema_decay: 0.9, ..Default::default() },
+//!     log_every: 50,
+//!     validate_every: 100,
+//!     checkpoint_every: 100,
+//!     best_by: "error".into(),
+//! };
+//! let folder = tempfile::tempdir().unwrap();
+//! let best = folder.path().join("best.safetensors");
+//! let inputs = serde_json::json!({"seed": 0});
+//! let trained = train(&task, model, &config, &inputs, folder.path(), &best, &Silent).unwrap();
+//! assert!(trained.best.unwrap().0 < 0.01);
+//! ```
 
 mod checkpoint;
 mod error;
@@ -11,6 +65,7 @@ mod events;
 mod log;
 mod optimizer;
 mod schedule;
+mod task;
 mod trainer;
 
 pub use checkpoint::{CHECKPOINT, Checkpoint};
@@ -19,4 +74,5 @@ pub use events::EventWriter;
 pub use log::{METRICS, MetricsLog, read_metrics};
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;
-pub use trainer::{LoopConfig, Losses, Outcome, Report, Stepper, Task, train};
+pub use task::{Losses, Stepper, Task};
+pub use trainer::{LoopConfig, Trained, train};

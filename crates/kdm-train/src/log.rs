@@ -22,8 +22,8 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Goes on at `iteration`: lines of later iterations, from a run that was killed after its last
-    /// checkpoint, are dropped, so that a resumed run's log is that of one never killed.
+    /// Continues at `iteration`: lines of later iterations, from a run that was killed after its
+    /// last checkpoint, are dropped, so that a resumed run's log is that of one never killed.
     ///
     /// # Errors
     /// When the files can't be read or written.

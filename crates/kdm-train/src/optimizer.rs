@@ -20,7 +20,7 @@ pub enum NonFinite {
     Replace,
 }
 
-/// The numbers of Adam and the average.
+/// The settings of Adam and of the moving average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerConfig {
     /// Decay of the first moment.

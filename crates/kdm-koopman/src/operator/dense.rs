@@ -1,39 +1,39 @@
 //! The dense operator: z^ = A z + b, one linear layer.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::{InitSeed, Linear, LinearConfig};
 
-use super::Affine;
+use super::affine::Affine;
+use crate::host::{narrow, wide};
 
-/// A full n x n matrix with bias.
+/// A full n x n matrix with bias: z^_0 = A z_T + b (the paper's C as a linear layer, which is
+/// affine).
 #[derive(Module, Debug)]
 pub struct Dense {
-    /// A as `[n, n]` (row i gives number i of z^) and b.
+    /// A as `[n, n]` (row i gives dimension i of z^_0) and b `[n]`.
     pub linear: Linear,
 }
 
 impl Dense {
-    /// Fresh weights, as PyTorch's linear layer starts.
+    /// Fresh weights, as PyTorch's linear layer starts: uniform in +-1/sqrt(n).
     pub fn init(n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         Self { linear: LinearConfig { inputs: n, outputs: n }.init(seed, device) }
     }
 
-    /// The operator of these numbers.
+    /// The operator of these numbers, rounded to f32.
     pub fn of(affine: &Affine, device: &Device) -> Self {
-        let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
         let weight = TensorData::new(narrow(&affine.matrix), [affine.n, affine.n]);
         let bias = TensorData::new(narrow(&affine.bias), [affine.n]);
-        let parameter = Param::from_tensor(Tensor::from_data(weight, device));
         Self {
             linear: Linear {
-                weight: parameter,
+                weight: Param::from_tensor(Tensor::from_data(weight, device)),
                 bias: Some(Param::from_tensor(Tensor::from_data(bias, device))),
             },
         }
     }
 
-    /// A z + b for every row of `[N, n]`.
+    /// A z + b of every row: `[N, n]` -> `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         self.linear.forward(z)
     }
@@ -41,8 +41,8 @@ impl Dense {
     /// A and b.
     pub fn matrix(&self) -> Affine {
         let n = self.linear.weight.dims()[0];
-        let bias = self.linear.bias.as_ref().map_or_else(|| vec![0.0; n], |bias| host(bias.val()));
-        Affine { n, matrix: host(self.linear.weight.val()), bias }
+        let bias = self.linear.bias.as_ref().map_or_else(|| vec![0.0; n], |bias| wide(bias.val()));
+        Affine { n, matrix: wide(self.linear.weight.val()), bias }
     }
 
     #[cfg(test)]
@@ -55,10 +55,4 @@ impl Dense {
             },
         }
     }
-}
-
-/// A tensor's values as f64.
-pub(super) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    let data = tensor.into_data_dtype(DType::F32);
-    data.as_slice::<f32>().expect("cast to f32 above").iter().map(|x| f64::from(*x)).collect()
 }

@@ -1,10 +1,10 @@
-//! Eigenvalues of a real matrix and losses on them.
+//! Eigenvalues of a real matrix, and the loss that draws them to targets.
 
-use burn::tensor::{Tensor, TensorData};
 use faer::{Col, Mat, MatRef, Par, c64};
 use serde::{Deserialize, Serialize};
 
-use crate::operator::{Complex, Operator};
+use super::affine::Complex;
+use crate::error::{Decomposition, Error, Result};
 
 /// Where the eigenvalue loss draws the operator's eigenvalues: mean |lambda_i - t_i| (paper,
 /// ablation of the eigenvalue losses).
@@ -47,15 +47,19 @@ fn matrix(values: &[f64], n: usize) -> Mat<f64> {
     Mat::from_fn(n, n, |i, j| values[i * n + j])
 }
 
-/// Eigenvalues of a real n x n matrix given by rows.
+fn check_finite(values: &[f64]) -> Result<()> {
+    if values.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(Error::NotFinite) }
+}
+
+/// All n eigenvalues of a real n x n matrix given by rows.
 ///
 /// # Errors
-/// The problem, when values are not finite or the iteration doesn't converge.
-pub fn eigenvalues(values: &[f64], n: usize) -> Result<Vec<Complex>, String> {
-    if values.iter().any(|x| !x.is_finite()) {
-        return Err("the operator has values that are not finite".into());
-    }
-    let found = matrix(values, n).eigenvalues().map_err(|e| format!("{e:?}"))?;
+/// When values are not finite or the computation doesn't converge.
+pub fn eigenvalues(values: &[f64], n: usize) -> Result<Vec<Complex>> {
+    check_finite(values)?;
+    let decomposition = Decomposition::Eigenvalues;
+    let found =
+        matrix(values, n).eigenvalues().map_err(|_| Error::NoConvergence { decomposition, n })?;
     Ok(found.into_iter().map(|l| (l.re, l.im)).collect())
 }
 
@@ -64,13 +68,11 @@ pub fn eigenvalues(values: &[f64], n: usize) -> Result<Vec<Complex>, String> {
 /// them.
 ///
 /// # Errors
-/// The problem, when values are not finite or none is found.
-pub fn leading_eigenvalues(values: &[f64], n: usize, count: usize) -> Result<Vec<Complex>, String> {
+/// When values are not finite or none is found.
+pub fn leading_eigenvalues(values: &[f64], n: usize, count: usize) -> Result<Vec<Complex>> {
     use faer::dyn_stack::{MemBuffer, MemStack};
     use faer::matrix_free::eigen::{PartialEigenParams, partial_eigen, partial_eigen_scratch};
-    if values.iter().any(|x| !x.is_finite()) {
-        return Err("the operator has values that are not finite".into());
-    }
+    check_finite(values)?;
     let matrix = MatRef::from_row_major_slice(values, n, n);
     let start = kdm_random::normal_vec(START_SEED, n);
     let start = Col::from_fn(n, |i| f64::from(start[i]) / (n as f64).sqrt());
@@ -81,7 +83,7 @@ pub fn leading_eigenvalues(values: &[f64], n: usize, count: usize) -> Result<Vec
     let mut memory = MemBuffer::new(partial_eigen_scratch(&matrix, count, par, params));
     let (mut vectors, mut found) = (Mat::<c64>::zeros(n, count), vec![c64::new(0.0, 0.0); count]);
     let stack = MemStack::new(&mut memory);
-    let told = partial_eigen(
+    let info = partial_eigen(
         vectors.as_mut(),
         &mut found,
         &matrix,
@@ -91,9 +93,10 @@ pub fn leading_eigenvalues(values: &[f64], n: usize, count: usize) -> Result<Vec
         stack,
         params,
     );
-    found.truncate(told.n_converged_eigen);
+    found.truncate(info.n_converged_eigen);
     if found.is_empty() {
-        return Err("no eigenvalue was found by iteration".into());
+        let decomposition = Decomposition::LeadingEigenvalues;
+        return Err(Error::NoConvergence { decomposition, n });
     }
     Ok(found.into_iter().map(|l| (l.re, l.im)).collect())
 }
@@ -115,21 +118,17 @@ pub struct EigenvalueLoss {
 /// matched in the order of their real, then imaginary parts, so that the loss does not depend on
 /// the order an algorithm finds them in.
 ///
-/// With right eigenvectors as columns of V and W = V^-1 (whose rows are the left ones, w_i v_i =
-/// 1), d lambda_i = w_i dA v_i, and so d|lambda_i - t_i| / dA_jk = Re(conj(u_i) w_ij v_ki), u_i =
-/// (lambda_i - t_i) / |lambda_i - t_i|.
+/// With right eigenvectors as columns of V and W = V^-1, whose rows are the left ones
+/// (w_i v_i = 1), d lambda_i = w_i dA v_i, and so
+/// d|lambda_i - t_i| / dA_jk = Re(conj(u_i) w_ij v_ki) with
+/// u_i = (lambda_i - t_i) / |lambda_i - t_i|.
 ///
 /// # Errors
-/// The problem, when values are not finite or the matrix has no basis of eigenvectors.
-pub fn eigenvalue_loss(
-    values: &[f64],
-    n: usize,
-    targets: &[Complex],
-) -> Result<EigenvalueLoss, String> {
-    if values.iter().any(|x| !x.is_finite()) {
-        return Err("the operator has values that are not finite".into());
-    }
-    let eigen = matrix(values, n).eigen().map_err(|e| format!("{e:?}"))?;
+/// When values are not finite or the matrix has no basis of eigenvectors.
+pub fn eigenvalue_loss(values: &[f64], n: usize, targets: &[Complex]) -> Result<EigenvalueLoss> {
+    check_finite(values)?;
+    let decomposition = Decomposition::Eigenvectors;
+    let eigen = matrix(values, n).eigen().map_err(|_| Error::NoConvergence { decomposition, n })?;
     let (lambda, v) = (eigen.S(), eigen.U());
     let w = {
         use faer::linalg::solvers::DenseSolveCore;
@@ -156,53 +155,14 @@ pub fn eigenvalue_loss(
     let product = v * &weighted;
     let gradient: Vec<f64> = (0..n * n).map(|k| product[(k % n, k / n)].re).collect();
     if gradient.iter().any(|g| !g.is_finite()) {
-        return Err("the operator has no basis of eigenvectors".into());
+        return Err(Error::NoEigenvectors { n });
     }
     Ok(EigenvalueLoss { value, gradient })
-}
-
-/// The loss L_eig of an operator: the eigenvalue term, and for a factorized one its inverse
-/// consistency. None when there is neither. One number, tracked for gradients.
-///
-/// A dense matrix without a basis of eigenvectors, where the term has no gradient, adds nothing in
-/// that iteration.
-pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option<Tensor<1>> {
-    match operator {
-        Operator::Factorized(op) => {
-            let consistency = op.consistency();
-            let Some(targets) = targets else { return Some(consistency) };
-            let (re, im) = op.lambda_tensors();
-            let device = re.device();
-            let part = |pick: fn(&Complex) -> f64| {
-                let values: Vec<f32> = targets.iter().map(|t| pick(t) as f32).collect();
-                Tensor::<1>::from_data(TensorData::new(values, [targets.len()]), &device)
-            };
-            let squares = (re - part(|t| t.0)).square() + (im - part(|t| t.1)).square();
-            // The root's slope at zero is infinite; a hair under it keeps the gradient finite.
-            Some((squares + 1e-12).sqrt().mean() + consistency)
-        }
-        Operator::Dense(op) => {
-            let affine = op.matrix();
-            let loss = eigenvalue_loss(&affine.matrix, affine.n, targets?).ok()?;
-            let weight = op.linear.weight.val();
-            let gradient: Vec<f32> = loss.gradient.iter().map(|g| *g as f32).collect();
-            let gradient = Tensor::<2>::from_data(
-                TensorData::new(gradient, [affine.n, affine.n]),
-                &weight.device(),
-            );
-            // A linear function of the weight with this gradient, moved to the loss's value.
-            let linear = (weight * gradient).sum();
-            Some(linear.clone() - linear.detach() + loss.value)
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OperatorKind;
-    use burn::tensor::Device;
-    use kdm_nn::InitSeed;
 
     /// The largest of a random matrix, found by iteration and all at once. In a disc of eigenvalues
     /// of nearly one modulus the last of them are the hardest: the first eight of twelve are
@@ -222,7 +182,7 @@ mod tests {
         for (a, b) in sorted(all).into_iter().zip(sorted(leading)) {
             assert!((a - b).abs() < 1e-7 * a, "{a} {b}");
         }
-        assert!(leading_eigenvalues(&[f64::NAN], 1, 1).is_err());
+        assert!(matches!(leading_eigenvalues(&[f64::NAN], 1, 1), Err(Error::NotFinite)));
     }
 
     #[test]
@@ -264,69 +224,6 @@ mod tests {
                     "{target:?} {k}: {difference} {}",
                     loss.gradient[k]
                 );
-            }
-        }
-    }
-
-    /// The whole operator loss, through autodiff, against differences in the parameters: both
-    /// forms.
-    #[test]
-    fn operator_loss_gradients_equal_finite_differences() {
-        let n = 6;
-        let device = Device::flex().autodiff();
-        let targets = EigenvalueTarget::Uniform.targets(n, 4).unwrap();
-        for kind in [OperatorKind::Dense, OperatorKind::Factorized] {
-            let op = Operator::init(kind, n, &mut InitSeed::new(5), &device);
-            let value = |op: &Operator| {
-                f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>())
-            };
-            let grads = operator_loss(&op, Some(&targets)).unwrap().backward();
-            let state = kdm_nn::state::state_dict(&op);
-            struct Pick<'a>(Vec<Vec<f32>>, &'a burn::tensor::Gradients);
-            impl burn::module::ModuleVisitor for Pick<'_> {
-                fn visit_float<const D: usize>(&mut self, p: &burn::module::Param<Tensor<D>>) {
-                    let zeros = || Tensor::zeros_like(&p.val().inner());
-                    let grad = p.val().grad(self.1).unwrap_or_else(zeros);
-                    self.0.push(grad.to_data().as_slice::<f32>().unwrap().to_vec());
-                }
-            }
-            use burn::module::Module;
-            let mut pick = Pick(Vec::new(), &grads);
-            op.visit(&mut pick);
-            struct Names(Vec<String>, kdm_nn::state::NamePath);
-            impl burn::module::ModuleVisitor for Names {
-                fn enter_module(&mut self, name: &str, kind: &str) {
-                    self.1.enter(name, kind);
-                }
-                fn exit_module(&mut self, _: &str, _: &str) {
-                    self.1.exit();
-                }
-                fn visit_float<const D: usize>(&mut self, _: &burn::module::Param<Tensor<D>>) {
-                    self.0.push(self.1.join());
-                }
-            }
-            let mut names = Names(Vec::new(), kdm_nn::state::NamePath::default());
-            op.visit(&mut names);
-            for (name, grad) in names.0.iter().zip(&pick.0) {
-                for k in [0, grad.len() / 2, grad.len() - 1] {
-                    let h = 2e-3f32;
-                    let moved = |delta: f32| {
-                        let mut state = state.clone();
-                        let data = state.get_mut(name).unwrap();
-                        let mut values = data.as_slice::<f32>().unwrap().to_vec();
-                        values[k] += delta;
-                        *data = TensorData::new(values, data.shape().clone());
-                        value(&kdm_nn::state::load_state(op.clone(), &state).unwrap())
-                    };
-                    let difference = (moved(h) - moved(-h)) / (2.0 * f64::from(h));
-                    // f32: rounding of a loss of size 1 by 1e-7 over 4e-3, and curvature times h^2.
-                    let tolerance = 2e-3 * (1.0 + difference.abs());
-                    assert!(
-                        (difference - f64::from(grad[k])).abs() < tolerance,
-                        "{kind:?} {name} {k}: {difference} {}",
-                        grad[k]
-                    );
-                }
             }
         }
     }

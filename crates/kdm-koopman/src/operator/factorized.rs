@@ -6,12 +6,12 @@ use burn::tensor::{Device, Tensor};
 use faer::Mat;
 use kdm_nn::InitSeed;
 
-use super::dense::host;
-use super::{Affine, Complex};
+use super::affine::{Affine, Complex};
+use crate::host::wide;
 
-/// C = Re(P diag(lambda) P_inv): |lambda| = exp(-exp(nu)), arg lambda = exp(theta). The rows of P's
-/// real and imaginary parts are normalised to length 1; P_inv is free, and drawn to P's inverse by
-/// [`Factorized::consistency`].
+/// C = Re(P diag(lambda) P_inv): |lambda| = exp(-exp(nu)), arg lambda = exp(theta) (paper, section
+/// on the factorized Koopman matrix). The rows of P's real and imaginary parts are normalised to
+/// length 1; P_inv is free, and drawn to P's inverse by [`Factorized::consistency`].
 ///
 /// A real latent enters with zero imaginary part; the real part of the result is kept.
 #[derive(Module, Debug)]
@@ -31,8 +31,8 @@ pub struct Factorized {
 }
 
 impl Factorized {
-    /// |lambda| = sqrt(u1), arg lambda = 2 pi u2 with u1, u2 uniform; P from two random orthonormal matrices and P_inv
-    /// Gaussian, both scaled by 1/sqrt(2n).
+    /// |lambda| = sqrt(u1), arg lambda = 2 pi u2 with u1, u2 uniform in [0, 1]; P from two random
+    /// orthonormal matrices and P_inv Gaussian, both scaled by 1/sqrt(2n).
     pub fn init(n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         let scale = 1.0 / (2.0 * n as f64).sqrt();
         let gaussian = |seed: u64| -> Vec<f64> {
@@ -68,10 +68,10 @@ impl Factorized {
         (radius.clone() * angle.clone().cos(), radius * angle.sin())
     }
 
-    /// The spectrum's parameters lambda.
+    /// The spectrum's parameters lambda, n of them.
     pub fn lambda(&self) -> Vec<Complex> {
         let (re, im) = self.lambda_tensors();
-        host(re).into_iter().zip(host(im)).collect()
+        wide(re).into_iter().zip(wide(im)).collect()
     }
 
     /// P with the rows of both parts normalised.
@@ -83,7 +83,7 @@ impl Factorized {
         (normalised(self.p_re.val()), normalised(self.p_im.val()))
     }
 
-    /// Re(P diag(lambda) P_inv z) for every row z of `[N, n]`.
+    /// Re(P diag(lambda) P_inv z) of every row: `[N, n]` -> `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         let (p_re, p_im) = self.p();
         let (l_re, l_im) = self.lambda_tensors();
@@ -95,8 +95,8 @@ impl Factorized {
         v_re.matmul(p_re.transpose()) - v_im.matmul(p_im.transpose())
     }
 
-    /// How far P_inv is from P's inverse: MSE(P_inv P, I) + MSE(P P_inv, I), each in the real 2n x
-    /// 2n block form `[[re, -im], [im, re]]`. One number.
+    /// How far P_inv is from P's inverse: MSE(P_inv P, I) + MSE(P P_inv, I), each in the real
+    /// 2n x 2n block form `[[re, -im], [im, re]]`. One number.
     pub fn consistency(&self) -> Tensor<1> {
         let (p_re, p_im) = self.p();
         let p = (p_re, p_im);
@@ -104,11 +104,11 @@ impl Factorized {
         distance_to_identity(&q, &p) + distance_to_identity(&p, &q)
     }
 
-    /// The matrix C; the bias is zero.
+    /// The matrix C, `[n, n]`; the bias is zero.
     pub fn matrix(&self) -> Affine {
         let n = self.nu_log.dims()[0];
         let rows = self.apply(Tensor::eye(n, &self.nu_log.val().device()).set_require_grad(false));
-        Affine { n, matrix: host(rows.transpose()), bias: vec![0.0; n] }
+        Affine { n, matrix: wide(rows.transpose()), bias: vec![0.0; n] }
     }
 
     /// The identity: lambda = 1, P = I + i I, P_inv = I, so that Re(P P_inv) = I.

@@ -1,6 +1,7 @@
 //! Koopman operators, all behind one interface: apply to a batch of latents, materialise as a
-//! matrix, eigenvalues.
+//! matrix, compute eigenvalues.
 
+mod affine;
 mod dense;
 pub mod eigen;
 mod factorized;
@@ -10,6 +11,9 @@ use burn::tensor::{Device, Tensor};
 use kdm_nn::InitSeed;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
+
+pub use affine::{Affine, Complex};
 pub use dense::Dense;
 pub use factorized::Factorized;
 
@@ -23,7 +27,27 @@ pub enum OperatorKind {
     Factorized,
 }
 
-/// A Koopman operator on latents of n numbers.
+/// A Koopman operator on latents of dimension n: z^_0 = C z_T, plus a bias when dense.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kdm_koopman::{Operator, OperatorKind};
+/// use kdm_nn::InitSeed;
+///
+/// let operator =
+///     Operator::init(OperatorKind::Factorized, 4, &mut InitSeed::new(1), &Device::flex());
+/// let z = [0.5, -1.0, 0.0, 2.0];
+/// let applied = operator.apply(Tensor::from_data([z], &Device::flex()));
+/// let applied: Vec<f64> = applied.to_data().iter::<f64>().collect();
+/// // Applying it is multiplying by its matrix.
+/// let expected = operator.matrix().apply(&z);
+/// assert!(applied.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+/// // Its eigenvalues add up to the matrix's trace.
+/// let trace: f64 = (0..4).map(|i| operator.matrix().matrix[5 * i]).sum();
+/// let sum: f64 = operator.eigenvalues()?.iter().map(|(re, _)| re).sum();
+/// assert!((sum - trace).abs() < 1e-9);
+/// # Ok::<(), kdm_koopman::Error>(())
+/// ```
 #[derive(Module, Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -36,28 +60,14 @@ pub enum Operator {
     Factorized(Factorized),
 }
 
-/// Operators that [`Operator::moduli`] takes apart whole (n = 1024 takes seconds), and eigenvalues
-/// it finds of larger ones.
-pub const WHOLE: usize = 1024;
-/// See [`WHOLE`].
-pub const FEW: usize = 16;
-
-/// A complex number, (real, imaginary).
-pub type Complex = (f64, f64);
-
-/// The operator as numbers on the host: z -> matrix z + bias.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Affine {
-    /// Latent size.
-    pub n: usize,
-    /// n x n, row-major.
-    pub matrix: Vec<f64>,
-    /// n numbers; zeros for a factorized operator.
-    pub bias: Vec<f64>,
-}
+/// The largest dimension at which [`Operator::moduli`] computes all eigenvalues (n = 1024 takes
+/// seconds).
+pub const ALL_EIGENVALUES: usize = 1024;
+/// Eigenvalues that [`Operator::moduli`] finds of larger operators.
+pub const LEADING_EIGENVALUES: usize = 16;
 
 impl Operator {
-    /// Fresh weights for latents of `n` numbers.
+    /// Fresh weights for latents of dimension `n`.
     pub fn init(kind: OperatorKind, n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         match kind {
             OperatorKind::Dense => Self::Dense(Dense::init(n, seed, device)),
@@ -65,7 +75,7 @@ impl Operator {
         }
     }
 
-    /// z^ of every row: `[N, n]` -> `[N, n]`.
+    /// z^_0 = C z_T of every row: `[N, n]` -> `[N, n]`.
     pub fn apply(&self, z: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(op) => op.apply(z),
@@ -73,7 +83,7 @@ impl Operator {
         }
     }
 
-    /// The operator as a matrix and a bias.
+    /// The operator as a matrix `[n, n]` and a bias `[n]`.
     pub fn matrix(&self) -> Affine {
         match self {
             Self::Dense(op) => op.matrix(),
@@ -88,35 +98,46 @@ impl Operator {
     /// [`Factorized::lambda`]).
     ///
     /// # Errors
-    /// The problem, when the matrix has values that are not finite.
-    pub fn eigenvalues(&self) -> Result<Vec<Complex>, String> {
+    /// When the matrix has values that are not finite, or the computation doesn't converge.
+    pub fn eigenvalues(&self) -> Result<Vec<Complex>> {
         let affine = self.matrix();
-        crate::operator::eigen::eigenvalues(&affine.matrix, affine.n)
+        eigen::eigenvalues(&affine.matrix, affine.n)
     }
 
     /// The `count` eigenvalues of largest modulus; see [`Self::eigenvalues`].
     ///
     /// # Errors
-    /// The same, and when none is found.
-    pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>, String> {
+    /// When the matrix has values that are not finite, or none is found.
+    pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>> {
         let affine = self.matrix();
-        crate::operator::eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
+        eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
     }
 
-    /// Moduli of the eigenvalues, largest first: all of them up to [`WHOLE`] numbers, beyond it the
-    /// largest [`FEW`] by iteration.
+    /// Moduli of the eigenvalues, largest first: of all up to dimension [`ALL_EIGENVALUES`], beyond
+    /// it the largest [`LEADING_EIGENVALUES`] by iteration.
     ///
     /// # Errors
-    /// The problem, when the matrix has values that are not finite, or none is found.
-    pub fn moduli(&self) -> Result<Vec<f64>, String> {
-        let found =
-            if self.dim() <= WHOLE { self.eigenvalues()? } else { self.leading_eigenvalues(FEW)? };
+    /// When the matrix has values that are not finite, or the computation doesn't converge.
+    pub fn moduli(&self) -> Result<Vec<f64>> {
+        let found = if self.dim() <= ALL_EIGENVALUES {
+            self.eigenvalues()?
+        } else {
+            self.leading_eigenvalues(LEADING_EIGENVALUES)?
+        };
         let mut moduli: Vec<f64> = found.into_iter().map(|l| l.0.hypot(l.1)).collect();
         moduli.sort_by(|a, b| b.total_cmp(a));
         Ok(moduli)
     }
 
-    /// Numbers of a latent.
+    /// The device that its tensors lie on.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Dense(op) => op.linear.weight.val().device(),
+            Self::Factorized(op) => op.nu_log.val().device(),
+        }
+    }
+
+    /// The dimension n of a latent.
     pub fn dim(&self) -> usize {
         match self {
             Self::Dense(op) => op.linear.weight.dims()[0],
@@ -143,7 +164,12 @@ mod tests {
 
         /// Both forms: applying equals multiplying by the materialised matrix and adding the bias.
         #[test]
-        fn apply_equals_the_materialised_matrix(n in 1usize..24, rows in 1usize..9, seed in 0u64..1000, dense: bool) {
+        fn apply_equals_the_materialised_matrix(
+            n in 1usize..24,
+            rows in 1usize..9,
+            seed in 0u64..1000,
+            dense: bool,
+        ) {
             let kind = if dense { OperatorKind::Dense } else { OperatorKind::Factorized };
             let op = Operator::init(kind, n, &mut InitSeed::new(seed), &Device::flex());
             let z = latents(seed + 1, rows, n);
@@ -153,7 +179,9 @@ mod tests {
             prop_assert_eq!(op.dim(), n);
             for (row, z) in zs.chunks(n).enumerate() {
                 for i in 0..n {
-                    let sum: f64 = (0..n).map(|j| a.matrix[i * n + j] * f64::from(z[j])).sum::<f64>() + a.bias[i];
+                    let row = &a.matrix[i * n..(i + 1) * n];
+                    let product: f64 = row.iter().zip(z).map(|(a, z)| a * f64::from(*z)).sum();
+                    let sum = product + a.bias[i];
                     // f32 rounding of sums of products of size 1.
                     prop_assert!((f64::from(applied[row * n + i]) - sum).abs() < 1e-5);
                 }
@@ -167,7 +195,8 @@ mod tests {
             let op = Operator::init(kind, n, &mut InitSeed::new(seed), &Device::flex());
             let z = latents(seed, 7, n);
             let whole = op.apply(z.clone());
-            let single = Tensor::cat((0..7).map(|i| op.apply(z.clone().slice([i..i + 1]))).collect(), 0);
+            let one = |i: usize| op.apply(z.clone().slice([i..i + 1]));
+            let single = Tensor::cat((0..7).map(one).collect(), 0);
             // Products of different sizes may round differently.
             prop_assert!((whole - single).abs().max().into_scalar::<f32>() < 1e-5);
         }

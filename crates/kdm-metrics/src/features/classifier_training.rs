@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_data::{ImageSet, model};
+use kdm_data::{ImageSet, Labels, model};
 use kdm_nn::Classifier;
 use kdm_nn::classifier::cross_entropy;
 use kdm_nn::state::state_dict;
 use kdm_train::{Losses, Stepper, Task};
 
+use crate::catalog;
 use crate::features::{CLASSIFIER, ClassifierFile, image_tensor};
 use crate::inception_score::{agreement, classes_of};
 
@@ -20,22 +21,22 @@ pub struct ClassifierTask {
     pub file: ClassifierFile,
     /// What it learns from, labelled.
     pub images: ImageSet,
-    /// What it is judged by, labelled.
+    /// What it is validated on, labelled.
     pub test: ImageSet,
     /// Images an iteration.
     pub batch: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// Where to compute, autodiff included.
+    /// Where to compute; an autodiff device.
     pub device: Device,
 }
 
 /// Pixels an image is shifted by at most.
 const SHIFT: i64 = 2;
-/// Test images judged at a time.
+/// Test images classified at a time.
 const BLOCK: usize = 500;
 
-/// `[C, H, W]` mirrored, if so, and shifted by (dx, dy); the edge is repeated.
+/// `[C, H, W]` mirrored, if `mirror`, and shifted by (dx, dy); the edge is repeated.
 fn moved(
     image: &[f32],
     [channels, height, width]: [usize; 3],
@@ -55,12 +56,11 @@ fn moved(
 impl ClassifierTask {
     fn labels(&self, classes: &[u32], device: &Device) -> Tensor<2> {
         let width = self.file.network.classes;
-        let mut rows = vec![0.0f32; classes.len() * width];
-        classes.iter().enumerate().for_each(|(i, class)| rows[i * width + *class as usize] = 1.0);
+        let rows = Labels::of(classes).one_hot(width);
         Tensor::from_data(TensorData::new(rows, [classes.len(), width]), device)
     }
 
-    /// The share of test images whose class is told right.
+    /// The share of test images, 0 to 1, that are classified correctly.
     pub fn accuracy(&self, network: &Classifier) -> f64 {
         let device = self.device.clone().inner();
         let mut found = Vec::new();
@@ -72,13 +72,17 @@ impl ClassifierTask {
                 self.file.network.classes,
             ));
         }
-        let told: Vec<u32> = (0..self.test.len()).filter_map(|i| self.test.label(i)).collect();
-        agreement(&found, &told)
+        let labels: Vec<u32> = (0..self.test.len()).filter_map(|i| self.test.label(i)).collect();
+        agreement(&found, &labels)
     }
 }
 
 impl Task for ClassifierTask {
     type Model = Classifier;
+
+    fn name(&self) -> &'static str {
+        "classifier"
+    }
 
     fn iterate(
         &self,
@@ -107,9 +111,9 @@ impl Task for ClassifierTask {
         stepper.minimise(model, Losses { total, terms: Vec::new() })
     }
 
-    /// The share of test images told wrong.
+    /// The error rate on the test images.
     fn validate(&self, averaged: &Classifier) -> Vec<(String, f64)> {
-        vec![("error".into(), 1.0 - self.accuracy(averaged))]
+        vec![(catalog::ERROR.key.into(), 1.0 - self.accuracy(averaged))]
     }
 
     fn save(&self, averaged: &Classifier, path: &Path) -> kdm_train::Result<()> {
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_move_as_told() {
+    fn images_move_as_given() {
         let image: Vec<f32> = (0..9).map(|i| i as f32).collect();
         let shape = [1, 3, 3];
         assert_eq!(moved(&image, shape, false, 0, 0), image);

@@ -1,8 +1,8 @@
-//! Networks that turn images into features, and what they make of a set of images.
+//! Networks that turn images into features and logits.
 //!
-//! A figure is only comparable with one of the same network: every result carries the network's
-//! stamp. Distances of Inception's features are the field's FID; those of a classifier trained here
-//! are another quantity.
+//! A metric of features is only comparable with one of the same network: every result carries the
+//! network's stamp. Distances of Inception's features are the field's FID; those of a classifier
+//! trained here are another quantity.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,9 +10,12 @@ use kdm_data::model::State;
 use kdm_data::{Error, Result, TensorFile, model};
 use kdm_nn::fixed_batches::{Rows, in_image_blocks};
 use kdm_nn::state::load_state;
-use kdm_nn::{Classifier, ClassifierConfig, Inception, InitSeed, inception};
+use kdm_nn::{Classifier, ClassifierConfig, Inception, InitSeed, Problem, inception};
+use kdm_observer::{Observer, Stopped};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::catalog::{self, FeatureMetrics};
 
 /// The kind that classifiers' model files name.
 pub const CLASSIFIER: &str = "classifier";
@@ -34,7 +37,7 @@ pub struct ClassifierFile {
 pub struct Stamp {
     /// `inception`, or the data set of a classifier.
     pub name: String,
-    /// Of configuration and weights.
+    /// SHA-256 of its configuration and weights.
     pub sha256: String,
 }
 
@@ -43,6 +46,7 @@ pub struct Stamp {
 pub struct Extractor {
     network: Network,
     stamp: Stamp,
+    device: Device,
 }
 
 #[derive(Clone, Debug)]
@@ -54,33 +58,61 @@ enum Network {
 /// Features and logits of images, row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// Numbers of a feature.
+    /// Values of a feature vector.
     pub dim: usize,
     /// `[N, dim]`.
     pub features: Vec<f32>,
-    /// Numbers of a row of logits.
+    /// Values of a row of logits.
     pub classes: usize,
     /// `[N, classes]`.
     pub logits: Vec<f32>,
 }
 
+/// Images of a shape that a feature network doesn't take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the features `{network}` are of images {expected}, and these are {found:?}; choose the \
+     features of a network for such images"
+)]
+pub struct UnfitImages {
+    /// The network's name.
+    pub network: String,
+    /// The shapes that it takes, in words.
+    pub expected: String,
+    /// The images' shape.
+    pub found: Vec<usize>,
+}
+
+impl Features {
+    /// Images.
+    pub fn len(&self) -> usize {
+        self.features.len() / self.dim
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+}
+
 impl Extractor {
     /// Reads a feature network's model file: Inception's from `kdm import`, or a classifier's from
-    /// `kdm features train`.
+    /// `kdm features train`. The network computes on `device`.
     ///
     /// # Errors
     /// When the file is damaged or is no feature network's.
-    pub fn load(file: &TensorFile) -> Result<Self> {
-        let device = Device::flex();
+    pub fn load(file: &TensorFile, device: &Device) -> Result<Self> {
         if file.metadata()["kind"] == inception::NAME {
             let (config, state): (Value, _) = model::parse(file, inception::NAME)?;
-            let network = fitted(file, Inception::init(&mut InitSeed::new(0), &device), &state)?;
+            let network = fitted(file, Inception::init(&mut InitSeed::new(0), device), &state)?;
             let stamp =
                 Stamp { name: inception::NAME.into(), sha256: model::fingerprint(&config, &state) };
-            return Ok(Self { network: Network::Inception(Box::new(network)), stamp });
+            let (network, device) = (Network::Inception(Box::new(network)), device.clone());
+            return Ok(Self { network, stamp, device });
         }
-        let (config, network, stamp) = load_classifier(file, &device)?;
-        Ok(Self { network: Network::Classifier(Box::new((config, network))), stamp })
+        let (config, network, stamp) = load_classifier(file, device)?;
+        let network = Network::Classifier(Box::new((config, network)));
+        Ok(Self { network, stamp, device: device.clone() })
     }
 
     /// Which network this is.
@@ -101,7 +133,7 @@ impl Extractor {
         }
     }
 
-    /// Numbers of a feature.
+    /// Values of a feature vector.
     pub fn features(&self) -> usize {
         match &self.network {
             Network::Inception(_) => inception::FEATURES,
@@ -109,34 +141,70 @@ impl Extractor {
         }
     }
 
-    /// Whether images of this shape can be seen.
-    ///
-    /// # Errors
-    /// The problem.
-    pub fn fits(&self, shape: &[usize]) -> std::result::Result<(), String> {
-        let ok = match &self.network {
-            Network::Inception(_) => matches!(shape, [1 | 3, _, _]),
-            Network::Classifier(both) => {
-                let network = &both.0.network;
-                *shape == [network.in_channels, network.resolution, network.resolution]
-            }
-        };
-        if ok {
-            Ok(())
-        } else {
-            Err(format!("the features `{}` are not of images {shape:?}", self.stamp.name))
+    /// Values of a row of logits.
+    pub fn classes(&self) -> usize {
+        match &self.network {
+            Network::Inception(_) => inception::CLASSES,
+            Network::Classifier(both) => both.0.network.classes,
         }
     }
 
-    /// Features of images `[N, C, H, W]` (of `shape` `[C, H, W]` that [`Self::fits`]) in [-1, 1].
-    /// The network sees them as files would hold them: clipped, in 256 steps.
-    pub fn inspect(&self, images: &[f32], shape: &[usize]) -> Features {
+    /// The catalog's names of metrics of these features.
+    pub fn metrics(&self) -> &'static FeatureMetrics {
+        if self.is_inception() { &catalog::OF_INCEPTION } else { &catalog::OF_CLASSIFIER }
+    }
+
+    /// Whether the network takes images of this shape: `[C, H, W]` with 1 or 3 channels for
+    /// Inception, a classifier's own for a classifier.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn fits(&self, shape: &[usize]) -> std::result::Result<(), UnfitImages> {
+        let expected = match &self.network {
+            Network::Inception(_) if matches!(shape, [1 | 3, _, _]) => return Ok(()),
+            Network::Inception(_) => "[1 or 3, H, W]".to_string(),
+            Network::Classifier(both) => {
+                let network = &both.0.network;
+                let expected = [network.in_channels, network.resolution, network.resolution];
+                if *shape == expected {
+                    return Ok(());
+                }
+                format!("{expected:?}")
+            }
+        };
+        Err(UnfitImages { network: self.stamp.name.clone(), expected, found: shape.to_vec() })
+    }
+
+    /// Features of images `[N, C, H, W]` in [-1, 1], with `shape` `[C, H, W]`. Each image's
+    /// features are its own, to the bit. The network sees images as files would hold them: clipped,
+    /// in 256 steps.
+    ///
+    /// # Errors
+    /// When the network doesn't take such images (see [`Self::fits`]), or the observer stops it.
+    pub fn inspect(
+        &self,
+        images: &[f32],
+        shape: &[usize],
+        observer: &dyn Observer,
+    ) -> crate::Result<Features> {
+        self.fits(shape)?;
+        let (dim, classes) = (self.features(), self.classes());
+        let mut found = Features { dim, features: Vec::new(), classes, logits: Vec::new() };
+        in_parts(images, shape, "features", observer, |part| {
+            for row in self.rows(part, shape).chunks_exact(dim + classes) {
+                found.features.extend(&row[..dim]);
+                found.logits.extend(&row[dim..]);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Features and logits of images that [`Self::fits`], joined: `[N, dim + classes]`.
+    fn rows(&self, images: &[f32], shape: &[usize]) -> Vec<f32> {
         let [c, h, w] = shape[..] else { panic!("checked by `fits`") };
         let seen: Vec<f32> = images.iter().map(|x| as_byte(*x)).collect();
-        let device = Device::flex();
-        let dim = self.features();
         let rows = Rows { values: &seen, width: c * h * w };
-        let joined = in_image_blocks([rows], &device, |[x]: [Tensor<2>; 1]| {
+        in_image_blocks([rows], &self.device, |[x]: [Tensor<2>; 1]| {
             let n = x.dims()[0];
             let x = x.reshape([n, c, h, w]);
             let (features, logits) = match &self.network {
@@ -150,13 +218,36 @@ impl Extractor {
                 }
             };
             Tensor::cat(vec![features, logits], 1)
-        });
-        let width = joined.len() / (images.len() / (c * h * w)).max(1);
-        let part = |range: std::ops::Range<usize>| -> Vec<f32> {
-            joined.chunks_exact(width).flat_map(|row| &row[range.clone()]).copied().collect()
-        };
-        Features { dim, features: part(0..dim), classes: width - dim, logits: part(dim..width) }
+        })
     }
+}
+
+/// Images that a network sees between two reports; a whole number of blocks.
+const REPORTED: usize = 1024;
+
+/// Calls `each` with some images at a time, and reports progress of `task`.
+///
+/// # Errors
+/// When the observer stops it.
+pub(crate) fn in_parts(
+    images: &[f32],
+    shape: &[usize],
+    task: &str,
+    observer: &dyn Observer,
+    mut each: impl FnMut(&[f32]),
+) -> std::result::Result<(), Stopped> {
+    let dim: usize = shape.iter().product();
+    let total = images.len() / dim;
+    let mut progress = observer.begin(task, "images");
+    let mut done = 0;
+    for part in images.chunks(REPORTED * dim) {
+        progress.advance(done as u64, total as u64, "")?;
+        each(part);
+        done += part.len() / dim;
+    }
+    progress.report(done as u64, total as u64, "");
+    progress.finish(&format!("of {total} images"));
+    Ok(())
 }
 
 /// A value as a byte of a picture holds it, in [-1, 1].
@@ -170,7 +261,8 @@ pub(crate) fn image_tensor(values: Vec<f32>, [c, h, w]: [usize; 3], device: &Dev
     Tensor::from_data(TensorData::new(values, [n, c, h, w]), device)
 }
 
-/// Reads a classifier's model file of `kdm features train`.
+/// Reads a classifier's model file of `kdm features train`: what it says, the network on `device`,
+/// and its stamp.
 ///
 /// # Errors
 /// When the file is damaged or no classifier's.
@@ -180,7 +272,8 @@ pub fn load_classifier(
 ) -> Result<(ClassifierFile, Classifier, Stamp)> {
     let (config, state): (ClassifierFile, _) = model::parse(file, CLASSIFIER)?;
     if let Some((field, problem)) = config.network.problems().into_iter().next() {
-        return Err(Error::invalid(file.path(), format!("config.network.{field}"), problem, MEND));
+        let Problem { field, problem } = Problem::new(field, problem).within("config.network");
+        return Err(Error::invalid(file.path(), field, problem, ACTION));
     }
     let network = fitted(file, config.network.init(&mut InitSeed::new(0), device), &state)?;
     let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
@@ -188,11 +281,11 @@ pub fn load_classifier(
 }
 
 /// What to do about a file that is no feature network's.
-const MEND: &str =
+const ACTION: &str =
     "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
 
 fn fitted<M: Module>(file: &TensorFile, network: M, state: &State) -> Result<M> {
-    load_state(network, state).map_err(|e| Error::invalid(file.path(), "tensors", e.0, MEND))
+    load_state(network, state).map_err(|e| Error::invalid(file.path(), "tensors", e.0, ACTION))
 }
 
 #[cfg(test)]

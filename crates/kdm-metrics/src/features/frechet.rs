@@ -19,7 +19,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Of at least two rows.
+    /// Of `features` `[N, dim]`, at least two rows.
     pub fn of(features: &[f32], dim: usize) -> Self {
         let count = features.len() / dim;
         assert!(count > 1, "a covariance needs two rows");
@@ -50,7 +50,7 @@ impl Moments {
         Self { count, mean, covariance }
     }
 
-    /// Numbers of a feature.
+    /// Values of a feature vector.
     pub fn dim(&self) -> usize {
         self.mean.len()
     }
@@ -64,20 +64,50 @@ impl Moments {
 /// Rows a block.
 const ROWS: usize = 4096;
 
-/// |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2). The root is taken by eigenvalues, those below zero (rounding) as zero,
-/// so it exists for singular covariances too.
+/// Why there is no Fréchet distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrechetError {
+    /// The features are of different networks.
+    #[error("features of {0} and of {1} values can't be compared; take both from one network")]
+    Dimensions(usize, usize),
+    /// Some value is NaN or infinite.
+    #[error("the features have values that are not finite; look at the images that they are of")]
+    NotFinite,
+    /// An extrapolation needs more samples.
+    #[error("{found} samples are too few to extrapolate from; draw at least {needed}")]
+    TooFew {
+        /// Samples there are.
+        found: usize,
+        /// The least number.
+        needed: usize,
+    },
+}
+
+/// |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) (1706.08500, eq. 6). The root is taken by
+/// eigenvalues, those below zero (rounding) as zero, so it exists for singular covariances too.
+///
+/// ```
+/// use kdm_metrics::{Moments, frechet_distance};
+///
+/// // Two sets of points in the plane, one shifted by (3, 4): the squared distance of the means.
+/// let a = kdm_random::normal_vec(0, 2 * 500);
+/// let b: Vec<f32> = a.chunks(2).flat_map(|x| [x[0] + 3.0, x[1] + 4.0]).collect();
+/// let distance = frechet_distance(&Moments::of(&a, 2), &Moments::of(&b, 2))?;
+/// assert!((distance - 25.0).abs() < 1e-4);
+/// # Ok::<(), kdm_metrics::frechet::FrechetError>(())
+/// ```
 ///
 /// # Errors
-/// The problem, when a value is not finite or the sizes differ.
-pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64, String> {
+/// When a value is not finite or the dimensions differ.
+pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64, FrechetError> {
     let dim = a.dim();
     if dim != b.dim() {
-        return Err(format!("features of {dim} and of {} numbers", b.dim()));
+        return Err(FrechetError::Dimensions(dim, b.dim()));
     }
-    let failed = |_| "the covariance has values that are not finite".to_string();
+    let failed = |_| FrechetError::NotFinite;
     let finite = |m: &Moments| m.mean.iter().chain(&m.covariance).all(|x| x.is_finite());
     if !finite(a) || !finite(b) {
-        return Err("the features have values that are not finite".into());
+        return Err(FrechetError::NotFinite);
     }
     let eigen = a.matrix().self_adjoint_eigen(Side::Lower).map_err(failed)?;
     let (u, s) = (eigen.U(), eigen.S());
@@ -104,24 +134,26 @@ pub struct Extrapolated {
     pub slope: f64,
 }
 
-/// Sizes of subsets the line goes through.
+/// Sizes of the subsets that the line is fitted to.
 const SIZES: usize = 15;
+/// The least number of samples to extrapolate from.
+pub const LEAST_EXTRAPOLATED: usize = 100;
 
-/// The distance over 1/N is nearly a straight line: fitted to random subsets of a tenth of the
-/// samples up to all of them, and read off at 0. The reference's own finite number of images stays
-/// in it.
+/// The distance of `features` `[N, dim]` to `reference`, extrapolated: over 1/N it is nearly a
+/// straight line, which is fitted to random subsets of a tenth of the samples up to all of them,
+/// and read off at 0. The bias by the reference's own finite number of images stays in it.
 ///
 /// # Errors
-/// As for [`frechet_distance`], or when there are fewer than 100 samples.
+/// As for [`frechet_distance`], or when there are fewer than [`LEAST_EXTRAPOLATED`] samples.
 pub fn extrapolated(
     features: &[f32],
     dim: usize,
     reference: &Moments,
     seed: u64,
-) -> Result<Extrapolated, String> {
+) -> Result<Extrapolated, FrechetError> {
     let count = features.len() / dim;
-    if count < 100 {
-        return Err(format!("{count} samples are too few to extrapolate from; draw at least 100"));
+    if count < LEAST_EXTRAPOLATED {
+        return Err(FrechetError::TooFew { found: count, needed: LEAST_EXTRAPOLATED });
     }
     let mut points = Vec::new();
     for k in 0..SIZES {
@@ -168,8 +200,9 @@ mod tests {
         let flat = moments(&[0.0, 0.0], &[1.0, 0.0, 0.0, 0.0]);
         let other = moments(&[0.0, 0.0], &[0.0, 0.0, 0.0, 1.0]);
         assert!((frechet_distance(&flat, &other).unwrap() - 2.0).abs() < 1e-12);
-        assert!(frechet_distance(&a, &moments(&[0.0], &[1.0])).is_err());
-        assert!(frechet_distance(&a, &moments(&[f64::NAN, 0.0], &[1.0; 4])).is_err());
+        let error = |b| frechet_distance(&a, &b).unwrap_err();
+        assert_eq!(error(moments(&[0.0], &[1.0])), FrechetError::Dimensions(2, 1));
+        assert_eq!(error(moments(&[f64::NAN, 0.0], &[1.0; 4])), FrechetError::NotFinite);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The inception score (Salimans et al., arXiv:1606.03498), and what a classifier says of samples.
+//! The inception score (Salimans et al., arXiv:1606.03498), and the classes that a classifier
+//! assigns to samples.
 
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|x| x / sum).collect()
 }
+
+/// Parts that the score's authors cut samples into.
+pub const SPLITS: usize = 10;
 
 /// Of logits, rows of `classes` values, cut into `splits` parts of equal size (a rest is left out);
 /// at least one row a part.
@@ -40,7 +44,7 @@ pub fn inception_score(logits: &[f32], classes: usize, splits: usize) -> Incepti
     InceptionScore { mean, deviation }
 }
 
-/// The class of each row of logits.
+/// The most probable class of each row of logits.
 pub fn classes_of(logits: &[f32], classes: usize) -> Vec<u32> {
     let best = |row: &[f32]| {
         row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(k, _)| k as u32)
@@ -48,7 +52,7 @@ pub fn classes_of(logits: &[f32], classes: usize) -> Vec<u32> {
     logits.chunks_exact(classes).map(best).collect()
 }
 
-/// The share of rows on which two lists of classes agree.
+/// The share of samples, 0 to 1, on which two lists of classes agree.
 pub fn agreement(a: &[u32], b: &[u32]) -> f64 {
     a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
 }

@@ -20,7 +20,8 @@ pub struct KernelDistance {
 const SUBSETS: u64 = 100;
 const ROWS: usize = 1000;
 
-/// Over subsets of at most 1000 rows of both; at least two rows of each.
+/// The distance of `a` to `b`, rows of `dim` values, at least two of each: over 100 subsets of at
+/// most 1000 rows of both, drawn by `seed`.
 pub fn kernel_distance(a: &[f32], b: &[f32], dim: usize, seed: u64) -> KernelDistance {
     let rows = ROWS.min(a.len() / dim).min(b.len() / dim);
     let subset = |x: &[f32], seed: u64| -> Vec<f32> {
@@ -62,8 +63,8 @@ mod tests {
     use super::*;
     use kdm_random::normal_vec;
 
-    /// One number a feature: a = {0, 2}, b = {1, 1}: k(0,2) = 1, k(1,1) = 8, k(0,1) = 1, k(2,1) =
-    /// 27.
+    /// One value a feature: a = {0, 2}, b = {1, 1}; k(0,2) = 1, k(1,1) = 8, k(0,1) = 1 and
+    /// k(2,1) = 27.
     #[test]
     fn discrepancy_by_hand() {
         assert!((discrepancy(&[0.0, 2.0], &[1.0, 1.0], 1) - (1.0 + 8.0 - 28.0)).abs() < 1e-12);

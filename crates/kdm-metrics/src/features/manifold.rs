@@ -17,7 +17,7 @@ pub struct Manifold {
     pub precision: f64,
     /// Share of real images inside some sample's ball.
     pub recall: f64,
-    /// Real images' balls that a sample is in, over the neighbours that make a ball.
+    /// Mean number of real images' balls that a sample is in, over the neighbours that make a ball.
     pub density: f64,
     /// Share of real images whose ball holds a sample.
     pub coverage: f64,
@@ -34,8 +34,8 @@ fn radii(x: &[f32], dim: usize, neighbours: usize) -> Vec<f64> {
     radii
 }
 
-/// Of samples against real images: rows of `dim` features, more than `neighbours` of each;
-/// `neighbours` at least 1.
+/// All four for the features of samples against those of real images: rows of `dim` values, more
+/// than `neighbours` of each; `neighbours` at least 1. The cost is quadratic in the rows.
 pub fn manifold(real: &[f32], samples: &[f32], dim: usize, neighbours: usize) -> Manifold {
     let (n, m) = (real.len() / dim, samples.len() / dim);
     assert!(neighbours > 0 && n.min(m) > neighbours, "more rows than neighbours");

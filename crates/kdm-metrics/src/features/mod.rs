@@ -8,9 +8,12 @@ pub mod inception_score;
 pub mod kernel_distance;
 pub mod manifold;
 mod pairwise;
+mod perceptual;
 pub mod statistics;
 
 pub(crate) use extractor::image_tensor;
-pub use extractor::{CLASSIFIER, ClassifierFile, Extractor, Features, Stamp};
-pub use frechet::{Moments, frechet_distance};
-pub use statistics::Statistics;
+pub(crate) use extractor::in_parts;
+pub use extractor::{CLASSIFIER, ClassifierFile, Extractor, Features, Stamp, UnfitImages};
+pub use frechet::{FrechetError, Moments, frechet_distance};
+pub use perceptual::lpips;
+pub use statistics::{OtherNetwork, Statistics};

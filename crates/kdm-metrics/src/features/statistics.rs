@@ -14,15 +14,14 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::Moments;
-use crate::features::{Features, Stamp};
+use crate::features::{Features, FrechetError, Moments, Stamp, frechet_distance};
 
 /// The kind that statistics' files name.
 pub const KIND: &str = "statistics";
 /// Features of single images a file keeps at most: enough for KID's subsets and for neighbours.
 pub const KEPT: usize = 5000;
 
-/// What statistics were computed of.
+/// What statistics were computed from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -32,14 +31,14 @@ pub struct Origin {
     pub data: String,
     /// Its split.
     pub split: String,
-    /// Of all images and classes; empty where it isn't known.
+    /// SHA-256 of all images and classes; empty where it isn't known.
     pub sha256: String,
 }
 
 /// Statistics of images' features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// What they are of.
+    /// What they were computed from.
     pub origin: Origin,
     /// Mean and covariance.
     pub moments: Moments,
@@ -47,10 +46,33 @@ pub struct Statistics {
     pub features: Vec<f32>,
 }
 
-const MEND: &str = "make the statistics again with `kdm features stats`";
+/// Statistics of another network than the features that are compared with them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the statistics are of the network `{}` ({}, {expected_dim} features), and the features come \
+     from `{}` ({}, {found_dim}); make them with the same network: `kdm features stats`",
+    expected.name, short(&expected.sha256), found.name, short(&found.sha256)
+)]
+pub struct OtherNetwork {
+    /// The statistics' network.
+    pub expected: Box<Stamp>,
+    /// Values of its feature vectors.
+    pub expected_dim: usize,
+    /// The network of the features.
+    pub found: Box<Stamp>,
+    /// Values of its feature vectors.
+    pub found_dim: usize,
+}
+
+/// The beginning of a hash, for messages.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or("unknown")
+}
+
+const ACTION: &str = "make the statistics again with `kdm features stats`";
 
 impl Statistics {
-    /// Of features of at least two images.
+    /// Of features of at least two images, which `origin` says more about.
     pub fn of(found: &Features, origin: Origin) -> Self {
         let kept = (KEPT * found.dim).min(found.features.len());
         Self {
@@ -123,7 +145,7 @@ impl Statistics {
                 file.path(),
                 format!("tensor `{field}`"),
                 "is missing or misshapen",
-                MEND,
+                ACTION,
             )
         };
         let f64s = |name: &str| -> Result<Vec<f64>> {
@@ -152,13 +174,13 @@ impl Statistics {
     fn read_npz(path: &Path) -> Result<Self> {
         let arrays: BTreeMap<String, Array> = array::read_npz(path)?.into_iter().collect();
         let find = |name: &str| {
-            let mend = "give a .npz as pytorch-fid --save-stats or EDM's fid.py ref writes it";
-            arrays.get(name).ok_or_else(|| Error::invalid(path, name, "is missing", mend))
+            let action = "give a .npz as pytorch-fid --save-stats or EDM's fid.py ref writes it";
+            arrays.get(name).ok_or_else(|| Error::invalid(path, name, "is missing", action))
         };
         let (mu, sigma) = (find("mu")?, find("sigma")?);
         let dim = mu.data.len();
         if sigma.shape != [dim, dim] {
-            let problem = format!("is {:?}, and mu has {dim} numbers", sigma.shape);
+            let problem = format!("is {:?}, and mu has {dim} values", sigma.shape);
             return Err(Error::invalid(path, "sigma", problem, "make the statistics again"));
         }
         let widened = |a: &Array| a.data.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
@@ -169,27 +191,31 @@ impl Statistics {
         Ok(Self { origin, moments, features: Vec::new() })
     }
 
-    /// Whether samples' features may be compared with these.
+    /// Whether features of `dim` values by this network may be compared with these.
     ///
     /// # Errors
-    /// The problem, when they are of another network.
-    pub fn check(&self, network: &Stamp, dim: usize) -> std::result::Result<(), String> {
-        let told = &self.origin.network;
+    /// When the statistics are of another network.
+    pub fn check(&self, network: &Stamp, dim: usize) -> std::result::Result<(), OtherNetwork> {
+        let own = &self.origin.network;
         let same =
-            told.name == network.name && (told.sha256.is_empty() || told.sha256 == network.sha256);
+            own.name == network.name && (own.sha256.is_empty() || own.sha256 == network.sha256);
         if same && self.moments.dim() == dim {
             return Ok(());
         }
-        let short = |hash: &str| hash.get(..12).unwrap_or("unknown").to_string();
-        Err(format!(
-            "the statistics are of the network `{}` ({}, {} features), and the features come from \
-             `{}` ({}, {dim})",
-            told.name,
-            short(&told.sha256),
-            self.moments.dim(),
-            network.name,
-            short(&network.sha256),
-        ))
+        Err(OtherNetwork {
+            expected: Box::new(own.clone()),
+            expected_dim: self.moments.dim(),
+            found: Box::new(network.clone()),
+            found_dim: dim,
+        })
+    }
+
+    /// The Fréchet distance of features of at least two images to these.
+    ///
+    /// # Errors
+    /// When the features are not finite or of another dimension.
+    pub fn distance_to(&self, found: &Features) -> std::result::Result<f64, FrechetError> {
+        frechet_distance(&Moments::of(&found.features, found.dim), &self.moments)
     }
 }
 
@@ -235,7 +261,7 @@ mod tests {
         );
         assert!(again.check(&network, 3).is_ok() && read.check(&network, 3).is_ok());
         let other = Stamp { name: "fashion-mnist".into(), sha256: "ab".into() };
-        assert!(again.check(&other, 3).unwrap_err().contains("`inception`"));
+        assert!(again.check(&other, 3).unwrap_err().to_string().contains("`inception`"));
         assert!(again.check(&Stamp { sha256: "x".into(), ..network.clone() }, 3).is_err());
         assert!(again.check(&network, 4).is_err());
     }

@@ -4,7 +4,9 @@
 //! The board is the usual toy of flow matching: 4 x 4 squares of side 1/0.45 centred on the origin,
 //! the lower left one dark.
 
-use crate::denoiser::{class_of, map_rows};
+use kdm_data::Labels;
+
+use crate::denoiser::{known_class, map_rows};
 use crate::{Denoiser, Level};
 
 /// Squares along an edge of the board.
@@ -20,7 +22,7 @@ pub struct Checkerboard {
 }
 
 impl Checkerboard {
-    /// The board.
+    /// The board; `conditional`: whether a square is a class.
     pub fn new(conditional: bool) -> Self {
         Self { conditional }
     }
@@ -56,7 +58,7 @@ impl Checkerboard {
         Self::dark_squares().iter().position(|s| *s == square)
     }
 
-    /// `n` points and their squares, the stream of `seed`.
+    /// `n` points, rows of 2 values, and the class numbers of their squares; the stream of `seed`.
     pub fn sample(seed: u64, n: usize) -> (Vec<f64>, Vec<u32>) {
         let squares = Self::dark_squares();
         let draw = |stream: u64, i: usize| {
@@ -161,14 +163,14 @@ impl Denoiser for Checkerboard {
     /// The likelihood of x / alpha under N(x_0, (sigma / alpha)^2) is a product over the axes, so a
     /// square's posterior mass is a product of two interval masses, and its mean a pair of interval
     /// means.
-    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, labels: &Labels) -> Vec<f64> {
         let squares = Self::dark_squares();
         // At alpha = 0 the sample says nothing; a very wide likelihood says as much.
         let alpha = level.alpha.max(1e-9);
         let std = (level.sigma / alpha).max(1e-12);
         map_rows(x, 2, |row, x, out| {
             let (across, up) = (cuts(x[0] / alpha, std), cuts(x[1] / alpha, std));
-            let class = class_of(labels, self.label_dim(), row);
+            let class = known_class(labels, self.label_dim(), row);
             let mut total = 0.0;
             for (k, (i, j)) in squares.iter().enumerate() {
                 if class.is_some_and(|class| class != k) {
@@ -207,7 +209,7 @@ mod tests {
     /// Against numerical integration over the squares, at many noise levels and places.
     #[test]
     fn posterior_mean_equals_quadrature() {
-        let board = Checkerboard::new(false);
+        let (board, none) = (Checkerboard::new(false), Labels::none(1));
         let n = 600;
         for sigma in [0.2, 0.7, 3.0, 30.0] {
             for point in [[0.1, 0.2], [-4.0, 4.0], [1.1, -6.0], [0.0, 0.0]] {
@@ -226,7 +228,7 @@ mod tests {
                         }
                     }
                 }
-                let exact = board.denoise(&point, Level { alpha: 1.0, sigma }, &[]);
+                let exact = board.denoise(&point, Level { alpha: 1.0, sigma }, &none);
                 for k in 0..2 {
                     // The midpoint rule's own error: (h / sigma)^2 / 24 of a side.
                     assert!(
@@ -244,10 +246,7 @@ mod tests {
         for sigma in [1e-9, 1e-3, 0.01, 1.0, 80.0] {
             for point in [[100.0, -70.0], [2.3, 2.2], [-4.5, 0.01], [1e6, 0.0]] {
                 for class in [None, Some(0), Some(7)] {
-                    let mut labels = vec![0.0; 8];
-                    if let Some(class) = class {
-                        labels[class] = 1.0;
-                    }
+                    let labels = Labels::from_iter([class]);
                     let d = board.denoise(&point, Level { alpha: 1.0, sigma }, &labels);
                     let bound = 2.0 * SIDE + 1e-9;
                     assert!(d.iter().all(|v| v.abs() <= bound), "{sigma} {point:?} {d:?}");
@@ -258,8 +257,8 @@ mod tests {
 
     #[test]
     fn pure_noise_gives_the_board_s_mean() {
-        let d =
-            Checkerboard::new(false).denoise(&[0.4, -1.0], Level { alpha: 0.0, sigma: 1.0 }, &[]);
+        let (board, noise) = (Checkerboard::new(false), Level { alpha: 0.0, sigma: 1.0 });
+        let d = board.denoise(&[0.4, -1.0], noise, &Labels::none(1));
         assert!(d.iter().all(|v| v.abs() < 1e-6), "{d:?}");
     }
 

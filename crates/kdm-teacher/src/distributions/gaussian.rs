@@ -1,11 +1,13 @@
 //! The Gaussian teacher, whose denoiser and whole flow are known in closed form.
 
 use faer::{Mat, Side};
+use kdm_data::Labels;
+use kdm_nn::Problem;
 
 use crate::denoiser::map_rows;
 use crate::{Denoiser, Level};
 
-/// Data drawn from N(mean, covariance).
+/// Data drawn from N(mean, covariance); unconditional.
 #[derive(Clone, Debug)]
 pub struct Gaussian {
     mean: Vec<f64>,
@@ -19,21 +21,22 @@ impl Gaussian {
     /// Data from N(mean, covariance), the covariance given by rows.
     ///
     /// # Errors
-    /// The problem, when the covariance is of another size, not symmetric, or not positive
-    /// definite.
-    pub fn new(mean: Vec<f64>, covariance: Vec<Vec<f64>>) -> Result<Self, String> {
+    /// When the covariance is of another size, not symmetric, or not positive definite.
+    pub fn new(mean: Vec<f64>, covariance: Vec<Vec<f64>>) -> Result<Self, Problem> {
+        let problem = |text: &str| Problem::new("covariance", text);
         let n = mean.len();
         if n == 0 || covariance.len() != n || covariance.iter().any(|row| row.len() != n) {
-            return Err(format!("must have {n} rows of {n} numbers, as `mean` has {n}"));
+            let text = format!("must have {n} rows of {n} numbers, as `mean` has {n}");
+            return Err(problem(&text));
         }
         let matrix = Mat::from_fn(n, n, |i, j| covariance[i][j]);
         let symmetric =
             (0..n).all(|i| (0..i).all(|j| (matrix[(i, j)] - matrix[(j, i)]).abs() < 1e-9));
         let eigen =
-            matrix.self_adjoint_eigen(Side::Lower).map_err(|_| "has no eigenvalues".to_string())?;
+            matrix.self_adjoint_eigen(Side::Lower).map_err(|_| problem("has no eigenvalues"))?;
         let variances: Vec<f64> = (0..n).map(|i| eigen.S()[i]).collect();
         if !symmetric || !variances.iter().all(|v| *v > 0.0) {
-            return Err("must be symmetric with eigenvalues above 0".into());
+            return Err(problem("must be symmetric with eigenvalues above 0"));
         }
         let axes = (0..n).map(|k| (0..n).map(|i| eigen.U()[(i, k)]).collect()).collect();
         Ok(Self { mean, variances, axes })
@@ -46,7 +49,7 @@ impl Gaussian {
         self.along_axes(x, level, |v| (v / (level.alpha.powi(2) * v + level.sigma.powi(2))).sqrt())
     }
 
-    /// `n` points, the stream of `seed`.
+    /// `n` points row by row, the stream of `seed`.
     pub fn sample(&self, seed: u64, n: usize) -> Vec<f64> {
         let dim = self.mean.len();
         let e: Vec<f64> =
@@ -74,7 +77,7 @@ impl Denoiser for Gaussian {
     }
 
     /// mean + alpha v / (alpha^2 v + sigma^2) (x - alpha mean), axis by axis.
-    fn denoise(&self, x: &[f64], level: Level, _labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, _labels: &Labels) -> Vec<f64> {
         let Level { alpha, sigma } = level;
         self.along_axes(x, level, |v| alpha * v / (alpha * alpha * v + sigma * sigma))
     }

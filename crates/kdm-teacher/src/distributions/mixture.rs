@@ -1,8 +1,10 @@
 //! The teacher of a mixture of isotropic Gaussians, in closed form.
 
+use kdm_data::Labels;
+use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
 
-use crate::denoiser::{class_of, map_rows};
+use crate::denoiser::{known_class, map_rows};
 use crate::{Denoiser, Level};
 
 /// One Gaussian of a mixture.
@@ -25,21 +27,21 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// The mixture of these components.
+    /// The mixture of these components; `conditional`: whether a component is a class.
     ///
     /// # Errors
-    /// The problem, when there are none, their dimensions differ, or a weight or deviation is not
-    /// above 0.
-    pub fn new(components: Vec<Component>, conditional: bool) -> Result<Self, String> {
+    /// When there are none, their dimensions differ, or a weight or deviation is not above 0.
+    pub fn new(components: Vec<Component>, conditional: bool) -> Result<Self, Problem> {
+        let problem = |text: &str| Err(Problem::new("components", text));
         let Some(first) = components.first() else {
-            return Err("must have at least one component".into());
+            return problem("must have at least one component");
         };
         let dim = first.mean.len();
         if dim == 0 || components.iter().any(|c| c.mean.len() != dim) {
-            return Err("must have means of one length".into());
+            return problem("must have means of one length");
         }
         if components.iter().any(|c| !(c.weight > 0.0 && c.std > 0.0)) {
-            return Err("must have weights and deviations above 0".into());
+            return problem("must have weights and deviations above 0");
         }
         Ok(Self { components, conditional })
     }
@@ -51,7 +53,7 @@ impl Mixture {
         (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0)
     }
 
-    /// `n` points and their components, the stream of `seed`.
+    /// `n` points row by row and the numbers of their components, the stream of `seed`.
     pub fn sample(&self, seed: u64, n: usize) -> (Vec<f64>, Vec<u32>) {
         let dim = self.components[0].mean.len();
         let total: f64 = self.components.iter().map(|c| c.weight).sum();
@@ -74,8 +76,8 @@ impl Mixture {
     }
 }
 
-/// ln of weight times the density of alpha x_0 + sigma e under this component, up to a constant of
-/// the mixture.
+/// ln of weight times the density of alpha x_0 + sigma e under this component, up to a constant
+/// that all components share.
 fn log_density(c: &Component, x: &[f64], level: Level) -> f64 {
     let variance = (level.alpha * c.std).powi(2) + level.sigma.powi(2);
     let squares: f64 = x.iter().zip(&c.mean).map(|(x, m)| (x - level.alpha * m).powi(2)).sum();
@@ -92,9 +94,9 @@ impl Denoiser for Mixture {
     }
 
     /// Each component's own posterior mean, weighted by its posterior probability.
-    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, labels: &Labels) -> Vec<f64> {
         map_rows(x, self.dim(), |row, x, out| {
-            let class = class_of(labels, self.label_dim(), row);
+            let class = known_class(labels, self.label_dim(), row);
             let allowed = |k: usize| class.is_none_or(|class| class == k);
             let logs: Vec<f64> = self
                 .components

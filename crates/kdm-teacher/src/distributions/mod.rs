@@ -9,11 +9,13 @@ pub use checkerboard::Checkerboard;
 pub use gaussian::Gaussian;
 pub use mixture::{Component, Mixture};
 
+use kdm_data::Labels;
+use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Level};
 
-/// The description of a distribution, as it stands in presets and model files.
+/// The description of a distribution, as in presets and model files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "name", rename_all = "kebab-case")]
 pub enum DistributionConfig {
@@ -41,7 +43,7 @@ pub enum DistributionConfig {
 }
 
 impl DistributionConfig {
-    /// The names that stand for a distribution with usual numbers.
+    /// The names of distributions with usual numbers.
     pub const NAMES: [&str; 3] = ["checkerboard", "gaussian", "mixture"];
 
     /// The distribution of this name with usual numbers: the board, a correlated Gaussian, eight
@@ -83,19 +85,19 @@ impl DistributionConfig {
     /// The distribution.
     ///
     /// # Errors
-    /// The field and its problem, when the numbers are impossible.
-    pub fn build(&self) -> Result<Distribution, (&'static str, String)> {
-        match self.clone() {
+    /// When the numbers are impossible.
+    pub fn build(&self) -> Result<Distribution, Problem> {
+        Ok(match self.clone() {
             Self::Checkerboard { conditional } => {
-                Ok(Distribution::Checkerboard(Checkerboard::new(conditional)))
+                Distribution::Checkerboard(Checkerboard::new(conditional))
             }
-            Self::Gaussian { mean, covariance } => Gaussian::new(mean, covariance)
-                .map(Distribution::Gaussian)
-                .map_err(|e| ("covariance", e)),
-            Self::Mixture { components, conditional } => Mixture::new(components, conditional)
-                .map(Distribution::Mixture)
-                .map_err(|e| ("components", e)),
-        }
+            Self::Gaussian { mean, covariance } => {
+                Distribution::Gaussian(Gaussian::new(mean, covariance)?)
+            }
+            Self::Mixture { components, conditional } => {
+                Distribution::Mixture(Mixture::new(components, conditional)?)
+            }
+        })
     }
 }
 
@@ -111,7 +113,8 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// `n` points and their modes (squares, components; 0 for the Gaussian), the stream of `seed`.
+    /// `n` points row by row and their modes (squares, components; 0 for the Gaussian), the stream
+    /// of `seed`.
     pub fn sample(&self, seed: u64, n: usize) -> (Vec<f64>, Vec<u32>) {
         match self {
             Self::Checkerboard(_) => Checkerboard::sample(seed, n),
@@ -147,7 +150,7 @@ impl Denoiser for Distribution {
         self.denoiser().label_dim()
     }
 
-    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, labels: &Labels) -> Vec<f64> {
         self.denoiser().denoise(x, level, labels)
     }
 }
@@ -169,7 +172,7 @@ mod tests {
                     .into_iter()
                     .map(|e| f64::from(e) * process.noise_std())
                     .collect();
-                let end = solve(&d, &process, Solver::Heun, 40, start, &[]);
+                let end = solve(&d, &process, Solver::Heun, 40, start, &Labels::none(n));
                 let mut counts = [0usize; 8];
                 let mut off = 0;
                 for p in end.chunks(2) {
@@ -201,8 +204,7 @@ mod tests {
             assert_eq!(d.label_dim(), 8);
             let start: Vec<f64> =
                 kdm_random::normal_vec(6, 160).into_iter().map(f64::from).collect();
-            let mut labels = vec![0.0; 80 * 8];
-            (0..80).for_each(|row| labels[row * 8 + row % 8] = 1.0);
+            let labels: Labels = (0..80).map(|row| Some(row % 8)).collect();
             let end = solve(&d, &Process::Flow, Solver::Heun, 30, start, &labels);
             for (row, p) in end.chunks(2).enumerate() {
                 assert_eq!(d.mode_of(p), Some(row % 8), "{name} {p:?}");
@@ -217,8 +219,9 @@ mod tests {
             let d = DistributionConfig::by_name(name).unwrap().build().unwrap();
             let x: Vec<f64> = kdm_random::normal_vec(7, 2000).into_iter().map(f64::from).collect();
             let level = Level { alpha: 0.5, sigma: 0.5 };
-            let whole = d.denoise(&x, level, &[]);
-            let single: Vec<f64> = x.chunks(2).flat_map(|p| d.denoise(p, level, &[])).collect();
+            let whole = d.denoise(&x, level, &Labels::none(1000));
+            let one = Labels::none(1);
+            let single: Vec<f64> = x.chunks(2).flat_map(|p| d.denoise(p, level, &one)).collect();
             assert_eq!(whole, single);
         }
     }

@@ -1,10 +1,13 @@
 //! Teachers that are image networks: a U-Net with its preconditioning.
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use kdm_data::Labels;
 use kdm_nn::fixed_batches::{Rows, in_image_blocks};
-use kdm_nn::{ForwardMode, FrozenUNet, InitSeed, UNet, UNetConfig};
+use kdm_nn::{ForwardMode, FrozenUNet, InitSeed, Problem, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::denoiser::{known_class, unlabelled};
 use crate::networks::preconditioning::{Conditioner, Preconditioning};
 use crate::{Denoiser, Level};
 
@@ -12,7 +15,7 @@ use crate::{Denoiser, Level};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkTeacherConfig {
-    /// What it draws, in a word: the data set's name where it is known.
+    /// What it generates, in a word: the data set's name where it is known.
     pub data: String,
     /// How the network becomes a denoiser.
     pub preconditioning: Preconditioning,
@@ -21,19 +24,17 @@ pub struct NetworkTeacherConfig {
 }
 
 impl NetworkTeacherConfig {
-    /// All that is impossible: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let network = self.network.problems().into_iter().map(|(f, p)| (format!("network.{f}"), p));
-        let preconditioning =
-            self.preconditioning.problem().map(|(f, p)| (format!("preconditioning.{f}"), p));
-        let mut problems: Vec<(String, String)> = network.chain(preconditioning).collect();
+    /// All that is impossible.
+    pub fn problems(&self) -> Vec<Problem> {
+        let network = self.network.problems().into_iter();
+        let network = network.map(|(field, text)| Problem::new(field, text).within("network"));
+        let preconditioning = self.preconditioning.problem().map(|p| p.within("preconditioning"));
+        let mut problems: Vec<Problem> = network.chain(preconditioning).collect();
         let (inputs, outputs) = self.network.channels();
         let wanted = inputs * self.outputs_per_input();
         if outputs != wanted {
-            problems.push((
-                "network.out_channels".into(),
-                format!("is {outputs} and should be {wanted}"),
-            ));
+            let text = format!("is {outputs} and should be {wanted}");
+            problems.push(Problem::new("network.out_channels", text));
         }
         problems
     }
@@ -57,12 +58,16 @@ pub struct NetworkTeacher {
     channels: usize,
     resolution: usize,
     label_dim: usize,
+    device: Device,
 }
 
 impl NetworkTeacher {
-    /// The teacher that `config` tells of.
+    /// The teacher of `config`, with a network of [`NetworkTeacherConfig::init`]; it computes where
+    /// the network's weights are.
     pub fn new(config: &NetworkTeacherConfig, network: UNet) -> Self {
+        let device = network.devices().first().cloned().expect("a network has weights");
         Self {
+            device,
             network,
             conditioner: Conditioner::new(config.preconditioning.clone()),
             channels: config.network.channels().0,
@@ -90,7 +95,7 @@ impl Denoiser for NetworkTeacher {
     }
 
     /// The network computes in f32; the factors are f64, their products with x and F as well.
-    fn denoise(&self, x: &[f64], level: Level, labels: &[f32]) -> Vec<f64> {
+    fn denoise(&self, x: &[f64], level: Level, labels: &Labels) -> Vec<f64> {
         // Beyond the largest level that the network knows (and at alpha = 0) the sample is as good
         // as noise.
         let sigma = (level.sigma / level.alpha).min(self.conditioner.range().1).min(MOST_SIGMA);
@@ -100,65 +105,50 @@ impl Denoiser for NetworkTeacher {
         let scale = sigma / level.sigma;
         let f = self.conditioner.factors(sigma);
         let input: Vec<f32> = x.iter().map(|x| (x * scale * f.c_in) as f32).collect();
-        let answer = self.answer(&input, f.c_noise as f32, labels);
+        let output = self.run(&input, f.c_noise as f32, labels);
         x.iter()
-            .zip(answer)
-            .map(|(x, answer)| f.c_skip * scale * x + f.c_out * f64::from(answer))
+            .zip(output)
+            .map(|(x, output)| f.c_skip * scale * x + f.c_out * f64::from(output))
             .collect()
     }
 }
 
 impl NetworkTeacher {
-    /// The network's answer to images at one noise condition.
-    fn answer(&self, input: &[f32], condition: f32, labels: &[f32]) -> Vec<f32> {
-        let width = self.dim();
-        let frozen = match &self.network {
-            UNet::Song(network) => FrozenUNet::new(network, condition),
-            _ => None,
-        };
-        if let (Some(frozen), Some(classes)) = (frozen, self.classes(input.len() / width, labels)) {
-            let parts = input.chunks(IMAGES * width).zip(classes.chunks(IMAGES));
-            return parts.flat_map(|(images, classes)| frozen.run(images, classes)).collect();
+    /// The network's output for images at one noise condition.
+    fn run(&self, input: &[f32], condition: f32, labels: &Labels) -> Vec<f32> {
+        if kdm_kernels::is_cpu(&self.device)
+            && let UNet::Song(network) = &self.network
+            && let Some(frozen) = FrozenUNet::new(network, condition)
+        {
+            return self.run_frozen(&frozen, input, labels);
         }
-        let image = Rows { values: input, width };
-        let device = Device::flex();
-        let run = |x: Tensor<2>, labels: Option<Tensor<2>>| {
-            let n = x.dims()[0];
-            let [c, r] = [self.channels, self.resolution];
-            let noise = Tensor::from_data(TensorData::new(vec![condition; n], [n]), &device);
-            let out = self.network.forward(
-                x.reshape([n, c, r, r]),
-                noise,
-                labels,
-                None,
-                &ForwardMode::evaluation(),
-            );
-            // iDDPM's second half of channels is a variance.
-            out.slice([0..n, 0..c, 0..r, 0..r]).reshape([n, width])
-        };
-        match (self.label_dim, labels.is_empty()) {
-            (0, _) | (_, true) => in_image_blocks([image], &device, |[x]| run(x, None)),
-            (label_dim, false) => {
-                let labels = Rows { values: labels, width: label_dim };
-                in_image_blocks([image, labels], &device, |[x, y]| run(x, Some(y)))
-            }
+        let image = Rows { values: input, width: self.dim() };
+        if self.label_dim == 0 || unlabelled(labels) {
+            return in_image_blocks([image], &self.device, |[x]| self.forward(x, condition, None));
         }
+        let labels = Rows { values: &labels.one_hot(self.label_dim), width: self.label_dim };
+        in_image_blocks([image, labels], &self.device, |[x, labels]| {
+            self.forward(x, condition, Some(labels))
+        })
     }
 
-    /// The class of every row, the number of classes for none; none when a row is no one-hot row.
-    fn classes(&self, rows: usize, labels: &[f32]) -> Option<Vec<usize>> {
-        if self.label_dim == 0 || labels.is_empty() {
-            return Some(vec![self.label_dim; rows]);
-        }
-        let class = |row: &[f32]| {
-            let mut set = row.iter().enumerate().filter(|(_, x)| **x != 0.0);
-            match (set.next(), set.next()) {
-                (None, _) => Some(self.label_dim),
-                (Some((class, 1.0)), None) => Some(class),
-                _ => None,
-            }
-        };
-        labels.chunks_exact(self.label_dim).map(class).collect()
+    fn run_frozen(&self, frozen: &FrozenUNet, input: &[f32], labels: &Labels) -> Vec<f32> {
+        // The frozen network's last class is none.
+        let class = |row| known_class(labels, self.label_dim, row).unwrap_or(self.label_dim);
+        let classes: Vec<usize> = (0..labels.len()).map(class).collect();
+        let parts = input.chunks(IMAGES * self.dim()).zip(classes.chunks(IMAGES));
+        parts.flat_map(|(images, classes)| frozen.run(images, classes)).collect()
+    }
+
+    /// The network on images `[N, dim]` and one-hot labels.
+    fn forward(&self, x: Tensor<2>, condition: f32, labels: Option<Tensor<2>>) -> Tensor<2> {
+        let [n, width] = x.dims();
+        let [c, r] = [self.channels, self.resolution];
+        let noise = Tensor::from_data(TensorData::new(vec![condition; n], [n]), &self.device);
+        let mode = ForwardMode::evaluation();
+        let out = self.network.forward(x.reshape([n, c, r, r]), noise, labels, None, &mode);
+        // iDDPM's second half of channels is a variance.
+        out.slice([0..n, 0..c, 0..r, 0..r]).reshape([n, width])
     }
 }
 

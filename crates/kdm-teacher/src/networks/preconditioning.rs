@@ -1,7 +1,8 @@
-//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for x = x_0 + s
-//! e (Karras et al., arXiv:2206.00364, table 1); and the same for discrete DDPM and flow-matching
-//! networks.
+//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for
+//! x = x_0 + s e (Karras et al., arXiv:2206.00364, table 1); and the same for discrete DDPM and
+//! flow-matching networks.
 
+use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
 
 /// What a discrete DDPM's network predicts.
@@ -16,29 +17,29 @@ pub enum Prediction {
     Sample,
 }
 
-/// The noise added in each step of a discrete DDPM.
+/// The variances of the noise added in each step of a discrete DDPM (Ho et al., arXiv:2006.11239).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Betas {
     /// Evenly spaced.
     Linear {
-        /// The first.
+        /// The first beta.
         start: f64,
-        /// The last.
+        /// The last beta.
         end: f64,
     },
     /// Squares of evenly spaced numbers (latent diffusion).
     ScaledLinear {
-        /// The first.
+        /// The first beta.
         start: f64,
-        /// The last.
+        /// The last beta.
         end: f64,
     },
     /// Of a squared-cosine signal level (Nichol and Dhariwal, arXiv:2102.09672).
     Cosine,
     /// Given one by one.
     Given {
-        /// All of them.
+        /// All of them, each between 0 and 1, the first step first.
         betas: Vec<f64>,
     },
 }
@@ -47,7 +48,7 @@ pub enum Betas {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Preconditioning {
-    /// Karras et al.
+    /// Karras et al. (EDM); noise levels are continuous.
     Edm {
         /// Standard deviation of the data.
         sigma_data: f64,
@@ -70,8 +71,8 @@ pub enum Preconditioning {
         /// The largest noise level.
         sigma_max: f64,
     },
-    /// Improved DDPM (Nichol and Dhariwal, arXiv:2102.09672); the network has twice the channels,
-    /// the first half used.
+    /// Improved DDPM (Nichol and Dhariwal, arXiv:2102.09672); the network has twice the output
+    /// channels, of which the first half is used.
     Iddpm {
         /// The smallest ratio of signal levels of neighbouring steps.
         c_1: f64,
@@ -98,12 +99,12 @@ pub enum Preconditioning {
     },
 }
 
-/// The factors at one noise level.
+/// The factors at one noise level (2206.00364, eq. 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factors {
     /// Of x.
     pub c_skip: f64,
-    /// Of the network's answer.
+    /// Of the network's output.
     pub c_out: f64,
     /// Of the network's input.
     pub c_in: f64,
@@ -121,16 +122,17 @@ impl Preconditioning {
     /// iDDPM's published constants.
     pub const IDDPM: Self = Self::Iddpm { c_1: 0.001, c_2: 0.008, m: 1000 };
 
-    /// What is impossible: the field and the problem.
-    pub fn problem(&self) -> Option<(&'static str, String)> {
+    /// What is impossible about these numbers.
+    pub fn problem(&self) -> Option<Problem> {
         let positive = |field: &'static str, value: f64| {
             (!(value > 0.0 && value.is_finite()))
-                .then(|| (field, format!("is {value} and must be above 0")))
+                .then(|| Problem::new(field, format!("is {value} and must be above 0")))
         };
         const MOST_STEPS: usize = 1_000_000;
         let steps = |field: &'static str, value: usize| {
-            (!(2..=MOST_STEPS).contains(&value))
-                .then(|| (field, format!("is {value} and must be between 2 and {MOST_STEPS}")))
+            (!(2..=MOST_STEPS).contains(&value)).then(|| {
+                Problem::new(field, format!("is {value} and must be between 2 and {MOST_STEPS}"))
+            })
         };
         match self {
             Self::Edm { sigma_data } => positive("sigma_data", *sigma_data),
@@ -142,21 +144,21 @@ impl Preconditioning {
                 .or_else(|| positive("sigma_max", *sigma_max))
                 .or_else(|| {
                     (sigma_max <= sigma_min)
-                        .then(|| ("sigma_max", "must be above sigma_min".into()))
+                        .then(|| Problem::new("sigma_max", "must be above sigma_min"))
                 }),
             Self::Iddpm { c_1, c_2, m } => {
                 positive("c_1", *c_1).or_else(|| positive("c_2", *c_2)).or_else(|| steps("m", *m))
             }
             Self::Ddpm { betas, steps: n, .. } => steps("steps", *n).or_else(|| {
                 let betas = betas.list(*n);
-                let bad = betas.iter().find(|b| !(**b > 0.0 && **b < 1.0));
-                match bad {
-                    Some(bad) => {
-                        Some(("betas", format!("has {bad}, and all must lie between 0 and 1")))
+                let problem = match betas.iter().find(|b| !(**b > 0.0 && **b < 1.0)) {
+                    Some(bad) => format!("has {bad}, and all must lie between 0 and 1"),
+                    None if betas.len() != *n => {
+                        format!("has {} numbers for {n} steps", betas.len())
                     }
-                    None => (betas.len() != *n)
-                        .then(|| ("betas", format!("has {} numbers for {n} steps", betas.len()))),
-                }
+                    None => return None,
+                };
+                Some(Problem::new("betas", problem))
             }),
             Self::Flow { time_scale, .. } => positive("time_scale", *time_scale),
         }
@@ -227,7 +229,8 @@ impl Conditioner {
         }
     }
 
-    /// The nearest noise level that the network was trained at, where it was trained at a few.
+    /// The nearest noise level that the network was trained at; `sigma` itself for a network of
+    /// continuous levels.
     pub fn round(&self, sigma: f64) -> f64 {
         match self.kind {
             Preconditioning::Iddpm { .. } if sigma > 0.0 => self.levels[self.nearest(sigma)],
@@ -305,8 +308,8 @@ impl Conditioner {
     }
 }
 
-/// u_{m-1} .. u_0: u_m = 0, u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) =
-/// sin^2(pi j / (2 m (c_2 + 1))).
+/// u_{m-1} .. u_0 of 2206.00364, table 1: u_m = 0,
+/// u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) = sin^2(pi j / (2 m (c_2 + 1))).
 fn iddpm_levels(c_1: f64, c_2: f64, m: usize) -> Vec<f64> {
     let a = |j: usize| {
         (std::f64::consts::FRAC_PI_2 * j as f64 / (m as f64 * (c_2 + 1.0))).sin().powi(2)
@@ -359,9 +362,9 @@ mod tests {
         }
     }
 
-    /// A network that knows the answer gives the answer, in every form: for a single clean sample
-    /// x_0 the noise is e = (x - x_0) / s, and what each kind of network should say follows from
-    /// its definition.
+    /// With an ideal network the denoiser is exact, in every form: for a single clean sample x_0
+    /// the noise is e = (x - x_0) / s, and the output of each kind of network follows from its
+    /// definition.
     #[test]
     fn an_ideal_network_denoises_exactly() {
         let (x0, e) = (0.37, -1.21);
@@ -371,7 +374,7 @@ mod tests {
             let x = x0 + s * e;
             let unit = f64::hypot(1.0, s);
             let (alpha, sigma) = (1.0 / unit, s / unit);
-            for (kind, says) in [
+            for (kind, output) in [
                 (Preconditioning::VP, e),
                 (Preconditioning::VE, -e),
                 (Preconditioning::IDDPM, e),
@@ -382,7 +385,7 @@ mod tests {
                 (Preconditioning::Flow { time_scale: 1000.0, data_at_one: true }, x0 - e),
             ] {
                 let f = Conditioner::new(kind.clone()).factors(s);
-                let d = f.c_skip * x + f.c_out * says;
+                let d = f.c_skip * x + f.c_out * output;
                 assert!((d - x0).abs() < 1e-12, "{kind:?} at {s}: {d}");
                 assert_eq!(kind.problem(), None);
             }
@@ -410,7 +413,7 @@ mod tests {
             ),
             (Preconditioning::Flow { time_scale: f64::NAN, data_at_one: true }, "time_scale"),
         ] {
-            assert_eq!(kind.problem().unwrap().0, field);
+            assert_eq!(kind.problem().unwrap().field, field);
         }
     }
 }

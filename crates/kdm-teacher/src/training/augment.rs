@@ -1,8 +1,8 @@
 //! Geometric augmentation with labels (Karras et al., arXiv:2206.00364, appendix F.2): the network
-//! is told what was done to an image, so that it can learn from changed images without drawing
-//! them. Sampling with zero labels draws plain ones.
+//! is given what was done to an image, so that it can learn from augmented images without
+//! generating them. Sampling with zero labels gives plain ones.
 
-/// Numbers of an augmentation's label.
+/// Values of an augmentation's label.
 pub const LABELS: usize = 9;
 
 /// Standard deviations of the logarithms (base 2) of scaling and anisotropic scaling, and of
@@ -176,7 +176,7 @@ mod tests {
     /// Without operations but the flip, the label says all; with them the first number of the
     /// matrix follows the labels.
     #[test]
-    fn labels_tell_what_was_done() {
+    fn labels_say_what_was_done() {
         for seed in 0..50 {
             let (affine, labels) = draw(0.0, seed);
             assert_eq!(affine.matrix[0][0], if labels[0] == 1.0 { -1.0 } else { 1.0 });

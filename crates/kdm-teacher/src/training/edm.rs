@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kdm_data::ImageSet;
+use kdm_data::{ImageSet, Labels};
 use kdm_nn::state::state_dict;
 use kdm_nn::{ForwardMode, UNet};
 use kdm_train::{Losses, Stepper, Task};
@@ -31,7 +31,7 @@ pub struct EdmTask {
     /// Probability of each geometric augmentation; has an effect only on networks that take its
     /// labels.
     pub augment: f64,
-    /// Where to compute, autodiff included.
+    /// Where to compute; an autodiff device.
     pub device: Device,
 }
 
@@ -58,7 +58,7 @@ impl EdmTask {
             (kdm_random::normal_vec(seed(LEVEL), n), kdm_random::normal_vec(seed(NOISE), n * size));
         let label_dim = self.config.network.label_dim();
         let mut input = vec![0.0f32; n * size];
-        let mut labels = vec![0.0f32; n * label_dim];
+        let mut labels: Vec<Option<u32>> = Vec::with_capacity(n);
         let mut augment_labels = vec![0.0f32; n * LABELS];
         let mut conditions = vec![0.0f32; n];
         for row in 0..n {
@@ -66,20 +66,12 @@ impl EdmTask {
             let at = (at as usize).min(self.images.len() - 1);
             let mut image = self.images.image(at);
             if augmented {
-                let told;
-                (image, told) = augment(
-                    &image,
-                    channels,
-                    side,
-                    self.augment,
-                    kdm_random::derive_seed(seed(AUGMENT), row as u64),
-                );
-                augment_labels[row * LABELS..(row + 1) * LABELS].copy_from_slice(&told);
+                let seed = kdm_random::derive_seed(seed(AUGMENT), row as u64);
+                let label;
+                (image, label) = augment(&image, channels, side, self.augment, seed);
+                augment_labels[row * LABELS..(row + 1) * LABELS].copy_from_slice(&label);
             }
-            if let Some(class) = self.images.label(at).filter(|class| (*class as usize) < label_dim)
-            {
-                labels[row * label_dim + class as usize] = 1.0;
-            }
+            labels.push(self.images.label(at));
             let sigma = (LN_SIGMA.0 + LN_SIGMA.1 * f64::from(levels[row])).exp();
             let f = conditioner.factors(sigma);
             conditions[row] = f.c_noise as f32;
@@ -88,7 +80,7 @@ impl EdmTask {
             {
                 let noisy = f64::from(*x0) + sigma * f64::from(*e);
                 *x = (f.c_in * noisy) as f32;
-                // The noise gives way to what F should answer.
+                // The noise is replaced by the target of F.
                 *e = ((f64::from(*x0) - f.c_skip * noisy) / f.c_out) as f32;
             }
         }
@@ -99,19 +91,25 @@ impl EdmTask {
             |values, width| Tensor::<2>::from_data(TensorData::new(values, [n, width]), device);
         let mode =
             if training { ForwardMode::training(seed(DROPOUT)) } else { ForwardMode::evaluation() };
-        let answer = network.forward(
+        let labels = (label_dim > 0)
+            .then(|| rows(labels.into_iter().collect::<Labels>().one_hot(label_dim), label_dim));
+        let output = network.forward(
             image(input),
             Tensor::from_data(TensorData::new(conditions, [n]), device),
-            (label_dim > 0).then(|| rows(labels, label_dim)),
+            labels,
             augmented.then(|| rows(augment_labels, LABELS)),
             &mode,
         );
-        (answer - image(noise)).square().mean()
+        (output - image(noise)).square().mean()
     }
 }
 
 impl Task for EdmTask {
     type Model = UNet;
+
+    fn name(&self) -> &'static str {
+        "teacher"
+    }
 
     fn iterate(&self, model: UNet, iteration: u64, stepper: &mut Stepper) -> (UNet, Losses) {
         let total = self.loss(&model, iteration, true, &self.device);

@@ -1,0 +1,136 @@
+//! Samples moved along a direction of the latent space: an operator's mode, or the way from one
+//! class to another.
+
+use kdm_data::{Labels, Samples};
+
+use crate::error::{Error, Result};
+use crate::stepwise::Stepwise;
+
+/// The mean of rows of `width` values (at least one row): `[N, width]` -> `[width]`.
+pub fn mean_row(rows: &[f32], width: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; width];
+    rows.chunks_exact(width)
+        .for_each(|row| sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x)));
+    let count = (rows.len() / width) as f64;
+    sum.into_iter().map(|s| s / count).collect()
+}
+
+/// The direction from one class to another, `[n]`: the difference of the means of pushed latents
+/// C E_T(x_T) + B y of the same noise (`[N, dim]`), labelled with the one and with the other.
+///
+/// # Errors
+/// When the student doesn't have one of the classes.
+pub fn class_direction(parts: Stepwise, noise: &[f32], from: u32, to: u32) -> Result<Vec<f64>> {
+    let label_dim = parts.config.label_dim;
+    if let Some(class) = [from, to].into_iter().find(|class| *class as usize >= label_dim) {
+        return Err(Error::UnknownClass { class, label_dim });
+    }
+    let count = noise.len() / parts.config.dim();
+    let mean = |class| {
+        let pushed = parts.push_noise(noise, &Labels::all(class, count));
+        mean_row(&pushed, parts.config.operator_dim())
+    };
+    Ok(mean(to).into_iter().zip(mean(from)).map(|(to, from)| to - from).collect())
+}
+
+/// Latents `[N, n]` moved along `direction` (`[n]`) by up to `reach` of its lengths to either side,
+/// in `steps` (odd, at least 3) even steps from -reach to reach: `[N steps, n]`, the latent itself
+/// in the middle of its steps.
+pub fn moved(latents: &[f32], direction: &[f64], reach: f64, steps: usize) -> Vec<f32> {
+    let half = (steps / 2) as f64;
+    let mut moved = Vec::with_capacity(latents.len() * steps);
+    for z in latents.chunks_exact(direction.len()) {
+        for step in 0..steps {
+            let far = reach * (step as f64 - half) / half;
+            moved.extend(z.iter().zip(direction).map(|(z, d)| (f64::from(*z) + far * d) as f32));
+        }
+    }
+    moved
+}
+
+/// The samples of noise and labels, drawn with their pushed latents [`moved`] along `direction`:
+/// `[N steps, dim]`.
+pub fn draw_along(
+    parts: Stepwise,
+    samples: &Samples,
+    direction: &[f64],
+    reach: f64,
+    steps: usize,
+) -> Vec<f32> {
+    let latents = parts.push_noise(&samples.noise, &samples.labels);
+    let moved = moved(&latents, direction, reach, steps);
+    parts.decode(&moved, &samples.labels.repeat_each(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind, Sampler, StudentConfig};
+    use burn::tensor::Device;
+    use kdm_random::normal_vec;
+
+    #[test]
+    fn steps_by_hand() {
+        assert_eq!(mean_row(&[1.0, 2.0, 3.0, 6.0], 2), [2.0, 4.0]);
+        let found = moved(&[1.0, 2.0, 5.0, 5.0], &[0.5, -1.0], 2.0, 3);
+        assert_eq!(found, [0.0, 4.0, 1.0, 2.0, 2.0, 0.0, 4.0, 7.0, 5.0, 5.0, 6.0, 3.0]);
+    }
+
+    /// All is affine here in noise and label, so that each latent lies as far from its other
+    /// class's as the means do. A whole step takes a latent of the one class to that of the other.
+    #[test]
+    fn a_class_goes_over_into_another() {
+        let device = Device::flex();
+        let config = StudentConfig {
+            method: Method::Koopman,
+            shape: vec![3],
+            label_dim: 2,
+            noise_std: 1.0,
+            latent: 4,
+            network: NetworkConfig::Affine,
+            operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
+        };
+        let student = config.init(2, &device);
+        let parts =
+            Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
+        let noise = normal_vec(1, 30);
+        let direction = class_direction(parts, &noise, 0, 1).unwrap();
+        let labels = |class| Labels::all(class, 10);
+        let (from, to) =
+            (parts.push_noise(&noise, &labels(0)), parts.push_noise(&noise, &labels(1)));
+        let arrived = moved(&from, &direction, 1.0, 3);
+        let arrived: Vec<f32> = arrived.chunks(4).skip(2).step_by(3).flatten().copied().collect();
+        assert!(arrived.iter().zip(&to).all(|(a, b)| (a - b).abs() < 1e-5));
+
+        let samples = Samples { shape: vec![3], noise, labels: labels(0), ..Samples::default() };
+        let drawn = draw_along(parts, &samples, &direction, 1.5, 5);
+        let middle: Vec<f32> = drawn.chunks(3).skip(2).step_by(5).flatten().copied().collect();
+        let sampler = Sampler::new(student.clone(), &config, &device);
+        let own = sampler.sample(&samples.noise, &samples.labels);
+        assert!(middle.iter().zip(&own).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_class_that_is_not_there_is_told() {
+        let device = Device::flex();
+        let config = StudentConfig {
+            method: Method::Koopman,
+            shape: vec![3],
+            label_dim: 2,
+            noise_std: 1.0,
+            latent: 4,
+            network: NetworkConfig::Affine,
+            operator: OperatorConfig {
+                kind: OperatorKind::Dense,
+                projection: None,
+                control: false,
+            },
+        };
+        let student = config.init(2, &device);
+        let parts =
+            Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
+        let error = class_direction(parts, &[0.0; 3], 0, 2).unwrap_err();
+        assert!(matches!(error, Error::UnknownClass { class: 2, label_dim: 2 }));
+        assert!(error.to_string().contains("classes 0 to 1"), "{error}");
+    }
+}
