@@ -1,7 +1,6 @@
 //! Students of different kinds and their teacher on the same test noise, as plain data.
 
-use std::collections::BTreeMap;
-
+use kdm_metrics::Values;
 use serde::Serialize;
 
 /// A student, or the teacher with one solver, and how good its samples are.
@@ -19,8 +18,8 @@ pub struct ComparisonRow {
     pub iterations: Option<u64>,
     /// Milliseconds a sample, in this run on this machine.
     pub milliseconds: f64,
-    /// Metrics by their keys in the catalog.
-    pub values: BTreeMap<String, f64>,
+    /// Metrics of its samples.
+    pub values: Values,
     /// The first samples, from the same noise and labels in every row.
     #[serde(skip)]
     pub images: Vec<f32>,

@@ -2,13 +2,13 @@
 //! images beside the teacher's, by class, and between two samples.
 
 use kdm_data::{Labels, Samples};
-use kdm_koopman::interpolation::Space;
+use kdm_koopman::interpolation::{End, InterpolationSpace, between};
 use kdm_observer::Observer;
 use serde::Serialize;
 
+use crate::Result;
 use crate::clusters::{ClusterConfig, ModeOf, PointClusters, point_clusters};
 use crate::subject::Subject;
-use crate::{Result, compat};
 
 /// Images in a gallery.
 const IMAGES: usize = 64;
@@ -109,15 +109,6 @@ pub(crate) fn gallery(
     }
 }
 
-fn draw(
-    subject: &Subject,
-    noise: &[f32],
-    labels: &Labels,
-    observer: &dyn Observer,
-) -> Result<Vec<f32>> {
-    compat::sample(subject.sampler, subject.config, noise, labels, observer)
-}
-
 fn teacher_of(samples: &Samples) -> Option<Vec<f32>> {
     (!samples.images.is_empty()).then(|| samples.images.clone())
 }
@@ -128,7 +119,7 @@ fn point_gallery(
     observer: &dyn Observer,
 ) -> Result<PointGallery> {
     let samples = subject.samples;
-    let student = draw(subject, &samples.noise, &samples.labels, observer)?;
+    let student = subject.sampler.sample_observed(&samples.noise, &samples.labels, observer)?;
     let clustered = 2 * clustering.samples.min(samples.len());
     let clusters = point_clusters(&student[..clustered], 2, clustering.config, clustering.mode_of);
     let noise = samples.noise[..clustered].to_vec();
@@ -142,27 +133,26 @@ fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGall
         let rows = few.first(CLASS_ROWS);
         let noise: Vec<f32> = rows.noise.chunks(dim).flat_map(|row| row.repeat(classes)).collect();
         let labels: Vec<u32> = (0..rows.len() * classes).map(|i| (i % classes) as u32).collect();
-        let images = draw(subject, &noise, &Labels::of(&labels), observer)?;
+        let images = subject.sampler.sample_observed(&noise, &Labels::of(&labels), observer)?;
         Ok(ImageRows { columns: classes, images })
     };
-    let between = |space| {
+    let end =
+        |i: usize| End { noise: &few.noise[i * dim..(i + 1) * dim], class: few.labels.class(i) };
+    let join = |space| {
         let stepwise = subject.stepwise().ok()?;
         let pairs = (few.len() / 2).min(PAIRS);
         let images = (0..pairs)
-            .flat_map(|i| {
-                let ends = [2 * i, 2 * i + 1];
-                compat::way(&stepwise, &few.noise, &few.labels, ends, space, STEPS)
-            })
+            .flat_map(|i| between(stepwise, space, end(2 * i), end(2 * i + 1), STEPS))
             .collect();
         Some(ImageRows { columns: STEPS, images })
     };
     Ok(ImageGallery {
         shape: config.shape.clone(),
         teacher: teacher_of(&few),
-        student: draw(subject, &few.noise, &few.labels, observer)?,
+        student: subject.sampler.sample_observed(&few.noise, &few.labels, observer)?,
         classes: if classes > 0 { Some(by_class()?) } else { None },
-        between_noises: between(Space::Noise),
-        between_latents: between(Space::Latent),
+        between_noises: join(InterpolationSpace::Noise),
+        between_latents: join(InterpolationSpace::Latent),
     })
 }
 

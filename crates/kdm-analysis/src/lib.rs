@@ -11,7 +11,6 @@
 mod analysis;
 pub mod clusters;
 pub mod comparison;
-mod compat;
 pub mod edmd;
 mod error;
 pub mod gallery;

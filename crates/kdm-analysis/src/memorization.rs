@@ -1,11 +1,11 @@
 //! Nearest training images: whether samples are new, or copies of what the teacher learned from.
 
-use kdm_metrics::Extractor;
 use kdm_metrics::manifold::nearest;
+use kdm_metrics::{Extractor, Values, catalog};
 use kdm_observer::Observer;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::{Result, compat};
+use crate::Result;
 
 /// Samples, and images of the test split, whose neighbours are measured.
 pub const MEASURED: usize = 1000;
@@ -24,22 +24,18 @@ pub struct KnownImages<'a> {
     pub test: Option<&'a [f32]>,
 }
 
-/// Distances of samples to the training images nearest to them, in feature space. In JSON only what
-/// is known.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Distances of samples to the training images nearest to them, in feature space. In JSON its
+/// [`Self::values`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Memorization {
     /// Median distance to the nearest training image.
-    #[serde(rename = "neighbour_distance")]
     pub distance: f64,
     /// The same of images of the test split.
-    #[serde(rename = "neighbour_distance_test", skip_serializing_if = "Option::is_none")]
     pub distance_of_test: Option<f64>,
     /// Share of samples that are nearer to a training image than all but 1% of the test images are:
     /// about 0.01 for new images, 1 for copies.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<f64>,
     /// The first samples and their nearest training images.
-    #[serde(skip)]
     pub nearest: NearestImages,
 }
 
@@ -57,16 +53,22 @@ pub struct NearestImages {
 }
 
 impl Memorization {
-    /// Its numbers by their keys in the catalog of metrics, in the order of display.
-    pub fn values(&self) -> Vec<(&'static str, f64)> {
+    /// Its numbers as metrics.
+    pub fn values(&self) -> Values {
         [
-            ("neighbour_distance", Some(self.distance)),
-            ("neighbour_distance_test", self.distance_of_test),
-            ("copies", self.copies),
+            (&catalog::NEIGHBOUR_DISTANCE, Some(self.distance)),
+            (&catalog::NEIGHBOUR_DISTANCE_TEST, self.distance_of_test),
+            (&catalog::COPIES, self.copies),
         ]
         .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
+        .filter_map(|(metric, value)| Some((metric, value?)))
         .collect()
+    }
+}
+
+impl Serialize for Memorization {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.values().serialize(serializer)
     }
 }
 
@@ -85,7 +87,7 @@ pub fn memorization(
     let dim: usize = shape.iter().product();
     let some = |images: &[f32]| images[..images.len().min(MEASURED * dim)].to_vec();
     let features = |images: &[f32]| -> Result<Vec<f32>> {
-        Ok(compat::inspect(extractor, images, shape, observer)?.features)
+        Ok(extractor.inspect(images, shape, observer)?.features)
     };
     let width = extractor.features();
     let of_train = features(known.train)?;

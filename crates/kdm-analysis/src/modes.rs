@@ -5,13 +5,12 @@
 //! phi_i(z) v_i + b, where phi_i(z) = w_i z are the Koopman eigenfunctions on the latent and v_i
 //! the modes.
 
-use std::ops::Range;
-
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
 use kdm_koopman::operator::{Affine, Complex};
+use kdm_koopman::{Decomposition, Error, LowRank};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
 /// real.
@@ -73,20 +72,8 @@ pub struct Conditioning {
     pub eigenvalue_condition: (f64, f64),
 }
 
-/// A linear map of low rank, through coordinates of the modes kept: z -> up (middle (down z)). All
-/// row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LowRank {
-    /// Latent dimension.
-    pub n: usize,
-    /// Coordinates.
-    pub rank: usize,
-    /// `[rank, n]`.
-    pub down: Vec<f64>,
-    /// `[rank, rank]`, with blocks of 1x1 and 2x2 on its diagonal.
-    pub middle: Vec<f64>,
-    /// `[n, rank]`.
-    pub up: Vec<f64>,
+fn failed(decomposition: Decomposition, n: usize) -> Error {
+    Error::NoConvergence { decomposition, n }
 }
 
 /// The length of a vector; none when it is not finite.
@@ -117,15 +104,16 @@ impl Modes {
     /// at a time.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], or [`Error::NoEigenbasis`] where eigenvectors are linearly dependent.
+    /// When values are not finite, or eigenvectors are linearly dependent
+    /// ([`Error::NoEigenvectors`]).
     pub fn of(affine: &Affine) -> Result<Self> {
         let n = affine.n;
-        if affine.matrix.iter().chain(&affine.bias).any(|x| !x.is_finite()) {
-            return Err(Error::NotFinite);
+        if !affine.is_finite() {
+            return Err(Error::NotFinite.into());
         }
         let eigen = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j])
             .eigen()
-            .map_err(Error::decomposition("the eigenvectors of the operator"))?;
+            .map_err(|_| failed(Decomposition::Eigenvectors, n))?;
         let lambda: Vec<c64> = (0..n).map(|i| eigen.S()[i]).collect();
         let mut order: Vec<usize> = (0..n).filter(|i| lambda[*i].im >= 0.0).collect();
         let modulus = |i: &usize| lambda[*i].re.hypot(lambda[*i].im);
@@ -146,7 +134,7 @@ impl Modes {
         if (0..order.len())
             .any(|k| !length_of((0..n).map(|j| left[(k, j)])).is_some_and(|l| l < 1e13))
         {
-            return Err(Error::NoEigenbasis);
+            return Err(Error::NoEigenvectors { n }.into());
         }
         let modes = order
             .iter()
@@ -313,9 +301,7 @@ impl Modes {
     pub fn conditioning(&self, affine: &Affine) -> Result<Conditioning> {
         let n = self.n;
         let matrix = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]);
-        let singular = matrix
-            .singular_values()
-            .map_err(Error::decomposition("the singular values of the operator"))?;
+        let singular = matrix.singular_values().map_err(|_| failed(Decomposition::Svd, n))?;
         let (largest, smallest) = (singular[0], singular[n - 1]);
         let squares: f64 = affine.matrix.iter().map(|x| x * x).sum();
         let of_modes: f64 = self
@@ -339,42 +325,20 @@ impl Modes {
     }
 }
 
-/// Row-major `[rows, inner]` times `[inner, columns]`.
-fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {
-    let rows = a.len() / inner;
-    let of = |x: &[f64], height: usize, width: usize| {
-        Mat::from_fn(height, width, |i, j| x[i * width + j])
-    };
-    let c = of(a, rows, inner) * of(b, inner, columns);
-    (0..rows * columns).map(|i| c[(i / columns, i % columns)]).collect()
-}
-
-impl LowRank {
-    /// As one matrix `[n, n]`.
-    pub fn matrix(&self) -> Vec<f64> {
-        if self.rank == 0 {
-            return vec![0.0; self.n * self.n];
-        }
-        product(&self.up, &product(&self.middle, &self.down, self.rank, self.n), self.rank, self.n)
-    }
-
-    /// Its value at one vector `[n]`.
-    pub fn apply(&self, z: &[f64]) -> Vec<f64> {
-        let times = |matrix: &[f64], x: &[f64]| -> Vec<f64> {
-            let row = |range: Range<usize>| matrix[range].iter().zip(x).map(|(a, b)| a * b).sum();
-            (0..matrix.len() / x.len()).map(|i| row(i * x.len()..(i + 1) * x.len())).collect()
-        };
-        if self.rank == 0 {
-            return vec![0.0; z.len()];
-        }
-        times(&self.up, &times(&self.middle, &times(&self.down, z)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use kdm_random::normal_vec;
+
+    /// Row-major `[rows, inner]` times `[inner, columns]`.
+    fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {
+        let rows = a.len() / inner;
+        let of = |x: &[f64], height: usize, width: usize| {
+            Mat::from_fn(height, width, |i, j| x[i * width + j])
+        };
+        let c = of(a, rows, inner) * of(b, inner, columns);
+        (0..rows * columns).map(|i| c[(i / columns, i % columns)]).collect()
+    }
 
     /// A random operator, of modulus below 1.
     fn random(n: usize) -> Affine {
@@ -505,8 +469,10 @@ mod tests {
         let of = |matrix: Vec<f64>| Modes::of(&Affine { n: 2, matrix, bias: vec![0.0; 2] });
         assert!(of(vec![f64::NAN, 0.0, 0.0, 1.0]).unwrap_err().to_string().contains("finite"));
         assert!(
-            of(vec![0.0, 1.0, 0.0, 0.0])
-                .is_err_and(|e| matches!(e, Error::NoEigenbasis) && e.to_string().contains("basis"))
+            of(vec![0.0, 1.0, 0.0, 0.0]).is_err_and(|e| matches!(
+                e,
+                crate::Error::Operator(Error::NoEigenvectors { n: 2 })
+            ) && e.to_string().contains("basis"))
         );
     }
 }

@@ -3,9 +3,9 @@
 //! intervals, and how much operator and decoder stretch distances.
 
 use kdm_data::images::shapes::{FACTORS, Factors, SIDE};
+use kdm_koopman::Stepwise;
 use serde::{Serialize, Serializer};
 
-use crate::compat::Stepwise;
 use crate::rows::{deviation, distances, pair_distances};
 use crate::subject::{Activations, Subject};
 

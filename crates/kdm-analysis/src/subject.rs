@@ -3,11 +3,10 @@
 
 use burn::tensor::Device;
 use kdm_data::Samples;
-use kdm_koopman::{Sampler, Student, StudentConfig};
+use kdm_koopman::{Sampler, Stepwise, Student, StudentConfig};
 use kdm_metrics::{Extractor, Features, Statistics};
 use kdm_observer::Observer;
 
-use crate::compat::{self, Stepwise};
 use crate::{Error, Result};
 
 /// A student, and the noise it is looked at on.
@@ -83,11 +82,11 @@ impl Activations {
     ) -> Result<Self> {
         let Subject { sampler, config, extractor, samples, .. } = subject;
         let (noise, labels) = (&samples.noise, &samples.labels);
-        let images = compat::sample(sampler, config, noise, labels, observer)?;
+        let images = sampler.sample_observed(noise, labels, observer)?;
         let latents = stepwise.encode_noise(noise, labels);
         let pushed = stepwise.push(&latents, labels);
         let features =
-            extractor.map(|e| compat::inspect(e, &images, &config.shape, observer)).transpose()?;
+            extractor.map(|e| e.inspect(&images, &config.shape, observer)).transpose()?;
         Ok(Self { latents, pushed, images, features })
     }
 }

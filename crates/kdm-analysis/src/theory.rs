@@ -6,9 +6,9 @@
 use kdm_koopman::operator::eigen::eigenvalues;
 use serde::Serialize;
 
+use crate::Result;
 use crate::edmd::{Dictionary, Edmd};
 use crate::rows::root_mean_square;
-use crate::{Result, compat};
 
 /// A map of rows of points `[N, dim]`.
 pub type PointMap<'a> = &'a dyn Fn(&[f64]) -> Vec<f64>;
@@ -85,7 +85,7 @@ pub fn linear_part(dim: usize, map: PointMap) -> Vec<f64> {
 /// # Errors
 /// When values are not finite.
 pub fn moduli(matrix: &[f64], n: usize) -> Result<Vec<f64>> {
-    let found = eigenvalues(matrix, n).map_err(compat::operator_error)?;
+    let found = eigenvalues(matrix, n)?;
     let mut moduli: Vec<f64> = found.into_iter().map(|l| l.0.hypot(l.1)).collect();
     moduli.sort_by(|a, b| b.total_cmp(a));
     Ok(moduli)

@@ -2,8 +2,8 @@
 //! decoded; beside the states a teacher's solver passes through.
 
 use kdm_data::Samples;
+use kdm_koopman::Stepwise;
 
-use crate::compat::Stepwise;
 use crate::{Error, Modes, Result};
 
 /// Samples whose path is followed.

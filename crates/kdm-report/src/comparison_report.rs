@@ -1,6 +1,7 @@
 //! Students of different kinds and their teacher, side by side.
 
 use kdm_analysis::ComparisonRow;
+use kdm_metrics::catalog::{self, Metric};
 
 use crate::{Figure, Section, Table, grid};
 
@@ -9,18 +10,18 @@ const IMAGES: usize = 40;
 const COLUMNS: usize = 20;
 
 /// Metrics in the table, where they were measured, and their headings.
-const METRICS: [(&str, &str); 11] = [
-    ("coordinate_rmse", "coordinate rmse"),
-    ("ssim", "ssim"),
-    ("sliced_wasserstein2", "sw2"),
-    ("fid", "FID"),
-    ("feature_fid", "feature FID"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-    ("feature_precision", "precision"),
-    ("feature_recall", "recall"),
-    ("class_agreement", "class"),
-    ("class_same_as_teacher", "same class"),
+static METRICS: [(&Metric, &str); 11] = [
+    (&catalog::COORDINATE_RMSE, "coordinate rmse"),
+    (&catalog::SSIM, "ssim"),
+    (&catalog::SLICED_WASSERSTEIN2, "sw2"),
+    (&catalog::FID, "FID"),
+    (&catalog::FEATURE_FID, "feature FID"),
+    (&catalog::PRECISION, "precision"),
+    (&catalog::RECALL, "recall"),
+    (&catalog::FEATURE_PRECISION, "precision"),
+    (&catalog::FEATURE_RECALL, "recall"),
+    (&catalog::CLASS_AGREEMENT, "class accuracy"),
+    (&catalog::CLASS_SAME_AS_TEACHER, "same class"),
 ];
 
 /// The section of a comparison, of samples of `shape`.
@@ -41,9 +42,9 @@ pub fn comparison_section(rows: &[ComparisonRow], shape: &[usize]) -> Section {
 
 /// The rows as a table.
 pub fn comparison_table(rows: &[ComparisonRow]) -> Table {
-    let metrics: Vec<(&str, &str)> = METRICS
-        .into_iter()
-        .filter(|(key, _)| rows.iter().any(|row| row.values.contains_key(*key)))
+    let metrics: Vec<&(&Metric, &str)> = METRICS
+        .iter()
+        .filter(|(metric, _)| rows.iter().any(|row| row.values.get(metric).is_some()))
         .collect();
     let mut columns = vec!["", "passes", "parameters", "iterations", "ms a sample"];
     columns.extend(metrics.iter().map(|(_, heading)| *heading));
@@ -55,8 +56,8 @@ pub fn comparison_table(rows: &[ComparisonRow]) -> Table {
             row.iterations.map(|n| n.to_string()).unwrap_or_default(),
             format!("{:.2}", row.milliseconds),
         ];
-        let metric = |(key, _): &(&str, &str)| {
-            row.values.get(*key).map(|x| format!("{x:.3}")).unwrap_or_default()
+        let metric = |(metric, _): &&(&Metric, &str)| {
+            row.values.get(metric).map(|x| format!("{x:.3}")).unwrap_or_default()
         };
         given.into_iter().chain(metrics.iter().map(metric)).collect()
     };
@@ -66,7 +67,7 @@ pub fn comparison_table(rows: &[ComparisonRow]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use kdm_metrics::Values;
 
     #[test]
     fn tables_show_what_was_measured() {
@@ -77,7 +78,7 @@ mod tests {
             flops: None,
             iterations: None,
             milliseconds: 2.0,
-            values: BTreeMap::from([("feature_fid".to_string(), fid)]),
+            values: Values::from_iter([(&catalog::FEATURE_FID, fid)]),
             images: vec![0.0; 4],
         };
         let rows = [row("a", 1.0), row("b", 2.5)];

@@ -20,7 +20,7 @@ pub mod training_curves;
 pub use cluster_report::cluster_section;
 pub use comparison_report::{comparison_section, comparison_table};
 pub use memorization::memorization_section;
-pub use metric_table::metric_table;
+pub use metric_table::{metric_table, value_table};
 pub use operator_report::operator_section;
 pub use page::{Figure, Page, Section, Table};
 pub use sample_figures::sample_section;
