@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use kdm_formats::{Options, import_bytes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = import_bytes(Path::new("fuzzed.pt"), bytes.to_vec(), &Options::default());
+    let (path, options) = (Path::new("fuzzed.pt"), Options::default());
+    let _ = import_bytes(path, bytes.to_vec(), &options, &Device::flex());
 });

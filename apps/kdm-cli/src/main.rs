@@ -1,6 +1,7 @@
 //! The program `kdm`: parses, calls the library, prints.
 
 mod commands;
+mod terminal;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    kdm_kernels::keep_freed_memory();
+    kdm::kernels::keep_freed_memory();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("KDM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
+    terminal::stop_on_signals();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kdm_observer::Stopped;
+
 /// The result of working on files.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -11,17 +13,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {action} `{}`: {source}; {}", path.display(), mend_io(source))]
+    #[error("cannot {attempt} `{}`: {source}; {}", path.display(), action_after(source))]
     Io {
         /// What was attempted, a verb such as "read".
-        action: &'static str,
+        attempt: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
     /// The content is not what it should be.
-    #[error("`{}`: {field}: {problem}; {mend}", path.display())]
+    #[error("`{}`: {field}: {problem}; {action}", path.display())]
     Invalid {
         /// The file or folder.
         path: PathBuf,
@@ -30,15 +32,34 @@ pub enum Error {
         /// What is wrong.
         problem: String,
         /// What to do about it.
-        mend: String,
+        action: String,
+    },
+    /// The observer asked long work to stop.
+    #[error("{work} was stopped: {kept}; {action}")]
+    Stopped {
+        /// What was being done, and to which file or folder.
+        work: String,
+        /// What is kept of it.
+        kept: String,
+        /// How to go on.
+        action: String,
     },
 }
 
 impl Error {
     /// For `map_err` on an [`io::Result`].
-    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+    ///
+    /// ```
+    /// use kdm_data::Error;
+    ///
+    /// let missing = std::fs::read("no/such/file").map_err(Error::io("read", "no/such/file"));
+    /// let message = missing.unwrap_err().to_string();
+    /// assert!(message.starts_with("cannot read `no/such/file`"));
+    /// assert!(message.ends_with("check the path"));
+    /// ```
+    pub fn io(attempt: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io { attempt, path, source }
     }
 
     /// An [`Error::Invalid`].
@@ -46,18 +67,29 @@ impl Error {
         path: impl AsRef<Path>,
         field: impl Into<String>,
         problem: impl Into<String>,
-        mend: impl Into<String>,
+        action: impl Into<String>,
     ) -> Self {
         Self::Invalid {
             path: path.as_ref().to_path_buf(),
             field: field.into(),
             problem: problem.into(),
-            mend: mend.into(),
+            action: action.into(),
         }
+    }
+
+    /// For `map_err` on work that an observer may stop: what was being done, what is kept of it,
+    /// and how to go on.
+    pub fn stopped(
+        work: impl Into<String>,
+        kept: impl Into<String>,
+        action: impl Into<String>,
+    ) -> impl FnOnce(Stopped) -> Self {
+        move |Stopped| Self::Stopped { work: work.into(), kept: kept.into(), action: action.into() }
     }
 }
 
-fn mend_io(source: &io::Error) -> &'static str {
+/// What to do about what the system answered.
+fn action_after(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

@@ -3,6 +3,37 @@
 //!
 //! This crate knows files and host arrays. What a teacher or a student is, it doesn't know: a pair
 //! store is filled through a function that turns noise into images.
+//!
+//! Where to look:
+//! - [`Samples`] and [`Labels`]: samples on the host, as all crates pass them on;
+//! - [`pairs`]: the store of noise-image pairs: [`pairs::generate`] writes one,
+//!   [`pairs::PairStore`] reads it, [`pairs::filter()`] and [`pairs::import()`] make one of other
+//!   pairs;
+//! - [`ImageSet`]: images that teachers learn from;
+//! - [`array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
+//! - [`atomic`]: files that are written whole or not at all;
+//! - [`Error`]: what can go wrong, and what to do then.
+//!
+//! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
+//! which can stop it.
+//!
+//! ```
+//! use kdm_data::Labels;
+//! use kdm_data::pairs::{Manifest, PairStore, Worker, generate};
+//! use kdm_observer::Silent;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // 100 pairs of points: noise from the seeds 0 to 99, images from a function.
+//! let folder = tempfile::tempdir()?;
+//! let plan = Manifest::seeded(0, 1.0, &[2], 100);
+//! let mut draw = |noise: &[f32], _: &Labels| noise.iter().map(|x| x.tanh()).collect();
+//! generate(folder.path(), &plan, Worker::ALONE, 32, &mut draw, "pairs", &Silent)?;
+//!
+//! let batch = PairStore::open_verified(folder.path())?.range(0..8);
+//! assert_eq!((batch.len(), batch.dim(), batch.noise.len()), (8, 2, 16));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod error;
 pub mod images;

@@ -84,8 +84,13 @@ impl Labels {
         Self(self.0.iter().flat_map(|class| std::iter::repeat_n(*class, times)).collect())
     }
 
-    /// One-hot rows of `label_dim` values, as networks take them; zeros for a sample without a class
-    /// or of one beyond `label_dim`. Empty when `label_dim` is 0.
+    /// Adds the labels of more samples.
+    pub fn append(&mut self, more: &Self) {
+        self.0.extend(&more.0);
+    }
+
+    /// One-hot rows of `label_dim` values, as networks take them; zeros for a sample without a
+    /// class or of one beyond `label_dim`. Empty when `label_dim` is 0.
     pub fn one_hot(&self, label_dim: usize) -> Vec<f32> {
         let mut rows = vec![0.0; self.len() * label_dim];
         for (row, class) in self.iter().enumerate() {
@@ -152,6 +157,15 @@ impl Samples {
         }
     }
 
+    /// Adds more samples, of the same shape and with the same parts known.
+    pub fn append(&mut self, more: Self) {
+        assert_eq!(self.shape, more.shape, "samples of one shape");
+        self.noise.extend(more.noise);
+        self.images.extend(more.images);
+        self.labels.append(&more.labels);
+        self.seeds.extend(more.seeds);
+    }
+
     /// The first `n` samples, or all of fewer.
     pub fn first(&self, n: usize) -> Self {
         self.range(0..n.min(self.len()))
@@ -187,5 +201,8 @@ mod tests {
         let second = samples.range(1..2);
         assert_eq!((second.noise, second.images, second.labels.len()), (vec![3.0, 4.0], vec![], 1));
         assert_eq!(samples.first(9), samples);
+        let mut again = samples.first(1);
+        again.append(samples.range(1..2));
+        assert_eq!(again, samples);
     }
 }

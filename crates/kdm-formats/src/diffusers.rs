@@ -3,17 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use kdm_data::{Error, Result, TensorFile};
 use kdm_nn::{DiffusersUNetConfig, StateDict, UNetConfig};
 use kdm_teacher::Preconditioning;
 use kdm_teacher::networks::preconditioning::{Betas, Prediction};
 use serde_json::Value;
 
-use crate::edm::teacher;
+use crate::edm::{config, teacher};
 use crate::imported::Imported;
 use crate::torch::TorchFile;
 
-const MEND: &str = "give the folder of a diffusers UNet2DModel or of a pipeline around one";
+const ACTION: &str = "give the folder of a diffusers UNet2DModel or of a pipeline around one";
 
 /// The folder of the network itself, when `path` is a folder that diffusers wrote.
 pub fn network_folder(path: &Path) -> Option<PathBuf> {
@@ -21,17 +22,16 @@ pub fn network_folder(path: &Path) -> Option<PathBuf> {
     [path.to_path_buf(), path.join("unet")].into_iter().find(|folder| has_config(folder))
 }
 
-/// Reads the folder.
+/// Reads the folder; `device` is where the weights are tried.
 ///
 /// # Errors
-/// When a file is missing or damaged, or the configuration asks for what is not known here.
-pub fn import(path: &Path) -> Result<Imported> {
+/// When a file is missing or damaged, or the configuration sets what is not known here.
+pub fn import(path: &Path, device: &Device) -> Result<Imported> {
     let folder = network_folder(path).ok_or_else(|| {
-        Error::invalid(path, "folder", "holds no config.json, neither itself nor in `unet`", MEND)
+        Error::invalid(path, "folder", "holds no config.json, neither itself nor in `unet`", ACTION)
     })?;
     let config_path = folder.join("config.json");
-    let config = json_of(&config_path)?;
-    let (network, mut ignored) = network_of(&config_path, &config)?;
+    let (network, mut ignored) = network_of(&config_path, &json_of(&config_path)?)?;
     let (state, weights) = weights(&folder)?;
     let state = renamed(state);
 
@@ -60,7 +60,8 @@ pub fn import(path: &Path) -> Result<Imported> {
             Preconditioning::Ddpm { betas, steps: 1000, prediction: Prediction::Epsilon }
         }
     };
-    teacher(path, UNetConfig::DiffusersUnet(network), preconditioning, state, found, ignored)
+    let config = config(path, UNetConfig::DiffusersUnet(network), preconditioning);
+    teacher(path, config, state, found, ignored, device)
 }
 
 fn json_of(path: &Path) -> Result<Value> {
@@ -70,7 +71,7 @@ fn json_of(path: &Path) -> Result<Value> {
     })?;
     match value {
         Value::Object(_) => Ok(value),
-        _ => Err(Error::invalid(path, "JSON", "is no object", MEND)),
+        _ => Err(Error::invalid(path, "JSON", "is no object", ACTION)),
     }
 }
 
@@ -89,7 +90,7 @@ const FIXED: [(&str, &[&str]); 7] = [
 const SILENT: [&str; 3] = ["_diffusers_version", "_name_or_path", "num_train_timesteps"];
 
 fn network_of(path: &Path, config: &Value) -> Result<(DiffusersUNetConfig, Vec<String>)> {
-    let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, MEND);
+    let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, ACTION);
     for (field, allowed) in FIXED {
         if let Some(value) = config.get(field)
             && !allowed.contains(&value.to_string().as_str())
@@ -154,9 +155,9 @@ fn weights(folder: &Path) -> Result<(StateDict, String)> {
     }
     let problem =
         "holds neither diffusion_pytorch_model.safetensors nor diffusion_pytorch_model.bin";
-    let mend = "download the weights beside config.json; weights split over several files, or of a variant, have to be \
-                saved again as one";
-    Err(Error::invalid(folder, "weights", problem, mend))
+    let action = "download the weights beside config.json; weights split over several files, or \
+                  of a variant, have to be saved again as one";
+    Err(Error::invalid(folder, "weights", problem, action))
 }
 
 /// Attention's old names as the new ones.
@@ -239,8 +240,8 @@ fn schedule_of(path: &Path, config: &Value) -> Result<(Preconditioning, Vec<Stri
     for field in ["clip_sample", "thresholding"] {
         if config[field] == true {
             notes.push(format!(
-                "`{field}`: a rule of that sampler; the solvers here follow the \
-                                differential equation"
+                "`{field}`: a rule of that sampler; the solvers here follow the differential \
+                 equation"
             ));
         }
     }

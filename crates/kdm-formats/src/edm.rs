@@ -7,16 +7,15 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::{Error, Result};
-use kdm_nn::state::load_state;
-use kdm_nn::{InitSeed, StateDict, UNetConfig};
+use kdm_nn::{InitSeed, Problem, StateDict, UNetConfig};
 use kdm_teacher::{NetworkTeacherConfig, Preconditioning, TeacherConfig};
 
-use crate::imported::{Imported, Model, counted};
+use crate::imported::{Imported, Model, counted, with_weights};
 use crate::infer;
 use crate::pickle::Id;
 use crate::torch::TorchFile;
 
-const MEND: &str = "give a network pickle of NVlabs/edm, or a state dict of one of its networks";
+const ACTION: &str = "give a network pickle of NVlabs/edm, or a state dict of one of its networks";
 
 /// Where a file's network stands: the averaged weights first.
 fn network_of(torch: &TorchFile) -> Option<(&'static str, Id)> {
@@ -40,12 +39,13 @@ fn preconditioning_class(torch: &TorchFile, id: Id) -> Option<&str> {
         .find(|known| *known == class)
 }
 
-/// Reads a pickled, preconditioned network.
+/// Reads a pickled, preconditioned network; `device` is where its weights are tried.
 ///
 /// # Errors
 /// When a tensor is damaged, or the weights are not those of a known network.
-pub fn import(torch: &TorchFile) -> Result<Imported> {
-    let invalid = |field: &str, problem: String| Error::invalid(torch.path(), field, problem, MEND);
+pub fn import(torch: &TorchFile, device: &Device) -> Result<Imported> {
+    let invalid =
+        |field: &str, problem: String| Error::invalid(torch.path(), field, problem, ACTION);
     let (key, id) =
         network_of(torch).ok_or_else(|| invalid("pickle", "holds no network".into()))?;
     let class = preconditioning_class(torch, id)
@@ -72,7 +72,8 @@ pub fn import(torch: &TorchFile) -> Result<Imported> {
     };
     let inner =
         torch.child(id, "model").ok_or_else(|| invalid(key, "has no part `model`".into()))?;
-    let mut network = infer::unet(&torch.state(inner)?).map_err(|e| invalid("model", e))?;
+    let mut network =
+        infer::unet(&torch.state(inner)?).map_err(|e| invalid("model", e.to_string()))?;
     // What weights don't tell stands in the constructor's arguments.
     let settings = torch.attribute(inner, "_init_kwargs");
     let setting = |name: &str| torch.pickle.number(torch.pickle.field(settings?, name)?);
@@ -93,7 +94,8 @@ pub fn import(torch: &TorchFile) -> Result<Imported> {
         .collect();
     ignored.push("`module_src`: source code, which is never run".into());
     let found = vec![format!("a network pickle of NVlabs/edm, `{key}`: {class}")];
-    teacher(torch.path(), network, preconditioning, state, found, ignored)
+    let config = config(torch.path(), network, preconditioning);
+    teacher(torch.path(), config, state, found, ignored, device)
 }
 
 fn why_ignored(name: &str) -> &'static str {
@@ -115,35 +117,51 @@ pub fn from_state(
     path: &Path,
     state: StateDict,
     preconditioning: Preconditioning,
+    device: &Device,
 ) -> Result<Imported> {
     let inner = if infer::is_unet(&state) { state.clone() } else { infer::under(&state, "model.") };
-    let network = infer::unet(&inner).map_err(|e| Error::invalid(path, "tensors", e, MEND))?;
+    let network =
+        infer::unet(&inner).map_err(|e| Error::invalid(path, "tensors", e.to_string(), ACTION))?;
     let ignored = state
         .keys()
         .filter(|name| !inner.contains_key(name.strip_prefix("model.").unwrap_or(name)));
     let ignored = ignored.map(|name| format!("`{name}`: no part of the network")).collect();
     let found = vec!["a state dict of a U-Net with NVlabs' names".to_string()];
-    teacher(path, network, preconditioning, infer::without_filters(inner), found, ignored)
+    let config = config(path, network, preconditioning);
+    teacher(path, config, infer::without_filters(inner), found, ignored, device)
 }
 
-/// Checks that everything fits, and tells what was found.
-pub(crate) fn teacher(
+/// The configuration of the teacher in the file `path`, named by the file.
+pub(crate) fn config(
     path: &Path,
     network: UNetConfig,
     preconditioning: Preconditioning,
+) -> NetworkTeacherConfig {
+    let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    NetworkTeacherConfig { data, preconditioning, network }
+}
+
+/// What is impossible about a teacher.
+fn first_problem(config: &NetworkTeacherConfig) -> Option<Problem> {
+    config.problems().into_iter().next()
+}
+
+/// Checks that everything fits, and adds what was found.
+pub(crate) fn teacher(
+    path: &Path,
+    config: NetworkTeacherConfig,
     state: StateDict,
     mut found: Vec<String>,
     ignored: Vec<String>,
+    device: &Device,
 ) -> Result<Imported> {
-    let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let config = NetworkTeacherConfig { data, preconditioning, network };
-    if let Some((field, problem)) = config.problems().into_iter().next() {
-        return Err(Error::invalid(path, field, problem, MEND));
+    if let Some(Problem { field, problem }) = first_problem(&config) {
+        return Err(Error::invalid(path, field, problem, ACTION));
     }
     let told: usize = state.values().map(|t| t.shape().num_elements()).sum();
     check_size(path, &config.network, told)?;
-    let unet = config.network.init(&mut InitSeed::new(0), &Device::flex());
-    load_state(unet, &state).map_err(|e| Error::invalid(path, "tensors", e.0, MEND))?;
+    let unet = config.network.init(&mut InitSeed::new(0), device);
+    with_weights(path, unet, &state, ACTION)?;
     let n = &config.network;
     let (inputs, _) = n.channels();
     found.push(describe(n));
@@ -176,7 +194,7 @@ pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> R
     if least > numbers {
         let problem =
             format!("tell of a network of at least {least} numbers, and there are {numbers}");
-        return Err(Error::invalid(path, "tensors", problem, MEND));
+        return Err(Error::invalid(path, "tensors", problem, ACTION));
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 use kdm_data::{Error, Result};
-use kdm_nn::state::{load_state, state_dict};
+use kdm_nn::state::state_dict;
 use kdm_nn::{Inception, InitSeed, Lpips, Pooling, StateDict, inception};
 use serde_json::json;
 
-use crate::imported::{Imported, Model, counted};
+use crate::imported::{Imported, Model, counted, with_weights};
 
 /// The kind that model files of LPIPS name.
 pub const LPIPS: &str = "lpips";
@@ -32,7 +32,7 @@ pub fn is_inception(state: &StateDict) -> bool {
 }
 
 /// LPIPS from VGG16's convolutions and the heads. `heads` may be a list of five weights under the
-/// names `0` to `4`, as `piq` keeps them.
+/// names `0` to `4`, as `piq` keeps them. `device` is where the weights are tried.
 ///
 /// # Errors
 /// When a tensor is missing or of another shape.
@@ -41,11 +41,13 @@ pub fn lpips(
     vgg: &StateDict,
     heads_path: &Path,
     heads: &StateDict,
+    device: &Device,
 ) -> Result<Imported> {
-    let mend = "give torchvision's VGG16 (vgg16-397923af.pth) and the heads of the lpips package \
-                (vgg.pth) or of piq";
+    let action = "give torchvision's VGG16 (vgg16-397923af.pth) and the heads of the lpips package \
+                  (vgg.pth) or of piq";
     let mut state = StateDict::new();
-    let wanted = state_dict(&Lpips::init(Pooling::Max, &mut InitSeed::new(0), &Device::flex()));
+    let network = Lpips::init(Pooling::Max, &mut InitSeed::new(0), device);
+    let wanted = state_dict(&network);
     let mut ignored = 0;
     for (name, data) in vgg {
         if wanted.contains_key(name) {
@@ -58,14 +60,13 @@ pub fn lpips(
         let names =
             [format!("lin{i}.model.1.weight"), format!("lins.{i}.model.1.weight"), format!("{i}")];
         let head = names.iter().find_map(|name| heads.get(name));
-        let head =
-            head.ok_or_else(|| Error::invalid(heads_path, names[0].clone(), "is missing", mend))?;
+        let missing = || Error::invalid(heads_path, names[0].clone(), "is missing", action);
+        let head = head.ok_or_else(missing)?;
         let n = head.shape().num_elements();
         let bytes = TensorData::from_bytes(head.clone().into_bytes(), [1, n, 1, 1], head.dtype());
         state.insert(names[0].clone(), bytes);
     }
-    load_state(Lpips::init(Pooling::Max, &mut InitSeed::new(0), &Device::flex()), &state)
-        .map_err(|e| Error::invalid(path, "tensors", e.0, mend))?;
+    with_weights(path, network, &state, action)?;
     let found = vec![
         "LPIPS: VGG16's convolutions and a weight for every feature".to_string(),
         counted(&state),
@@ -77,18 +78,18 @@ pub fn lpips(
     Ok(Imported { model: Model::Weights { kind: LPIPS, config: json!({}), state }, found, ignored })
 }
 
-/// The Inception network of `pytorch-fid`.
+/// The Inception network of `pytorch-fid`; `device` is where the weights are tried.
 ///
 /// # Errors
 /// When a tensor is missing or of another shape.
-pub fn inception(path: &Path, state: StateDict) -> Result<Imported> {
-    let mend = "give pytorch-fid's weights, pt_inception-2015-12-05-6726825d.pth; torchvision's \
-                are other ones";
-    let wanted = state_dict(&Inception::init(&mut InitSeed::new(0), &Device::flex()));
+pub fn inception(path: &Path, state: StateDict, device: &Device) -> Result<Imported> {
+    let action = "give pytorch-fid's weights, pt_inception-2015-12-05-6726825d.pth; torchvision's \
+                  are other ones";
+    let network = Inception::init(&mut InitSeed::new(0), device);
+    let wanted = state_dict(&network);
     let (state, other): (StateDict, StateDict) =
         state.into_iter().partition(|(name, _)| wanted.contains_key(name));
-    load_state(Inception::init(&mut InitSeed::new(0), &Device::flex()), &state)
-        .map_err(|e| Error::invalid(path, "tensors", e.0, mend))?;
+    with_weights(path, network, &state, action)?;
     let found =
         vec!["Inception v3 as the Fréchet inception distance uses it".to_string(), counted(&state)];
     let ignored = other

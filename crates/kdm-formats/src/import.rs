@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use kdm_data::{Error, Result, TensorFile};
+use burn::tensor::{Device, TensorData};
+use kdm_data::{Error, Result, TensorFile, model};
 use kdm_nn::StateDict;
 use kdm_teacher::Preconditioning;
 
@@ -40,18 +41,20 @@ impl Default for Options {
     }
 }
 
-const MEND: &str = "known are: official KDM checkpoints and discriminators, network pickles of NVlabs/edm, state dicts of \
-                    either, diffusers folders, VGG16 with --heads, and pytorch-fid's Inception";
+const ACTION: &str = "give a file of a known kind: official KDM checkpoints and discriminators, \
+                      network pickles of NVlabs/edm, state dicts of either, diffusers folders, \
+                      VGG16 with --heads, and pytorch-fid's Inception";
 
-/// Reads a foreign file or folder.
+/// Reads a foreign file or folder. Networks are made on `device`, to find out whether the weights
+/// fit them.
 ///
 /// # Errors
 /// When it is damaged, refused, of no known kind, or of another kind than it is said to be.
-pub fn import(path: &Path, options: &Options) -> Result<Imported> {
-    let wrong = |what: &str| Err(Error::invalid(path, "format", format!("is no {what}"), MEND));
+pub fn import(path: &Path, options: &Options, device: &Device) -> Result<Imported> {
+    let wrong = |what: &str| Err(Error::invalid(path, "format", format!("is no {what}"), ACTION));
     if path.is_dir() {
         return match options.format {
-            Format::Auto | Format::Diffusers => diffusers::import(path),
+            Format::Auto | Format::Diffusers => diffusers::import(path, device),
             Format::Edm => wrong("network of NVlabs/edm, but a folder"),
             Format::Kdm => wrong("official KDM checkpoint, but a folder"),
         };
@@ -68,34 +71,39 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported> {
     // A safetensors file begins with the length of its header, which is a JSON object.
     if length == 9 && start[8] == b'{' && !start.starts_with(b"PK") {
         let file = TensorFile::open(path)?;
-        if let Some(kind) = file.metadata()["kind"].as_str() {
+        if let Some(kind) = model::kind(&file) {
             let problem = format!("is a {kind} of this program already");
             return Err(Error::invalid(path, "format", problem, "use it as it is"));
         }
-        return by_state(path, file.state("")?, options);
+        return by_state(path, file.state("")?, options, device);
     }
     let torch = TorchFile::open(path)?;
-    from_torch(&torch, options)
+    from_torch(&torch, options, device)
 }
 
 /// Reads the bytes of a foreign file, as [`import`] does of a file that PyTorch wrote.
 ///
 /// # Errors
 /// As [`import`].
-pub fn import_bytes(path: &Path, bytes: Vec<u8>, options: &Options) -> Result<Imported> {
-    from_torch(&TorchFile::read(path, bytes)?, options)
+pub fn import_bytes(
+    path: &Path,
+    bytes: Vec<u8>,
+    options: &Options,
+    device: &Device,
+) -> Result<Imported> {
+    from_torch(&TorchFile::read(path, bytes)?, options, device)
 }
 
-fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
+fn from_torch(torch: &TorchFile, options: &Options, device: &Device) -> Result<Imported> {
     let root = torch.pickle.root;
     let invalid =
-        |field: &str, problem: String| Err(Error::invalid(torch.path(), field, problem, MEND));
+        |field: &str, problem: String| Err(Error::invalid(torch.path(), field, problem, ACTION));
     let (may_edm, may_kdm) = (options.format != Format::Kdm, options.format != Format::Edm);
     if may_kdm && official::recognises(torch, root) {
-        return official::import(torch, root);
+        return official::import(torch, root, device);
     }
     if may_edm && edm::recognises(torch) {
-        return edm::import(torch);
+        return edm::import(torch, device);
     }
     if edm::recognises(torch) {
         return invalid(
@@ -112,12 +120,12 @@ fn from_torch(torch: &TorchFile, options: &Options) -> Result<Imported> {
     if let Some((class, _)) = torch.module(root) {
         let state = torch.state(root)?;
         if official::is_discriminator(&state) || infer::is_unet(&state) {
-            return by_state(torch.path(), state, options);
+            return by_state(torch.path(), state, options, device);
         }
         return invalid("module", format!("`{class}` is no network that is known here"));
     }
     match dict_of(torch, root) {
-        Some(id) => by_state(torch.path(), torch.dict(id)?, options),
+        Some(id) => by_state(torch.path(), torch.dict(id)?, options, device),
         None => {
             let what = match torch.pickle.get(root) {
                 Value::Dict(_) => {
@@ -149,7 +157,7 @@ fn heads_of(path: &Path) -> Result<StateDict> {
             let mut state = StateDict::new();
             for (i, id) in items.iter().enumerate() {
                 let array = torch.tensor(*id, &i.to_string())?;
-                state.insert(i.to_string(), burn::tensor::TensorData::new(array.data, array.shape));
+                state.insert(i.to_string(), TensorData::new(array.data, array.shape));
             }
             Ok(state)
         }
@@ -157,28 +165,28 @@ fn heads_of(path: &Path) -> Result<StateDict> {
     }
 }
 
-fn by_state(path: &Path, state: StateDict, options: &Options) -> Result<Imported> {
-    let invalid = |problem: &str| Err(Error::invalid(path, "tensors", problem, MEND));
+fn by_state(path: &Path, state: StateDict, options: &Options, device: &Device) -> Result<Imported> {
+    let invalid = |problem: &str| Err(Error::invalid(path, "tensors", problem, ACTION));
     let inner = infer::under(&state, "model.");
     if options.format != Format::Edm && official::is_student(&state) {
-        return official::from_state(path, state);
+        return official::from_state(path, state, device);
     }
     if options.format != Format::Kdm && (infer::is_unet(&state) || infer::is_unet(&inner)) {
-        return edm::from_state(path, state, options.preconditioning.clone());
+        return edm::from_state(path, state, options.preconditioning.clone(), device);
     }
     if official::is_discriminator(&state) {
-        return official::discriminator(path, state);
+        return official::discriminator(path, state, device);
     }
     if features::is_inception(&state) {
-        return features::inception(path, state);
+        return features::inception(path, state, device);
     }
     if features::is_vgg(&state) {
         return match &options.heads {
-            Some(heads) => features::lpips(path, &state, heads, &heads_of(heads)?),
+            Some(heads) => features::lpips(path, &state, heads, &heads_of(heads)?, device),
             None => {
-                let mend = "give the heads of LPIPS too, with --heads vgg.pth (of the lpips \
-                            package) or piq's weights";
-                Err(Error::invalid(path, "tensors", "are VGG16's, which are half of LPIPS", mend))
+                let action = "give the heads of LPIPS too, with --heads vgg.pth (of the lpips \
+                              package) or piq's weights";
+                Err(Error::invalid(path, "tensors", "are VGG16's, which are half of LPIPS", action))
             }
         };
     }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use kdm_data::{Result, model};
+use burn::module::Module;
+use kdm_data::{Error, Result, model};
 use kdm_koopman::Student;
-use kdm_koopman::student::StudentFile;
+use kdm_koopman::student_file::StudentFile;
 use kdm_nn::StateDict;
+use kdm_nn::state::load_state;
 use kdm_teacher::TeacherConfig;
 use serde_json::{Value, json};
 
@@ -53,7 +55,7 @@ impl Imported {
     /// The kind that the model file will name.
     pub fn kind(&self) -> &'static str {
         match &self.model {
-            Model::Student { .. } => kdm_koopman::student::KIND,
+            Model::Student { .. } => kdm_koopman::student_file::KIND,
             Model::Teacher { .. } => kdm_teacher::teacher::KIND,
             Model::Weights { kind, .. } => kind,
         }
@@ -79,6 +81,19 @@ impl Imported {
             Model::Weights { kind, config, state } => model::write(path, kind, config, state),
         }
     }
+}
+
+/// A network with the weights of `state`, of the file `path`.
+///
+/// # Errors
+/// When a tensor is missing, left over, or of another shape.
+pub(crate) fn with_weights<M: Module>(
+    path: &Path,
+    network: M,
+    state: &StateDict,
+    action: &str,
+) -> Result<M> {
+    load_state(network, state).map_err(|e| Error::invalid(path, "tensors", e.to_string(), action))
 }
 
 /// "N tensors, M numbers".

@@ -3,7 +3,28 @@
 //! refuses all else by name. Nothing in a file is ever executed.
 //!
 //! This crate knows foreign formats, the students, teachers and networks they become, and their
-//! names on the way back.
+//! names on the way back: [`import()`] finds out what a file is, [`export()`] writes a model for
+//! the code it is originally from.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use burn::tensor::Device;
+//! use kdm_formats::{Options, import};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A checkpoint of the official code: a pickle of a module whose classes are not there.
+//! let file = Path::new("tests/foreign/kdm_control.pt");
+//! let imported = import(file, &Options::default(), &Device::flex())?;
+//! assert_eq!(imported.kind(), "student");
+//! assert!(imported.found[0].contains("an official KDM checkpoint"));
+//!
+//! // As a model file of this program.
+//! let folder = tempfile::tempdir()?;
+//! imported.save(&folder.path().join("student.safetensors"))?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod diffusers;
 mod edm;

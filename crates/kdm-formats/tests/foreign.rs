@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 use kdm_data::pairs::TeacherStamp;
-use kdm_formats::{Format, Imported, Model, Options, import, import_bytes};
+use kdm_formats::{Format, Imported, Model, Options};
 use kdm_koopman::{OperatorKind, Reconstruction};
 use kdm_nn::{StateDict, UNetConfig};
 use kdm_random::uniform_u64;
@@ -13,6 +13,14 @@ use kdm_teacher::{Denoiser, Level, Preconditioning, Teacher, TeacherConfig};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
+}
+
+fn import(path: &Path, options: &Options) -> kdm_data::Result<Imported> {
+    kdm_formats::import(path, options, &Device::flex())
+}
+
+fn import_bytes(path: &Path, bytes: Vec<u8>, options: &Options) -> kdm_data::Result<Imported> {
+    kdm_formats::import_bytes(path, bytes, options, &Device::flex())
 }
 
 fn imported(name: &str) -> Imported {
@@ -129,7 +137,7 @@ fn diffusers_folders_denoise_as_diffusers_does() {
     refused(&file("diffusers"), &only, &["diffusers", "folder"]);
 }
 
-/// What a configuration asks for and this program doesn't know is refused by name, never drawn
+/// What a configuration sets and this program doesn't know is refused by name, never drawn
 /// wrongly.
 #[test]
 fn unknown_settings_of_diffusers_are_refused_by_name() {
@@ -195,7 +203,7 @@ fn feature_networks_are_imported() {
         kdm_data::tensors::write_state(&path, &serde_json::Value::Null, state).unwrap();
         path
     };
-    let device = burn::tensor::Device::flex();
+    let device = Device::flex();
     let seed = &mut kdm_nn::InitSeed::new(0);
     let mut vgg =
         kdm_nn::state::state_dict(&kdm_nn::Lpips::init(kdm_nn::Pooling::Max, seed, &device));
@@ -324,7 +332,7 @@ fn models_go_out_under_their_original_names() {
     ] {
         let first = imported(name);
         first.save(&model).unwrap();
-        kdm_formats::export(&model, &out).unwrap();
+        kdm_formats::export(&model, &out, &Device::flex()).unwrap();
         let file = kdm_data::TensorFile::open(&out).unwrap();
         assert!(file.get(expected).is_some(), "{name}: no {expected}");
         if name == "diffusers" {
@@ -340,6 +348,6 @@ fn models_go_out_under_their_original_names() {
     }
     let exact = kdm_teacher::distributions::DistributionConfig::Checkerboard { conditional: false };
     Teacher::exact(exact).unwrap().save(&model).unwrap();
-    let message = kdm_formats::export(&model, &out).unwrap_err().to_string();
+    let message = kdm_formats::export(&model, &out, &Device::flex()).unwrap_err().to_string();
     assert!(message.contains("teacher of points"), "{message}");
 }

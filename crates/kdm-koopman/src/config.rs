@@ -258,7 +258,8 @@ impl StudentConfig {
                 Ok(UNets { encoder, decoder, .. }) => {
                     // What is wrong with both networks is told once.
                     let both = encoder.problems().into_iter().chain(decoder.problems());
-                    let all: BTreeMap<String, String> = both.collect();
+                    let all: BTreeMap<String, String> =
+                        both.map(|p| (p.field, p.problem)).collect();
                     let problem = |(field, problem)| Problem { field, problem }.within("network");
                     problems.extend(all.into_iter().map(problem));
                 }

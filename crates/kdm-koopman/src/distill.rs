@@ -216,6 +216,10 @@ pub fn evaluate_losses(
 impl Task for DistillTask {
     type Model = Trainee;
 
+    fn name(&self) -> &'static str {
+        "distill"
+    }
+
     fn optimizers(&self) -> &'static [&'static str] {
         if self.file.loss.adversarial_weight > 0.0 {
             &["student.", "discriminator."]

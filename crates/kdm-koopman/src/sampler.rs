@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use kdm_data::Labels;
 use kdm_kernels::{FrozenLinear, is_cpu};
-use kdm_nn::fixed_batches::{self, Rows, in_blocks};
+use kdm_nn::fixed_batches::{self, Rows, in_batches};
 use kdm_nn::{ForwardMode, FrozenUNet, Linear};
 use kdm_observer::{Observer, Silent, Stopped};
 
@@ -94,8 +94,10 @@ impl Sampler {
         // Whole blocks, so that none but the last is filled up with zeros.
         let (unit, at_a_time) = match &self.engine {
             Engine::Frozen(_) => ("images", IMAGES),
-            Engine::Blocks(..) if self.shape.len() == 3 => ("images", fixed_batches::BLOCK),
-            Engine::Blocks(..) => ("points", fixed_batches::BLOCK),
+            Engine::Blocks(..) if self.shape.len() == 3 => {
+                ("images", fixed_batches::ROWS_PER_BATCH)
+            }
+            Engine::Blocks(..) => ("points", fixed_batches::ROWS_PER_BATCH),
         };
         let mut progress = observer.begin("samples", unit);
         let mut drawn = Vec::with_capacity(noise.len());
@@ -130,13 +132,13 @@ impl Sampler {
     ) -> Vec<f32> {
         let x = Rows { values: noise, width: self.shape.iter().product() };
         if self.label_dim == 0 {
-            return in_blocks([x], device, |[x]| {
+            return in_batches([x], device, |[x]| {
                 student.generate(x, None, &ForwardMode::evaluation())
             });
         }
         let one_hot = labels.one_hot(self.label_dim);
         let y = Rows { values: &one_hot, width: self.label_dim };
-        in_blocks([x, y], device, |[x, y]: [Tensor<2>; 2]| {
+        in_batches([x, y], device, |[x, y]: [Tensor<2>; 2]| {
             student.generate(x, Some(y), &ForwardMode::evaluation())
         })
     }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use kdm_data::Labels;
 use kdm_nn::ForwardMode;
-use kdm_nn::fixed_batches::{Rows, in_blocks, in_image_blocks};
+use kdm_nn::fixed_batches::{Rows, in_batches, in_image_batches};
 
 use crate::host::{rows, values};
 use crate::{Koopman, StudentConfig};
@@ -72,18 +72,18 @@ impl Stepwise<'_> {
         if classes == 0 {
             let network = |[x]: [Tensor<2>; 1]| step(x, None);
             return if image {
-                in_image_blocks([x], device, network)
+                in_image_batches([x], device, network)
             } else {
-                in_blocks([x], device, network)
+                in_batches([x], device, network)
             };
         }
         let one_hot = labels.one_hot(classes);
         let y = Rows { values: &one_hot, width: classes };
         let network = |[x, y]: [Tensor<2>; 2]| step(x, Some(y));
         if image {
-            in_image_blocks([x, y], device, network)
+            in_image_batches([x, y], device, network)
         } else {
-            in_blocks([x, y], device, network)
+            in_batches([x, y], device, network)
         }
     }
 }

@@ -130,7 +130,7 @@ impl StudentFile {
             return Err(kdm_data::Error::invalid(path, field, problem.problem, again));
         }
         let student = load_state(file.student.init(0, device), &state)
-            .map_err(|e| kdm_data::Error::invalid(path, "tensors", e.0, again))?;
+            .map_err(|e| kdm_data::Error::invalid(path, "tensors", e.to_string(), again))?;
         Ok((file, student))
     }
 }

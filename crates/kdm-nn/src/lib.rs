@@ -1,6 +1,10 @@
 //! Networks and the layers they share: configuration, initialisation, forward pass, and their
 //! weights by name.
 //!
+//! [`layers`] has what networks are made of, [`unet`] the U-Nets of teachers and students,
+//! [`vision`] the networks that look at images. A network is made by its configuration's `init`,
+//! when the configuration's `problems` are none; weights are then loaded by [`state::load_state`].
+//!
 //! This crate knows tensors and plain configuration. It reads and writes no files and knows neither
 //! teachers nor students.
 
@@ -27,7 +31,7 @@ pub use vision::perceptual::Perceptual;
 pub use vision::vgg::{Lpips, Pooling};
 pub use vision::{classifier, discriminator, inception, perceptual, vgg};
 
-/// A module whose weights take no gradients, though gradients pass through it.
+/// `module` with weights that take no gradients, though gradients pass through it to its input.
 pub fn frozen<M: burn::module::Module>(module: M) -> M {
     module.no_grad()
 }

@@ -6,6 +6,30 @@
 //! rounding-exact operations (no library functions, no fused multiply-add), so the bits don't
 //! depend on the platform. Pair stores keep seeds in place of noise and rely on this: the functions
 //! here may never change their output. [`GENERATOR`] names this definition.
+//!
+//! Normal numbers are drawn on the machine's best instruction set, which does not change them.
+//!
+//! ```
+//! use kdm_random::{Permutation, derive_seed, fill_normal, normal_vec, uniform_f64};
+//!
+//! // The first numbers of a stream don't depend on how many are drawn.
+//! let noise = normal_vec(42, 1000);
+//! let mut first = [0.0; 10];
+//! fill_normal(42, &mut first);
+//! assert_eq!(noise[..10], first);
+//!
+//! // Streams of a stream, and single numbers of one.
+//! let labels = derive_seed(42, 1);
+//! assert!((0.0..1.0).contains(&uniform_f64(labels, 7)));
+//!
+//! // A shuffled epoch without a table.
+//! let order = Permutation::new(labels, 3);
+//! let mut places = [order.at(0), order.at(1), order.at(2)];
+//! places.sort();
+//! assert_eq!(places, [0, 1, 2]);
+//! ```
+//!
+//! `streams.rs` has the generator, `normal.rs` and `permutation.rs` what is made of it.
 
 mod normal;
 mod permutation;
@@ -21,7 +45,7 @@ pub const GENERATOR: &str = "threefry2x32-boxmuller-v1";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::normal::{ln_unit, sin_cos_turn};
+    use crate::normal::{fill_normal_from, ln_unit, sin_cos_turn};
     use crate::streams::threefry;
 
     /// The known answers of the Random123 distribution (kat_vectors, threefry2x32 20).
@@ -78,6 +102,19 @@ mod tests {
         fill_normal(3, &mut serial);
         assert_eq!(serial, normal_vec(3, 50_001));
         assert_eq!(serial[..33], normal_vec(3, 33)[..]);
+    }
+
+    /// Rounding-exact operations in a fixed order: 1 million numbers, and a last block that isn't
+    /// whole.
+    #[test]
+    fn instruction_sets_do_not_change_the_numbers() {
+        let n = 1_000_017;
+        for seed in [0, 42, u64::MAX] {
+            let mut portable = vec![0.0; n];
+            fill_normal_from(pulp::Arch::Scalar, seed, 0, &mut portable);
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+            assert!(bits(&portable) == bits(&normal_vec(seed, n)), "seed {seed}");
+        }
     }
 
     #[test]

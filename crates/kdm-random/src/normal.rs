@@ -1,4 +1,4 @@
-//! Normal numbers, by Box and Muller.
+//! Normal numbers (Box and Muller, "A note on the generation of random normal deviates", 1958).
 
 use std::sync::OnceLock;
 
@@ -10,26 +10,26 @@ use crate::streams::{halves, threefry};
 /// Normal deviates a task draws at a time.
 const TASK: usize = 8 * 1024;
 
-/// The instruction set to draw with: all give the same bits.
+/// The best instruction set of this machine; all give the same bits.
 fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
     *ARCH.get_or_init(Arch::new)
 }
 
-/// Fills `out` with independent standard normal numbers: element i depends on `seed` and i alone.
-/// Serial; see [`par_fill_normal`] for large arrays.
+/// Fills `out` with independent standard normal numbers, of magnitude 6.77 at most: element i
+/// depends on `seed` and i alone. Serial; see [`par_fill_normal`] for large arrays.
 pub fn fill_normal(seed: u64, out: &mut [f32]) {
-    fill_normal_from(seed, 0, out);
+    fill_normal_from(arch(), seed, 0, out);
 }
 
 /// [`fill_normal`] on all threads; the same bits.
 pub fn par_fill_normal(seed: u64, out: &mut [f32]) {
     out.par_chunks_mut(TASK)
         .enumerate()
-        .for_each(|(i, chunk)| fill_normal_from(seed, (i * TASK / 2) as u64, chunk));
+        .for_each(|(i, chunk)| fill_normal_from(arch(), seed, (i * TASK / 2) as u64, chunk));
 }
 
-/// `n` standard normal numbers of the stream `seed`.
+/// The first `n` standard normal numbers of the stream `seed`, drawn on all threads.
 pub fn normal_vec(seed: u64, n: usize) -> Vec<f32> {
     let mut out = vec![0.0; n];
     par_fill_normal(seed, &mut out);
@@ -39,9 +39,9 @@ pub fn normal_vec(seed: u64, n: usize) -> Vec<f32> {
 /// Draws from the stream's pair number `first_pair` on. Pairs are laid out in blocks of 16, cosines
 /// before sines, so that a block is whole vectors; where the array ends inside a block the rest of
 /// the block is dropped.
-fn fill_normal_from(seed: u64, first_pair: u64, out: &mut [f32]) {
+pub(crate) fn fill_normal_from(arch: Arch, seed: u64, first_pair: u64, out: &mut [f32]) {
     let key = halves(seed);
-    arch().dispatch(
+    arch.dispatch(
         #[inline(always)]
         || {
             for (i, chunk) in out.chunks_mut(2 * LANES).enumerate() {

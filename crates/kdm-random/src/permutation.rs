@@ -1,11 +1,11 @@
-//! Random permutations that can be asked for a single place.
+//! Random permutations whose places can be computed one by one.
 
 use crate::streams::uniform_u64;
 
-/// A random permutation of 0..n that can be asked for any single place: a four-round Feistel
-/// network over the smallest even number of bits that holds n, walked until it lands inside.
-/// Nothing is stored, so a shuffled epoch over a million pairs costs no memory and resumes
-/// anywhere.
+/// A random permutation of 0..n any place of which can be computed alone: a four-round Feistel
+/// network (Luby and Rackoff, SIAM J. Comput. 17, 1988) over the smallest even number of bits that
+/// holds n, walked until it lands inside (Black and Rogaway, CT-RSA 2002). Nothing is stored, so a
+/// shuffled epoch over a million pairs costs no memory and resumes anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
     seed: u64,
@@ -20,7 +20,8 @@ impl Permutation {
         Self { seed, n, half_bits: bits.div_ceil(2).max(1) }
     }
 
-    /// Where place `i` (less than n) goes.
+    /// Where place `i` goes: a number less than n. `i` must be less than n too; the walk may not
+    /// end otherwise.
     pub fn at(&self, i: u64) -> u64 {
         let mask = (1u64 << self.half_bits) - 1;
         let mut x = i;

@@ -94,7 +94,7 @@ impl Teacher {
             Error::invalid(file.path(), field, problem, "train or import the teacher again")
         };
         let bad = |problem: Problem| invalid(problem.within("config.data"));
-        let unfit = |error: StateError| invalid(Problem::new("tensors", error.0));
+        let unfit = |error: StateError| invalid(Problem::new("tensors", error.to_string()));
         let sha256 = model::fingerprint(&config, &state);
         let model = match &config {
             TeacherConfig::Exact { data } => Model::Exact(data.build().map_err(bad)?),

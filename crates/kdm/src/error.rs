@@ -1,12 +1,13 @@
-//! How a command fails: by wrong usage (exit 2) or in its work (exit 1), with one message.
+//! How work fails: by wrong usage, in the work itself, or because somebody stopped it; with one
+//! message that ends in the next action.
 
-/// The result of a command.
+/// The result of a stage or a study.
 pub type Outcome<T> = Result<T, Failure>;
 
-/// A command's failure.
+/// A failure of a stage or a study.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The command or its configuration asks for something impossible.
+    /// A flag, a key or an argument asks for something impossible.
     #[error("{0}")]
     Usage(String),
     /// A file could not be read, written or understood.
@@ -15,14 +16,38 @@ pub enum Failure {
     /// A training stopped.
     #[error(transparent)]
     Train(#[from] kdm_train::Error),
+    /// A student or its operator can't be used so.
+    #[error(transparent)]
+    Koopman(#[from] kdm_koopman::Error),
+    /// Numbers can't be analyzed.
+    #[error(transparent)]
+    Analysis(#[from] kdm_analysis::Error),
+    /// Samples can't be measured.
+    #[error(transparent)]
+    Metrics(#[from] kdm_metrics::Error),
+    /// A configuration is impossible.
+    #[error("{0}; change it in the file or with --set")]
+    Configuration(#[from] kdm_nn::Problem),
+    /// The observer stopped the work; the text says what is kept and how to go on.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+impl From<kdm_observer::Stopped> for Failure {
+    fn from(stopped: kdm_observer::Stopped) -> Self {
+        Self::Stopped(format!("{stopped}; run the same command again"))
+    }
 }
 
 impl Failure {
-    /// The process's exit code.
+    /// The process's exit code: 2 for wrong usage, 130 for work that was stopped, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
-            Self::File(_) | Self::Train(_) => 1,
+            Self::Usage(_) | Self::Configuration(_) => 2,
+            Self::Stopped(_)
+            | Self::File(kdm_data::Error::Stopped { .. })
+            | Self::Train(kdm_train::Error::Stopped { .. }) => 130,
+            _ => 1,
         }
     }
 }

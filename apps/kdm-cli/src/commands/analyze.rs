@@ -3,23 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use kdm_analysis::clusters::ClusterConfig;
-use kdm_data::pairs::PairStore;
-use kdm_data::{array, atomic};
-use kdm_koopman::sampler::one_hot;
-use kdm_report::Report;
-use kdm_teacher::distributions::DistributionConfig;
-use serde_json::json;
+use kdm::analysis::ClusterConfig;
+use kdm::report::theory_page;
+use kdm::stages::examine::{AnalysisRequest, analyze_student, write_report};
+use kdm::stages::features::{open_features, open_reference};
+use kdm::stages::teacher::open_teacher;
+use kdm::studies::theory::theory;
+use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::print;
-use super::teacher::load_teacher;
-use kdm::evaluation::{open_features, open_reference};
-use kdm::examination::{Subject, examine, process_of};
-use kdm::neighbours::{MEASURED, neighbours};
-use kdm::pipeline::{self, LoadedStudent};
-use kdm::portrait::{Sitting, columns, metric_table, portrait, structure_table, write_report};
-use kdm::theory::{page, theory};
-use kdm::{Failure, Outcome};
+use super::output::{columns, print, print_json};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -93,30 +85,30 @@ pub struct StudentArgs {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match (self.theory, self.student) {
-            (Some(Theory::Theory { out, json }), _) => run_theory(&out, json),
-            (None, Some(args)) => args.run(),
+            (Some(Theory::Theory { out, json }), _) => run_theory(&out, json, context),
+            (None, Some(args)) => args.run(context),
             (None, None) => Err(Failure::Usage("give a student with --model, and --out".into())),
         }
     }
 }
 
 /// Runs the experiments and writes their page.
-fn run_theory(out: &Path, json: bool) -> Outcome<()> {
-    atomic::create_folder(out)?;
-    let found = theory(out)?;
-    let report = page(&found);
-    let path = write_report(out, &report)?;
+fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
+    kdm::data::atomic::create_folder(out)?;
+    let found = theory(out, context)?;
+    let page = theory_page(&found);
+    let path = write_report(out, &page)?;
     if json {
-        return print(&pipeline::pretty(&json!(found)));
+        return print_json(&found);
     }
-    let tables: Vec<String> = report.tables.iter().map(columns).collect();
+    let tables: Vec<String> = page.tables().map(columns).collect();
     print(&format!("{}report: {}\n", tables.join("\n"), path.display()))
 }
 
 impl StudentArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         for (flag, ok) in [
             ("--samples", self.samples > 0),
             ("--eps", self.eps > 0.0),
@@ -127,120 +119,47 @@ impl StudentArgs {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));
             }
         }
-        let student = LoadedStudent::open(&self.model)?;
+        let student = LoadedStudent::open(&self.model, context.device())?;
         student.koopman()?;
-        let config = student.file.student.clone();
+        let shape = &student.config().shape;
+        let extractor = self
+            .features
+            .as_deref()
+            .map(|source| open_features(source, context.device()))
+            .transpose()?;
+        if let Some(Err(problem)) = extractor.as_ref().map(|e| e.fits(shape)) {
+            return Err(Failure::Usage(format!("--features: {problem}")));
+        }
+        let reference = match (&extractor, &self.reference) {
+            (Some(extractor), Some(source)) => {
+                Some(open_reference(extractor, source, shape, context.observer)?)
+            }
+            _ => None,
+        };
+        let teacher = self
+            .teacher
+            .as_deref()
+            .map(|source| open_teacher(source, context.device()))
+            .transpose()?;
         let clusters = ClusterConfig {
             eps: self.eps,
             min_neighbours: self.min_neighbours,
             z_score: self.z_score,
         };
-        let mut data_name = student.file.origin["pairs"]["teacher"]["data"]
-            .as_str()
-            .unwrap_or_default()
-            .to_string();
-        let (noise, labels, teacher, data) = match &self.pairs {
-            Some(folder) => {
-                let store = PairStore::open_verified(folder)?;
-                student.check_pairs(&store)?;
-                let pairs = store.range(0..store.len().min(2 * self.samples));
-                data_name =
-                    store.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
-                let data =
-                    DistributionConfig::by_name(&data_name).and_then(|config| config.build().ok());
-                (pairs.noise, one_hot(&pairs.labels, config.label_dim), Some(pairs.images), data)
-            }
-            None => {
-                let seeds: Vec<u64> = (0..2 * self.samples as u64).collect();
-                let (noise, labels) = student.draw(&seeds);
-                (noise, labels, None, None)
-            }
-        };
-        atomic::create_folder(&self.out)?;
-        let sitting = Sitting {
-            noise: &noise,
-            labels: &labels,
-            teacher: teacher.as_deref(),
+        let request = AnalysisRequest {
+            pairs: self.pairs.as_deref(),
+            samples: self.samples,
             clusters,
-            clustered: self.samples,
-            data: data.as_ref(),
-        };
-        let mut portrait = portrait(&student, sitting)?;
-        let spectrum = portrait.spectrum.clone().expect("its operator has one");
-        let mut object = json!({});
-        let mut tables = vec![structure_table(&portrait)];
-        let extractor = self.features.as_deref().map(open_features).transpose()?;
-        if let Some(Err(problem)) = extractor.as_ref().map(|e| e.fits(&config.shape)) {
-            return Err(Failure::Usage(format!("--features: {problem}")));
-        }
-        let reference = match (&extractor, &self.reference) {
-            (Some(extractor), Some(source)) => {
-                Some(open_reference(extractor, source, &config.shape)?)
-            }
-            _ => None,
-        };
-        let original = match &self.teacher {
-            Some(source) => {
-                let (teacher, process) = (load_teacher(source)?, process_of(&student)?);
-                student.check_teacher(&teacher)?;
-                Some((teacher, process))
-            }
-            None => None,
-        };
-        let subject = Subject {
-            student: &student,
-            noise: &noise,
-            labels: &labels,
             extractor: extractor.as_ref(),
             reference: reference.as_ref(),
-            data: &data_name,
+            neighbours: self.neighbours.as_deref(),
+            teacher: teacher.as_ref(),
         };
-        let found =
-            examine(subject, original.as_ref().map(|(teacher, process)| (teacher, process)))?;
-        found.values.into_iter().for_each(|(key, value)| object[key] = value);
-        portrait.figures.extend(found.figures);
-        tables.extend(found.tables);
-        if let (Some(source), Some(extractor)) = (&self.neighbours, &extractor) {
-            let measured = MEASURED.min(noise.len() / config.dim()) * config.dim();
-            let samples = student
-                .sampler
-                .sample(&noise[..measured], &labels[..measured / config.dim() * config.label_dim]);
-            let found = neighbours(extractor, source, &samples, &config.shape)?;
-            object["neighbours"] = json!(found.values);
-            portrait.figures.push(found.figure);
-            tables.push(metric_table("Nearest training images", &found.values));
-        }
-        if let Some(structure) = &portrait.structure {
-            object["clusters"] = json!(structure.cluster_sizes);
-            object["outliers"] = json!(structure.outliers);
-        }
-        object["latent"] = json!(spectrum.latent);
-        object["spectral_radius"] = json!(spectrum.spectral_radius);
-        object["leading"] = json!(spectrum.leading);
-        object["complete"] = json!(spectrum.complete);
-        object["eigenvalues"] = json!(spectrum.eigenvalues);
-        let pairs: Vec<f32> =
-            spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
-        array::write_npy(
-            &self.out.join("eigenvalues.npy"),
-            &kdm_data::Array::new([pairs.len() / 2, 2], pairs),
-        )?;
-        let page = Report {
-            title: "kdm: analysis of a student".into(),
-            summary: format!(
-                "{}. Operator: {:?} on {} numbers.",
-                self.model.display(),
-                config.operator.kind,
-                spectrum.latent
-            ),
-            tables,
-            figures: portrait.figures,
-            config: pipeline::pretty(&json!(student.file)),
-        };
-        let report = write_report(&self.out, &page)?;
+        let (found, report) = analyze_student(&student, &request, &self.out, context)?;
         if self.json {
-            return print(&pipeline::pretty(&object));
+            return print_json(&found.json());
         }
+        let spectrum = &found.operator.as_ref().expect("a Koopman student has one").spectrum;
         print(&format!(
             "spectral_radius  {:.4}\nleading          {} of {}\nreport: {}\n",
             spectrum.spectral_radius,

@@ -1,14 +1,10 @@
 //! `kdm bench`: how fast this machine samples and trains.
 
-use std::time::Instant;
-
 use clap::Subcommand;
-use serde_json::json;
+use kdm::benchmark::{Benchmark, Cost, Timing, measure};
+use kdm::{Context, Experiment, Outcome};
 
-use super::output::print;
-use kdm::pipeline::pretty;
-use kdm::workload;
-use kdm::{Experiment, Failure, Outcome};
+use super::output::{print, print_json};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -44,70 +40,26 @@ pub struct Args {
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
-        let (args, training) = match self {
-            Self::Sample(args) => (args, false),
-            Self::Train(args) => (args, true),
+    pub fn run(self, context: Context) -> Outcome<()> {
+        let (args, what) = match self {
+            Self::Sample(args) => (args, Cost::Sample),
+            Self::Train(args) => (args, Cost::Train),
         };
         let experiment = Experiment::load(&args.preset, &args.settings)?;
-        let batch = args.batch.unwrap_or(experiment.train.batch);
-        if batch == 0 || args.iters == 0 {
-            return Err(Failure::Usage("--batch and --iters: give at least 1".into()));
-        }
-        let (shape, label_dim) = experiment.sample().expect("checked when loaded");
-        let config =
-            experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
-        let mut times = if training {
-            timed(&args, workload::training_step(&experiment, &config, batch)?)
-        } else {
-            timed(&args, workload::sampling(&config, batch))
-        };
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        let flops = config.flops(training, experiment.loss.push_weight > 0.0) * batch as f64;
-        let value = json!({
-            "preset": experiment.name,
-            "what": if training { "train" } else { "sample" },
-            "batch": batch,
-            "iters": args.iters,
-            "threads": rayon::current_num_threads(),
-            "instruction_set": kdm_kernels::instruction_set().map_err(Failure::Usage)?,
-            "median_ms": median * 1e3,
-            "ms_per_image": median * 1e3 / batch as f64,
-            "gflops": flops / median / 1e9,
-            "peak_rss_bytes": peak_rss(),
-        });
+        let timing = Timing { batch: args.batch, iters: args.iters, warm_up: args.warm_up };
+        let found = measure(&experiment, what, timing, context.runtime)?;
         if args.json {
-            return print(&pretty(&value));
+            return print_json(&found);
         }
+        let Benchmark { preset, batch, threads, median_ms, ms_per_image, gflops, .. } = &found;
+        let what = match what {
+            Cost::Train => "training step",
+            Cost::Sample => "one-step sample",
+        };
+        let memory = found.peak_rss_bytes.unwrap_or(0) as f64 / 1e6;
         print(&format!(
-            "{} {}, batch {batch}, {} threads: median {:.2} ms, {:.5} ms an image, {:.0} GFLOP/s, \
-             peak memory {:.0} MB\n",
-            experiment.name,
-            if training { "training step" } else { "one-step sample" },
-            rayon::current_num_threads(),
-            median * 1e3,
-            median * 1e3 / batch as f64,
-            flops / median / 1e9,
-            peak_rss().unwrap_or(0) as f64 / 1e6
+            "{preset} {what}, batch {batch}, {threads} threads: median {median_ms:.2} ms, \
+             {ms_per_image:.5} ms an image, {gflops:.0} GFLOP/s, peak memory {memory:.0} MB\n"
         ))
     }
-}
-
-fn timed(args: &Args, mut step: impl FnMut()) -> Vec<f64> {
-    (0..args.warm_up).for_each(|_| step());
-    (0..args.iters)
-        .map(|_| {
-            let started = Instant::now();
-            step();
-            started.elapsed().as_secs_f64()
-        })
-        .collect()
-}
-
-/// The process's largest resident memory so far, where the system tells.
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

@@ -1,16 +1,18 @@
 //! `kdm compare`: students of different kinds on the same pairs, for the same compute.
 
-use super::output::print;
-use super::run::Which;
-use kdm::comparison::{compare, table};
-use kdm::pipeline::pretty;
-use kdm::{Failure, Outcome};
+use kdm::report::comparison_table;
+use kdm::run_folder::REPORT;
+use kdm::studies::compare_students::compare;
+use kdm::{Context, Failure, Outcome};
+
+use super::output::{print, print_json};
+use super::run::RunArgs;
 
 /// Flags of `kdm compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    run: RunArgs,
     /// Print the rows as one JSON array
     #[arg(long)]
     json: bool,
@@ -18,24 +20,21 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
-        let experiment = self.which.load()?;
+    pub fn run(self, context: Context) -> Outcome<()> {
+        let experiment = self.run.load()?;
         if experiment.variants()?.is_empty() {
             return Err(Failure::Usage(format!(
-                "`{}` compares nothing: add [[compare]] with `name` and `set` for each student, or take the preset \
-                 fashion-mnist-compare or fashion-mnist-ablations",
-                self.which.preset
+                "`{}` compares nothing: add [[compare]] with `name` and `set` for each student, or \
+                 take the preset fashion-mnist-compare or fashion-mnist-ablations",
+                self.run.preset
             )));
         }
-        let folder = self.which.open(&experiment)?;
-        let rows = compare(&experiment, &folder)?;
+        let folder = self.run.open(&experiment)?;
+        let rows = compare(&experiment, &folder, context)?;
         if self.json {
-            return print(&pretty(&serde_json::json!(rows)));
+            return print_json(&rows);
         }
-        print(&format!(
-            "{}report: {}\n",
-            table(&rows).markdown(),
-            folder.join("report.html").display()
-        ))
+        let table = comparison_table(&rows).markdown();
+        print(&format!("{table}report: {}\n", folder.join(REPORT).display()))
     }
 }

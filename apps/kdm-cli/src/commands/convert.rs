@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kdm_data::{TensorFile, model};
-
-use kdm::Outcome;
+use kdm::data::{Error, TensorFile, model};
+use kdm::{Context, Outcome};
 
 /// How weights are kept in the file.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -29,13 +28,12 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, _: Context) -> Outcome<()> {
         let file = TensorFile::open(&self.file)?;
         match self.dtype {
             WeightType::F16 => model::write_half(&file, &self.out)?,
         }
-        let bytes =
-            std::fs::metadata(&self.out).map_err(kdm_data::Error::io("read", &self.out))?.len();
+        let bytes = std::fs::metadata(&self.out).map_err(Error::io("read", &self.out))?.len();
         eprintln!("{} bytes in {}, from {}", bytes, self.out.display(), file.bytes().len());
         Ok(())
     }

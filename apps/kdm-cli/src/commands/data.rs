@@ -1,15 +1,14 @@
 //! `kdm data`: look at data sets, and write them in other forms.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use kdm_data::{Array, ImageSet, Split, array, atomic};
-use kdm_report::grid;
+use kdm::data::{Array, ImageSet, Split, array, atomic};
+use kdm::report::grid;
+use kdm::{Context, Failure, Outcome};
 use serde_json::json;
 
-use super::output::print;
-use kdm::pipeline::pretty;
-use kdm::{Failure, Outcome};
+use super::output::{print, print_json};
 
 /// Splits' names.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,81 +62,84 @@ pub struct Source {
     /// Which part of it
     #[arg(long, value_enum, default_value = "train")]
     split: SplitName,
-    /// Put smaller images on black ground of this many pixels a side
+    /// Zero-pad smaller images to this many pixels a side
     #[arg(long, value_name = "PIXELS")]
     pad: Option<usize>,
 }
 
 impl Source {
-    fn open(&self) -> Outcome<ImageSet> {
-        let set = ImageSet::open(&self.data, self.split.split())?;
+    fn open(&self, context: Context) -> Outcome<ImageSet> {
+        let set = ImageSet::open(&self.data, self.split.split(), context.observer)?;
         match self.pad {
             None => Ok(set),
-            Some(side) => set
-                .padded(side)
-                .map_err(|problem| Failure::Usage(format!("--pad {side}: {problem}"))),
+            Some(side) => {
+                set.padded(side).map_err(|e| Failure::Usage(format!("--pad {side}: {e}")))
+            }
         }
     }
 }
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match self {
-            Self::Info { source, json } => {
-                let set = source.open()?;
-                let names: Vec<String> =
-                    (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
-                let (shape, split) = (set.shape(), source.split.split().name());
-                if json {
-                    let object = json!({
-                        "data": source.data, "split": split, "images": set.len(), "shape": shape, "classes": names,
-                        "sha256": set.sha256(),
-                    });
-                    return print(&pretty(&object));
-                }
-                print(&format!(
-                    "{} ({split})\n  images: {}\n  shape: {shape:?}\n  classes: {}\n  sha256: {}\n",
-                    source.data,
-                    set.len(),
-                    if names.is_empty() { "none".into() } else { names.join(", ") },
-                    set.sha256()
-                ))
-            }
+            Self::Info { source, json } => info(&source, json, context),
             Self::Export { source, n, out } => {
-                let set = source.open()?;
-                let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
-                let n = n
-                    .unwrap_or(if extension.as_deref() == Some("png") { 64 } else { set.len() })
-                    .min(set.len());
-                let shape = set.shape();
-                match extension.as_deref() {
-                    Some("png") => {
-                        let columns = (n as f64).sqrt().ceil() as usize;
-                        atomic::write(&out, &grid::png(&set.images(0..n), &shape, columns))?;
-                    }
-                    Some("npz") => {
-                        let images = Array::new([&[n], &shape[..]].concat(), set.images(0..n));
-                        let labels: Vec<f32> =
-                            (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
-                        let labels = Array::new([labels.len()], labels);
-                        let mut arrays = vec![("images", &images)];
-                        if !labels.data.is_empty() {
-                            arrays.push(("labels", &labels));
-                        }
-                        array::write_npz(&out, &arrays)?;
-                    }
-                    Some("zip") => set.first(n).write_zip(&out)?,
-                    _ => {
-                        let shown = out.display();
-                        return Err(Failure::Usage(format!(
-                            "--out {shown}: name a .png, .npz or .zip file"
-                        )));
-                    }
-                }
+                let set = source.open(context)?;
+                let n = export(&set, n, &out, context)?;
                 eprintln!("{n} images in {}", out.display());
                 Ok(())
             }
         }
     }
+}
+
+fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
+    let set = source.open(context)?;
+    let names: Vec<String> = (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
+    let (shape, split) = (set.shape(), source.split.split().name());
+    if json {
+        return print_json(&json!({
+            "data": source.data, "split": split, "images": set.len(), "shape": shape,
+            "classes": names, "sha256": set.sha256(),
+        }));
+    }
+    print(&format!(
+        "{} ({split})\n  images: {}\n  shape: {shape:?}\n  classes: {}\n  sha256: {}\n",
+        source.data,
+        set.len(),
+        if names.is_empty() { "none".into() } else { names.join(", ") },
+        set.sha256()
+    ))
+}
+
+/// Writes the first `n` images of a set in the form that the file's name asks for; gives how many.
+fn export(set: &ImageSet, n: Option<usize>, out: &Path, context: Context) -> Outcome<usize> {
+    let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let all = if extension.as_deref() == Some("png") { 64 } else { set.len() };
+    let n = n.unwrap_or(all).min(set.len());
+    let shape = set.shape();
+    match extension.as_deref() {
+        Some("png") => {
+            let columns = (n as f64).sqrt().ceil() as usize;
+            atomic::write(out, &grid::png(&set.images(0..n), &shape, columns))?;
+        }
+        Some("npz") => {
+            let images = Array::new([&[n], &shape[..]].concat(), set.images(0..n));
+            let labels: Vec<f32> =
+                (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
+            let labels = Array::new([labels.len()], labels);
+            let mut arrays = vec![("images", &images)];
+            if !labels.data.is_empty() {
+                arrays.push(("labels", &labels));
+            }
+            array::write_npz(out, &arrays)?;
+        }
+        Some("zip") => set.clone().first(n).write_zip(out, context.observer)?,
+        _ => {
+            let shown = out.display();
+            return Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")));
+        }
+    }
+    Ok(n)
 }

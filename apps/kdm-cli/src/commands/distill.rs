@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use kdm::data::pairs::PairStore;
+use kdm::run_folder::open_run;
+use kdm::stages::distill::distill;
+use kdm::{Context, Experiment, Outcome};
+
 use super::output::print;
-use kdm::pipeline::{distill, open_run};
-use kdm::{Experiment, Outcome};
 
 /// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
@@ -28,10 +31,10 @@ pub struct TrainingArgs {
 
 impl TrainingArgs {
     /// Opens the folder for the experiment; none after a dry run.
-    pub fn open(&self) -> Outcome<Option<Experiment>> {
+    pub fn open(&self, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
         if self.dry_run {
-            dry_run(&experiment)?;
+            dry_run(&experiment, context)?;
             return Ok(None);
         }
         open_run(&self.out, &experiment, self.resume)?;
@@ -40,8 +43,9 @@ impl TrainingArgs {
 }
 
 /// Prints an experiment, TOML that can be used as a file, with its costs as comments.
-pub fn dry_run(experiment: &Experiment) -> Outcome<()> {
-    let costs: String = experiment.costs().iter().map(|line| format!("# {line}\n")).collect();
+pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
+    let costs: String =
+        experiment.costs(context.device()).iter().map(|line| format!("# {line}\n")).collect();
     print(&format!("{costs}\n{}", experiment.to_toml()))
 }
 
@@ -57,9 +61,10 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
-        let Some(experiment) = self.training.open()? else { return Ok(()) };
-        let student = distill(&experiment, &self.pairs, &self.training.out)?;
+    pub fn run(self, context: Context) -> Outcome<()> {
+        let Some(experiment) = self.training.open(context)? else { return Ok(()) };
+        let store = PairStore::open_verified(&self.pairs)?;
+        let student = distill(&experiment, store, &self.training.out, context)?;
         print(&format!("{}\n", student.display()))
     }
 }

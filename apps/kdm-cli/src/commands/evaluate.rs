@@ -2,17 +2,48 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
-use kdm_data::pairs::PairStore;
-use kdm_nn::Pooling;
+use clap::ValueEnum;
+use kdm::data::pairs::PairStore;
+use kdm::experiment::lpips_fits;
+use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
+use kdm::nn::{Pooling, vgg};
+use kdm::report::metric_table;
+use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
+use kdm::stages::evaluate::{LossNetworks, board, evaluate, open_students_loss_network};
+use kdm::stages::features::open_feature_space;
+use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
-use super::output::print;
-use kdm::evaluation::{self, FeatureSetting, LossNetworks, Measuring, MetricGroup};
-use kdm::experiment::has_sides;
-use kdm::pipeline::{self, LoadedStudent};
-use kdm::portrait::{columns, metric_table};
-use kdm::{Failure, Outcome};
+use super::output::{columns, print, print_json};
+
+/// Groups of metrics, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupName {
+    /// The loss's terms, latent noise and dropout off: latent, rec, push, total
+    Losses,
+    /// Errors to the teacher's sample from the same noise: rmse, median_error, coordinate_rmse; of
+    /// images psnr, ssim, and lpips where its weights are given
+    Paired,
+    /// Between the two sets of samples: sliced_wasserstein2, energy_distance; with a known board
+    /// off_board, teacher_off_board, off_board_excess (in percent)
+    Distribution,
+    /// Of features of a network (Inception's are the field's FID, others are named feature_...):
+    /// Fréchet distance to the reference, the teacher's own, and extrapolated to infinitely many
+    /// samples; kernel distance; inception score; precision, recall, density, coverage. With a
+    /// classifier's features the class accuracy
+    Features,
+}
+
+impl GroupName {
+    fn group(self) -> MetricGroup {
+        match self {
+            Self::Losses => MetricGroup::Losses,
+            Self::Paired => MetricGroup::Paired,
+            Self::Distribution => MetricGroup::Distribution,
+            Self::Features => MetricGroup::Features,
+        }
+    }
+}
 
 /// Flags of `kdm evaluate`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +56,7 @@ pub struct Args {
     pairs: PathBuf,
     /// What to measure
     #[arg(long, value_enum, value_delimiter = ',', default_value = "losses,paired,distribution")]
-    metrics: Vec<MetricGroup>,
+    metrics: Vec<GroupName>,
     /// The data are this; `checkerboard` measures points off the board [default: what the store
     /// says]
     #[arg(long, value_name = "NAME")]
@@ -34,9 +65,13 @@ pub struct Args {
     #[arg(long, default_value_t = 256, value_name = "N")]
     directions: usize,
     /// LPIPS weights, from `kdm import vgg16.pth --heads vgg.pth`: for the paired metric, and for a
-    /// loss that has it (default there: what the student was trained with)
+    /// loss that has it
     #[arg(long, value_name = "FILE")]
     lpips: Option<PathBuf>,
+    /// For a loss with a classifier's features: the classifier that the student was trained with
+    /// [default: the one that ships, where it was that]
+    #[arg(long, value_name = "F")]
+    loss_features: Option<PathBuf>,
     /// A discriminator, for the adversarial term, which is left out without one
     #[arg(long, value_name = "FILE")]
     discriminator: Option<PathBuf>,
@@ -55,76 +90,90 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         if self.directions == 0 {
             return Err(Failure::Usage("--directions 0: give at least 1".into()));
         }
-        let student = LoadedStudent::open(&self.model)?;
+        let student = LoadedStudent::open(&self.model, context.device())?;
         let store = PairStore::open_verified(&self.pairs)?;
-        let data = self.data.or_else(|| store.manifest().teacher.as_ref().map(|t| t.data.clone()));
-        let board = data.as_deref() == Some("checkerboard");
-        let mut networks = LossNetworks::default();
-        let (device, shape) = (Device::flex(), &student.file.student.shape);
-        if self.metrics.contains(&MetricGroup::Losses) {
-            networks.perceptual = pipeline::load_perceptual(
-                &student.file.loss,
-                self.lpips.as_deref(),
-                shape,
-                &device,
-            )?;
-            let open = |path: &PathBuf| pipeline::load_discriminator(path, shape[0]);
-            networks.discriminator = self.discriminator.as_ref().map(open).transpose()?;
-            if networks.discriminator.is_some() && shape.len() != 3 {
-                return Err(Failure::Usage(
-                    "--discriminator: it judges images, and this student draws points".into(),
-                ));
-            }
-        }
-        let lpips = match &self.lpips {
-            Some(path) if self.metrics.contains(&MetricGroup::Paired) => {
-                if !has_sides(shape, kdm_nn::vgg::LEAST_SIDE) {
-                    return Err(Failure::Usage(format!(
-                        "--lpips: it sees images of at least {} pixels a side and 1 or 3 \
-                         channels, not {shape:?}",
-                        kdm_nn::vgg::LEAST_SIDE
-                    )));
-                }
-                Some(pipeline::load_lpips(path, Pooling::Max, &device)?)
-            }
-            _ => None,
-        };
-        let features = match (&self.features, &self.reference) {
-            _ if !self.metrics.contains(&MetricGroup::Features) => None,
-            (Some(features), Some(reference)) => {
-                let extractor = evaluation::open_features(features)?;
-                let reference = evaluation::open_reference(&extractor, reference, shape)?;
-                Some(FeatureSetting { extractor, reference })
-            }
-            _ => {
-                return Err(Failure::Usage(
-                    "--metrics features: name the network with --features and what to compare \
-                     with by --reference"
-                        .into(),
-                ));
-            }
-        };
-        let measuring = Measuring {
-            groups: self.metrics,
-            board,
+        let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
+        let options = MeasureOptions {
+            groups: self.metrics.iter().map(|name| name.group()).collect(),
+            inside: self.data.as_deref().or(drawn_from).and_then(board),
             directions: self.directions,
-            networks,
-            lpips,
-            features,
+            lpips: self.paired_lpips(&student, context)?,
+            features: self.feature_space(&student, context)?,
         };
-        let values = evaluation::evaluate(&student, &store, &measuring)?;
+        let networks = self.loss_networks(&student, context)?;
+        let values = evaluate(&student, &store, &options, &networks, context)?;
         if self.json {
             let mut object = json!(values);
-            if let Some(setting) = &measuring.features {
-                object["features"] = json!({"network": setting.extractor.stamp(), "reference": setting.reference.origin});
+            if let Some(space) = &options.features {
+                object["features"] = json!({
+                    "network": space.extractor.stamp(), "reference": space.reference.origin,
+                });
             }
             object["pairs"] = json!(store.len());
-            return print(&pipeline::pretty(&object));
+            return print_json(&object);
         }
         print(&columns(&metric_table("Evaluation", &values)))
+    }
+
+    /// The networks of the loss's terms.
+    fn loss_networks(&self, student: &LoadedStudent, context: Context) -> Outcome<LossNetworks> {
+        if !self.metrics.contains(&GroupName::Losses) {
+            return Ok(LossNetworks::default());
+        }
+        let shape = &student.config().shape;
+        if self.discriminator.is_some() && shape.len() != 3 {
+            return Err(Failure::Usage(
+                "--discriminator: it judges images, and this student draws points".into(),
+            ));
+        }
+        let files =
+            LossFiles { lpips: self.lpips.as_deref(), features: self.loss_features.as_deref() };
+        let open = |path: &PathBuf| open_discriminator(path, shape[0], context.device());
+        Ok(LossNetworks {
+            perceptual: open_students_loss_network(student, files, context.device())?,
+            discriminator: self.discriminator.as_ref().map(open).transpose()?,
+        })
+    }
+
+    /// LPIPS for the paired metrics, where its weights are given.
+    fn paired_lpips(
+        &self,
+        student: &LoadedStudent,
+        context: Context,
+    ) -> Outcome<Option<kdm::nn::Lpips>> {
+        let paired = self.metrics.contains(&GroupName::Paired);
+        let Some(path) = self.lpips.as_ref().filter(|_| paired) else { return Ok(None) };
+        let shape = &student.config().shape;
+        if !lpips_fits(shape) {
+            return Err(Failure::Usage(format!(
+                "--lpips: it sees images of at least {} pixels a side and 1 or 3 channels, not \
+                 {shape:?}",
+                vgg::LEAST_SIDE
+            )));
+        }
+        Ok(Some(open_lpips(path, Pooling::Max, context.device())?.0))
+    }
+
+    /// The features and what they are compared with, where they are asked for.
+    fn feature_space(
+        &self,
+        student: &LoadedStudent,
+        context: Context,
+    ) -> Outcome<Option<FeatureSpace>> {
+        if !self.metrics.contains(&GroupName::Features) {
+            return Ok(None);
+        }
+        let (Some(features), Some(reference)) = (&self.features, &self.reference) else {
+            return Err(Failure::Usage(
+                "--metrics features: name the network with --features and what to compare with by \
+                 --reference"
+                    .into(),
+            ));
+        };
+        open_feature_space(features, reference, &student.config().shape, context).map(Some)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use kdm::formats;
+use kdm::{Context, Failure, Outcome};
+
 use super::output::print;
-use kdm::{Failure, Outcome};
 
 /// Flags of `kdm export`.
 #[derive(Debug, clap::Args)]
@@ -18,14 +20,14 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         if self.out.extension().is_none_or(|e| e != "safetensors") {
             return Err(Failure::Usage(format!(
                 "--out {}: name a .safetensors file",
                 self.out.display()
             )));
         }
-        let told = kdm_formats::export(&self.model, &self.out)?;
+        let told = formats::export(&self.model, &self.out, context.device())?;
         print(&format!("{told}, in {}\n", self.out.display()))
     }
 }

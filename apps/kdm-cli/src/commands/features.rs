@@ -1,22 +1,14 @@
 //! `kdm features`: feature networks and the statistics of data sets.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use burn::tensor::Device;
 use clap::Subcommand;
-use kdm_data::{ImageSet, Split};
-use kdm_metrics::features::classifier_training::ClassifierTask;
-use kdm_metrics::features::extractor::ClassifierFile;
-use kdm_nn::{ClassifierConfig, InitSeed};
-use kdm_train::{LoopConfig, OptimizerConfig, Schedule, Task, train};
-use serde_json::json;
+use kdm::data::ImageSet;
+use kdm::stages::features::{FeatureTraining, open_features, reference_statistics, train_features};
+use kdm::{Context, Failure, Outcome};
 
 use super::data::SplitName;
-use super::output::print;
-use kdm::evaluation::{open_features, reference_statistics};
-use kdm::pipeline::{FEATURES, fit_images, pretty, report_step};
-use kdm::progress::Progress;
-use kdm::{Failure, Outcome};
+use super::output::{print, print_json};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -33,10 +25,10 @@ pub struct TrainArgs {
     /// A labelled data set: fashion-mnist, shapes, a .zip in EDM's layout, or a folder
     #[arg(long, value_name = "SET")]
     data: String,
-    /// A labelled set to judge by, all of it [default: the test split of --data]
+    /// A labelled set to validate on, all of it [default: the test split of --data]
     #[arg(long, value_name = "SET")]
     test_data: Option<String>,
-    /// Side of the images; smaller ones are put on black ground
+    /// Side of the images; smaller ones are zero-padded
     #[arg(long, default_value_t = 32, value_name = "PIXELS")]
     resolution: usize,
     /// Channels of the first layer; features are 8 times as many
@@ -86,117 +78,52 @@ pub struct StatsArgs {
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match self {
-            Self::Train(args) => args.run(),
-            Self::Stats(args) => args.run(),
+            Self::Train(args) => args.run(context),
+            Self::Stats(args) => args.run(context),
         }
     }
-}
-
-/// Refuses sets without classes.
-fn labelled(set: ImageSet, source: &str) -> Outcome<ImageSet> {
-    if set.classes() == 0 {
-        let mend = "give one with classes: sub-folders, or labels in dataset.json";
-        return Err(kdm_data::Error::invalid(
-            Path::new(source),
-            "classes",
-            "the set has none",
-            mend,
-        )
-        .into());
-    }
-    Ok(set)
 }
 
 impl TrainArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         let positive =
             [("--epochs", self.epochs), ("--lr", self.lr), ("--batch", self.batch as f64)];
-        if let Some((flag, value)) =
-            positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
-        {
+        let bad = positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()));
+        if let Some((flag, value)) = bad {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
         }
-        let images = ImageSet::open(&self.data, Split::Train)?;
-        let channels = images.shape()[0];
-        let shape = [channels, self.resolution, self.resolution];
-        let images = labelled(fit_images(images, &self.data, &shape)?, &self.data)?;
-        let (source, split) = match &self.test_data {
-            Some(source) => (source, Split::Train),
-            None => (&self.data, Split::Test),
-        };
-        let test = labelled(fit_images(ImageSet::open(source, split)?, source, &shape)?, source)?;
-        let classes = images.classes().max(test.classes());
-        let network = ClassifierConfig {
+        let training = FeatureTraining {
+            data: self.data,
+            test_data: self.test_data,
             resolution: self.resolution,
-            in_channels: channels,
-            classes,
             width: self.width,
-        };
-        if let Some((field, problem)) = network.problems().into_iter().next() {
-            return Err(Failure::Usage(format!("--{field} {problem}")));
-        }
-        let iterations =
-            (self.epochs * images.len() as f64 / self.batch as f64).ceil().max(1.0) as u64;
-        let data =
-            Path::new(&self.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let class_names = (0..classes as u32).map(|class| images.class_name(class)).collect();
-        let file = ClassifierFile { data, class_names, network };
-        let device = Device::flex().autodiff();
-        let looping = LoopConfig {
-            iterations,
+            epochs: self.epochs,
+            batch: self.batch,
             lr: self.lr,
-            schedule: Schedule::Cosine,
-            warmup: 100.min(iterations / 10),
-            optimizer: OptimizerConfig {
-                ema_rampup: Some(0.05),
-                ema_decay: 0.999,
-                ..OptimizerConfig::default()
-            },
-            log_every: 50,
-            validate_every: (iterations / 6).max(1),
-            checkpoint_every: 250,
-            best_by: "error".into(),
-            config: json!({"classifier": file, "data": images.sha256(), "batch": self.batch, "seed": self.seed}),
+            seed: self.seed,
         };
-        let network =
-            file.network.init(&mut InitSeed::new(kdm_random::derive_seed(self.seed, 0)), &device);
-        let seed = kdm_random::derive_seed(self.seed, 1);
-        let task = ClassifierTask { file, images, test, batch: self.batch, seed, device };
-        kdm_data::atomic::create_folder(&self.out)?;
-        let mut progress = Progress::new("classifier", "iterations");
-        let best = self.out.join("best.safetensors");
-        let outcome =
-            train(&task, network, &looping, &self.out, &best, &mut report_step(&mut progress))?;
-        let path = self.out.join(FEATURES);
-        task.save(&outcome.averaged, &path)?;
-        let accuracy = task.accuracy(&outcome.averaged);
-        progress.finish(&format!("{:.2}% of test images told right", 100.0 * accuracy));
+        let trained = train_features(&training, &self.out, context)?;
         if self.json {
-            return print(&pretty(&json!({"path": path, "accuracy": accuracy})));
+            return print_json(&trained);
         }
-        print(&format!("{}\n", path.display()))
+        print(&format!("{}\n", trained.path.display()))
     }
 }
 
 impl StatsArgs {
-    fn run(self) -> Outcome<()> {
-        let (extractor, split) = (open_features(&self.features)?, self.split.split());
-        let statistics = reference_statistics(
-            &extractor,
-            ImageSet::open(&self.data, split)?,
-            &self.data,
-            split,
-            self.count,
-        )?;
+    fn run(self, context: Context) -> Outcome<()> {
+        let (extractor, split) =
+            (open_features(&self.features, context.device())?, self.split.split());
+        let set = ImageSet::open(&self.data, split, context.observer)?;
+        let (source, count) = (&self.data, self.count);
+        let statistics =
+            reference_statistics(&extractor, set, source, split, count, context.observer)?;
         statistics.write(&self.out)?;
         let count = statistics.moments.count;
-        eprintln!(
-            "{} features of {count} images in {}",
-            extractor.stamp().name,
-            self.out.display()
-        );
+        let name = &extractor.stamp().name;
+        eprintln!("{name} features of {count} images in {}", self.out.display());
         Ok(())
     }
 }

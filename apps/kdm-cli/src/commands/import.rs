@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use kdm_formats::Options;
-use kdm_teacher::Preconditioning;
+use kdm::formats::{self, Options};
+use kdm::teacher::Preconditioning;
+use kdm::{Context, Outcome};
 
-use super::output::print;
-use kdm::Outcome;
+use super::output::{print, print_json};
 
 /// Flags of `kdm import`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ enum Format {
 /// Preconditionings by name, with their published constants.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum PreconditioningName {
-    /// Karras et al., data of deviation 0.5
+    /// Karras et al., data of standard deviation 0.5
     Edm,
     /// Variance preserving
     Vp,
@@ -60,13 +60,13 @@ enum PreconditioningName {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         let options = Options {
             format: match self.format {
-                Format::Auto => kdm_formats::Format::Auto,
-                Format::Edm => kdm_formats::Format::Edm,
-                Format::Kdm => kdm_formats::Format::Kdm,
-                Format::Diffusers => kdm_formats::Format::Diffusers,
+                Format::Auto => formats::Format::Auto,
+                Format::Edm => formats::Format::Edm,
+                Format::Kdm => formats::Format::Kdm,
+                Format::Diffusers => formats::Format::Diffusers,
             },
             preconditioning: match self.preconditioning {
                 PreconditioningName::Edm => Preconditioning::EDM,
@@ -79,14 +79,14 @@ impl Args {
             },
             heads: self.heads,
         };
-        let imported = kdm_formats::import(&self.file, &options)?;
+        let imported = formats::import(&self.file, &options, context.device())?;
         imported.save(&self.out)?;
         if self.json {
             let value = serde_json::json!({
-                "out": self.out, "kind": imported.kind(), "found": imported.found, "ignored": imported.ignored,
-                "config": imported.config(),
+                "out": self.out, "kind": imported.kind(), "found": imported.found,
+                "ignored": imported.ignored, "config": imported.config(),
             });
-            return print(&kdm::pipeline::pretty(&value));
+            return print_json(&value);
         }
         let mut text = format!("{}:\n", self.file.display());
         imported.found.iter().for_each(|line| text.push_str(&format!("  found    {line}\n")));

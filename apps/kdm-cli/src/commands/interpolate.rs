@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kdm_data::Array;
-use kdm_koopman::interpolation::{End, Space, between};
-use kdm_koopman::sampler::one_hot;
+use kdm::data::Labels;
+use kdm::koopman::interpolation::InterpolationSpace;
+use kdm::studies::interpolate::interpolate;
+use kdm::{Context, Failure, LoadedStudent, Outcome};
 
 use super::output::write_samples;
 use super::sample::parse_seeds;
-use kdm::pipeline::LoadedStudent;
-use kdm::{Failure, Outcome};
 
 /// Spaces' names.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -49,7 +48,7 @@ const MOST: usize = 100_000;
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         let seeds = parse_seeds("--seeds", &self.seeds)?;
         if seeds.len() < 2 {
             return Err(Failure::Usage(format!("--seeds {}: give at least two", self.seeds)));
@@ -60,44 +59,35 @@ impl Args {
                 self.steps
             )));
         }
-        let student = LoadedStudent::open(&self.model)?;
-        let config = &student.file.student;
-        let (noise, mut labels) = student.draw(&seeds);
+        let student = LoadedStudent::open(&self.model, context.device())?;
+        let mut stops = student.draw_noise(&seeds);
         if let Some(list) = &self.classes {
-            if config.label_dim == 0 {
-                return Err(Failure::Usage("--classes: this model is unconditional".into()));
-            }
-            let mut classes = parse_seeds("--classes", list)?;
-            if classes.len() == 1 {
-                classes.resize(seeds.len(), classes[0]);
-            }
-            if classes.len() != seeds.len()
-                || classes.iter().any(|class| *class >= config.label_dim as u64)
-            {
-                return Err(Failure::Usage(format!(
-                    "--classes {list}: give one for all or one a seed, of 0 to {}",
-                    config.label_dim - 1
-                )));
-            }
-            labels = one_hot(
-                &classes.iter().map(|class| *class as u32).collect::<Vec<u32>>(),
-                config.label_dim,
-            );
+            stops.labels = classes(&student, list, seeds.len())?;
         }
-        let (dim, k) = (config.dim(), config.label_dim);
-        let end = |i: usize| End {
-            noise: &noise[i * dim..(i + 1) * dim],
-            label: &labels[i * k..(i + 1) * k],
-        };
         let space = match self.space {
-            SpaceName::Noise => Space::Noise,
-            SpaceName::Latent => Space::Latent,
+            SpaceName::Noise => InterpolationSpace::Noise,
+            SpaceName::Latent => InterpolationSpace::Latent,
         };
-        let koopman = student.koopman()?;
-        let rows: Vec<f32> = (1..seeds.len())
-            .flat_map(|i| between(koopman, config, space, end(i - 1), end(i), self.steps))
-            .collect();
-        let samples = Array::new([&[rows.len() / dim], config.shape.as_slice()].concat(), rows);
-        write_samples(&self.out, &samples, &[], &[], Some(self.steps))
+        let samples = interpolate(&student, space, &stops, self.steps, context.observer)?;
+        write_samples(&self.out, &samples, 0, Some(self.steps))
     }
+}
+
+/// The classes of a list, one for all or one a stop.
+fn classes(student: &LoadedStudent, list: &str, stops: usize) -> Outcome<Labels> {
+    let known = student.config().label_dim;
+    if known == 0 {
+        return Err(Failure::Usage("--classes: this model is unconditional".into()));
+    }
+    let mut classes = parse_seeds("--classes", list)?;
+    if classes.len() == 1 {
+        classes.resize(stops, classes[0]);
+    }
+    if classes.len() != stops || classes.iter().any(|class| *class >= known as u64) {
+        let most = known - 1;
+        return Err(Failure::Usage(format!(
+            "--classes {list}: give one for all or one a seed, of 0 to {most}"
+        )));
+    }
+    Ok(classes.into_iter().map(|class| Some(class as u32)).collect())
 }

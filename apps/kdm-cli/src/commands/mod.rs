@@ -23,9 +23,11 @@ mod teacher;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-
 use kdm::experiment::PRESETS;
-use kdm::{Failure, Outcome};
+use kdm::runtime::Runtime;
+use kdm::{Context, Experiment, Failure, Outcome};
+
+use crate::terminal::Terminal;
 
 /// Distill a diffusion model into a one-step generator, offline, from noise-image pairs.
 #[derive(Debug, Parser)]
@@ -37,7 +39,9 @@ Start here:
   kdm run checkerboard            the whole way, teacher to report, in minutes
   kdm run fashion-mnist           the same for images, from a teacher that ships with the program
 
-KDM_LOG=debug prints more, KDM_LOG=error less. Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output, progress and messages to standard error."
+KDM_LOG=debug prints more, KDM_LOG=error less. Ctrl-C stops at the next step and keeps what was
+finished. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped. Results go to standard output,
+progress and messages to standard error."
 )]
 pub struct Cli {
     /// Threads to compute with; all cores unless given
@@ -58,14 +62,14 @@ enum Command {
     /// Train students of different kinds on the same pairs for the same compute, and print the
     /// table
     Compare(compare::Args),
-    /// Write a student whose operator works on fewer numbers, and tell what that costs and gains
+    /// Write a student with an operator of lower rank, and measure what that costs and gains
     Compress(compress::Args),
     /// Write a model file with its weights in half precision
     Convert(convert::Args),
     /// Look at data sets, and write them in other forms
     #[command(subcommand)]
     Data(data::Command),
-    /// Train a teacher, draw samples with it, or ask it for a denoised sample
+    /// Train a teacher, draw samples with it, or query its denoiser
     #[command(subcommand)]
     Teacher(teacher::Command),
     /// Make, check, change and copy stores of noise-image pairs
@@ -78,18 +82,18 @@ enum Command {
     /// Train feature networks, and compute the statistics that samples are compared with
     #[command(subcommand)]
     Features(features::Command),
-    /// Draw the way from one sample to another, along the noise or in the latent space
+    /// Draw interpolations between samples, along the noise or in the latent space
     Interpolate(interpolate::Args),
     /// Move samples along a mode of the operator, or from class to class, and draw them
     Edit(edit::Args),
-    /// Find the latents and the noise of given images, and tell how well they come back
+    /// Recover latents and noise of given images, and report the reconstruction error
     Invert(invert::Args),
     /// Measure a student against stored pairs
     Evaluate(evaluate::Args),
     /// Look into a student: spectrum, modes, truncation, semantics, clusters, outliers; or run
     /// `theory`
     Analyze(analyze::Args),
-    /// Tell what a file or folder is
+    /// Say what a file or folder is
     Info(info::Args),
     /// Measure the speed of sampling or of a training step
     #[command(subcommand)]
@@ -123,27 +127,29 @@ impl Cli {
             .use_current_thread()
             .build_global()
             .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
-        kdm_kernels::instruction_set().map_err(Failure::Usage)?;
+        kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
+        let (runtime, terminal) = (Runtime::cpu(), Terminal::default());
+        let context = Context { runtime: &runtime, observer: &terminal };
         match self.command {
-            Command::Run(args) => args.run(),
-            Command::Import(args) => args.run(),
-            Command::Export(args) => args.run(),
-            Command::Compare(args) => args.run(),
-            Command::Compress(args) => args.run(),
-            Command::Convert(args) => args.run(),
-            Command::Data(command) => command.run(),
-            Command::Features(command) => command.run(),
-            Command::Teacher(command) => command.run(),
-            Command::Pairs(command) => command.run(),
-            Command::Distill(args) => args.run(),
-            Command::Sample(args) => args.run(),
-            Command::Interpolate(args) => args.run(),
-            Command::Edit(args) => args.run(),
-            Command::Invert(args) => args.run(),
-            Command::Evaluate(args) => args.run(),
-            Command::Analyze(args) => args.run(),
-            Command::Info(args) => args.run(),
-            Command::Bench(command) => command.run(),
+            Command::Run(args) => args.run(context),
+            Command::Import(args) => args.run(context),
+            Command::Export(args) => args.run(context),
+            Command::Compare(args) => args.run(context),
+            Command::Compress(args) => args.run(context),
+            Command::Convert(args) => args.run(context),
+            Command::Data(command) => command.run(context),
+            Command::Features(command) => command.run(context),
+            Command::Teacher(command) => command.run(context),
+            Command::Pairs(command) => command.run(context),
+            Command::Distill(args) => args.run(context),
+            Command::Sample(args) => args.run(context),
+            Command::Interpolate(args) => args.run(context),
+            Command::Edit(args) => args.run(context),
+            Command::Invert(args) => args.run(context),
+            Command::Evaluate(args) => args.run(context),
+            Command::Analyze(args) => args.run(context),
+            Command::Info(args) => args.run(context),
+            Command::Bench(command) => command.run(context),
             Command::Presets { name } => presets(name.as_deref()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
@@ -162,7 +168,7 @@ fn presets(name: Option<&str>) -> Outcome<()> {
         };
         return output::print(&PRESETS.iter().map(line).collect::<String>());
     };
-    output::print(&kdm::Experiment::load(name, &[])?.to_toml())
+    output::print(&Experiment::load(name, &[])?.to_toml())
 }
 
 #[cfg(test)]

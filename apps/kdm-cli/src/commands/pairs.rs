@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use kdm_data::pairs::{self, ImageType, NoiseSource, OutlierScore, PairStore, Unwanted, Worker};
-use kdm_data::{Array, array};
+use kdm::data::array;
+use kdm::data::pairs::{self, ImageType, OutlierScore, PairStore, Predicate, Unwanted, Worker};
+use kdm::stages::pairs::{
+    Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, pair_plan,
+};
+use kdm::stages::teacher::open_teacher;
+use kdm::{Context, Failure, Outcome};
 
 use super::info;
 use super::output::print;
-use super::teacher::{SolverArgs, load_teacher};
-use kdm::pipeline::{Drawing, draw_pairs, pair_plan};
-use kdm::progress::Progress;
-use kdm::{Failure, Outcome};
+use super::teacher::SolverArgs;
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -222,116 +224,72 @@ fn at_least_one(flags: &[(&str, usize)]) -> Outcome<()> {
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match self {
-            Self::Generate(args) => args.run(),
-            Self::Import(args) => args.run(),
-            Self::Verify(args) => args.run(),
-            Self::Info(args) => args.run(),
-            Self::Filter(args) => args.run(),
+            Self::Generate(args) => args.run(context),
+            Self::Import(args) => args.run(context),
+            Self::Verify(args) => args.run(context),
+            Self::Info(args) => args.run(context),
+            Self::Filter(args) => args.run(context),
             Self::Export(args) => args.run(),
         }
     }
 }
 
 impl GenerateArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[
             ("--count", self.count),
             ("--batch", self.batch),
             ("--shard-size", self.shard_size),
         ])?;
         let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
-        let teacher = load_teacher(&self.teacher)?;
+        let teacher = open_teacher(&self.teacher, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
-        let drawing = Drawing {
-            process,
-            solver,
-            steps: self.solver.steps,
-            guidance: self.solver.guidance,
-            batch: self.batch,
+        let SolverArgs { steps, guidance, .. } = self.solver;
+        let drawing = Drawing { process, solver, steps, guidance, batch: self.batch };
+        let plan = StorePlan {
+            first_seed: self.first_seed,
+            count: self.count,
+            dtype: self.dtype.into(),
+            shard_size: self.shard_size,
         };
-        let plan = pair_plan(
-            &teacher,
-            &drawing,
-            self.first_seed,
-            self.count,
-            self.dtype.into(),
-            self.shard_size,
-        );
-        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs")?;
+        let plan = pair_plan(&teacher, &drawing, plan);
+        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs", context.observer)?;
         print(&format!("{}\n", self.out.display()))
     }
 }
 
 impl ImportArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--shard-size", self.shard_size)])?;
-        let found = pairs::read_pairs(&self.file)?;
-        let measured = found.noise_std();
-        let std = self.noise_std.unwrap_or(measured);
-        if !(std > 0.0 && std.is_finite()) {
-            return Err(Failure::Usage(format!(
-                "the noise has a standard deviation of {std}; give --noise-std"
-            )));
-        }
-        let mut progress = Progress::new("import", "pairs");
-        let source = self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let manifest = pairs::import(
+        let manifest = import_pairs(
+            &self.file,
             &self.out,
-            &found,
-            &source,
-            std,
+            self.noise_std,
             self.dtype.into(),
             self.shard_size,
-            &mut |p| {
-                progress.set(p.done as u64, p.total as u64, "");
-            },
+            context.observer,
         )?;
-        progress.finish(&format!(
-            "{}; noise of standard deviation {measured:.4} as found",
-            found.found
-        ));
-        print(&format!(
-            "{} pairs of shape {:?} in {}\n",
-            manifest.count,
-            manifest.shape,
-            self.out.display()
-        ))
+        let out = self.out.display();
+        print(&format!("{} pairs of shape {:?} in {out}\n", manifest.count, manifest.shape))
     }
 }
 
 impl VerifyArgs {
-    fn run(self) -> Outcome<()> {
-        let mut progress = Progress::new("verify", "shards");
-        let total = pairs::Manifest::read(&self.pairs)?.shard_count() as u64;
-        let manifest =
-            pairs::verify(&self.pairs, &mut |done| progress.set(done as u64, total, ""))?;
-        if let Some(teacher) = &self.teacher {
-            let stamp = load_teacher(teacher)?.stamp();
-            if manifest.teacher.as_ref() != Some(&stamp) {
-                let found = manifest.teacher.map_or("no known teacher".to_string(), |t| {
-                    format!("{} {} ({:.12})", t.name, t.data, t.sha256)
-                });
-                return Err(kdm_data::Error::invalid(
-                    self.pairs.join(pairs::MANIFEST),
-                    "teacher",
-                    format!(
-                        "the pairs are from {found}, and `{teacher}` is {} {} ({:.12})",
-                        stamp.name, stamp.data, stamp.sha256
-                    ),
-                    "give the teacher that drew them, or draw pairs from this one",
-                )
-                .into());
-            }
+    fn run(self, context: Context) -> Outcome<()> {
+        let store = pairs::verify(&self.pairs, context.observer)?;
+        if let Some(name) = &self.teacher {
+            let teacher = open_teacher(name, context.device())?;
+            check_drawn_by(&self.pairs, store.manifest(), &teacher, name)?;
         }
-        progress.finish("all shards match their checksums");
-        print(&format!("{} pairs in {} shards are intact\n", manifest.count, manifest.shards.len()))
+        let shards = store.manifest().shards.len();
+        print(&format!("{} pairs in {shards} shards are intact\n", store.len()))
     }
 }
 
 impl FilterArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
         let store = PairStore::open_verified(&self.pairs)?;
         let unwanted = match (&self.near, self.radius) {
@@ -339,37 +297,23 @@ impl FilterArgs {
             _ => None,
         };
         let (neighbours, references) = (self.neighbours, self.references);
-        let drop = pairs::Predicate {
+        let outliers =
+            self.outliers_above.map(|above| OutlierScore { above, neighbours, references });
+        let drop = Predicate {
             below_norm: self.below_norm,
             above_norm: self.above_norm,
-            outliers: self.outliers_above.map(|above| OutlierScore {
-                above,
-                neighbours,
-                references,
-            }),
+            outliers,
             unwanted,
             classes: self.classes,
         };
-        let named = [
-            drop.below_norm.is_some(),
-            drop.above_norm.is_some(),
-            drop.outliers.is_some(),
-            drop.unwanted.is_some(),
-            !drop.classes.is_empty(),
-        ];
-        if !named.contains(&true) {
+        if drop.is_empty() {
             return Err(Failure::Usage(
                 "nothing to drop: give --below-norm, --above-norm, --outliers-above, --near with \
                  --radius, or --classes"
                     .into(),
             ));
         }
-        let mut progress = Progress::new("filter", "pairs");
-        let manifest = pairs::filter(&store, &drop, &self.out, &mut |p| {
-            progress.set(p.done as u64, p.total as u64, "")
-        })?;
-        let note = manifest.history.last().cloned().unwrap_or_default();
-        progress.finish(&note);
+        let manifest = pairs::filter(&store, &drop, &self.out, context.observer)?;
         print(&format!("{} of {} pairs in {}\n", manifest.count, store.len(), self.out.display()))
     }
 }
@@ -380,22 +324,8 @@ impl ExportArgs {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         let store = PairStore::open_verified(&self.pairs)?;
-        let manifest = store.manifest();
-        let all = store.range(0..store.len());
-        let shape = [&[store.len()], manifest.shape.as_slice()].concat();
-        let noise = Array::new(shape.clone(), all.noise);
-        let image = Array::new(shape, all.images);
-        let label = Array::new([all.labels.len()], all.labels.iter().map(|l| *l as f32).collect());
-        let mut arrays = vec![("noise", &noise), ("image", &image)];
-        if manifest.label_dim > 0 {
-            arrays.push(("label", &label));
-        }
-        array::write_npz(&self.out, &arrays)?;
-        let drawn = if matches!(manifest.noise, NoiseSource::Seeded { .. }) {
-            " (drawn again from its seeds)"
-        } else {
-            ""
-        };
+        let drawn =
+            if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
     }
 }

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::output::print;
-use kdm::pipeline::{self, next_run_folder, open_run};
-use kdm::portrait::{columns, metric_table};
-use kdm::{Experiment, Outcome};
+use kdm::report::metric_table;
+use kdm::run_folder::{REPORT, next_run_folder, open_run};
+use kdm::stages::run::run;
+use kdm::{Context, Experiment, Outcome};
+
+use super::output::{columns, print, print_json};
 
 /// Which experiment, and where.
 #[derive(Debug, clap::Args)]
-pub struct Which {
+pub struct RunArgs {
     /// A preset's name (see `kdm presets`) or a TOML file
     pub preset: String,
     /// The run's folder [default: runs/NNNNN-NAME]
@@ -23,7 +25,7 @@ pub struct Which {
     resume: bool,
 }
 
-impl Which {
+impl RunArgs {
     /// The experiment.
     pub fn load(&self) -> Outcome<Experiment> {
         Experiment::load(&self.preset, &self.settings)
@@ -42,7 +44,7 @@ impl Which {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    run: RunArgs,
     /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,17 +55,17 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
-        let experiment = self.which.load()?;
+    pub fn run(self, context: Context) -> Outcome<()> {
+        let experiment = self.run.load()?;
         if self.dry_run {
-            return super::distill::dry_run(&experiment);
+            return super::distill::dry_run(&experiment, context);
         }
-        let folder = self.which.open(&experiment)?;
-        let values = pipeline::run(&experiment, &folder)?;
+        let folder = self.run.open(&experiment)?;
+        let values = run(&experiment, &folder, context)?;
         if self.json {
-            return print(&pipeline::pretty(&serde_json::json!(values)));
+            return print_json(&values);
         }
         let rows = columns(&metric_table("Evaluation", &values));
-        print(&format!("{rows}report: {}\n", folder.join("report.html").display()))
+        print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
     }
 }

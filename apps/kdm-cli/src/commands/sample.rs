@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use kdm_data::Array;
-use kdm_koopman::sampler::one_hot;
+use kdm::data::{Labels, Samples};
+use kdm::sample_files::{read_labels, read_rows};
+use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
+use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{read_labels, read_rows, write_samples};
-use kdm::pipeline::LoadedStudent;
-use kdm::{Failure, Outcome};
+use super::output::write_samples;
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
@@ -70,90 +70,68 @@ pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
-        let student = LoadedStudent::open(&self.model)?;
-        let config = &student.file.student;
-        let dim = config.dim();
-        let (noise, drawn, seeds) = match (&self.noise, &self.seeds, self.n) {
-            (Some(path), ..) => {
-                let noise = read_rows(path, dim, "the student")?;
-                let shape = [&[noise.rows()], config.shape.as_slice()].concat();
-                (Array::new(shape, noise.data), Vec::new(), Vec::new())
-            }
-            (None, list, n) => {
-                let seeds = match (list, n) {
-                    (Some(list), n) => {
-                        let mut seeds = parse_seeds("--seeds", list)?;
-                        let n = n.unwrap_or(seeds.len() as u64);
-                        if n == 0 || n > seeds.len() as u64 {
-                            let given = seeds.len();
-                            return Err(Failure::Usage(format!(
-                                "--n {n}: --seeds lists {given}; give 1 to {given}"
-                            )));
-                        }
-                        seeds.truncate(n as usize);
-                        seeds
-                    }
-                    (None, n) => match n.unwrap_or(0) {
-                        n if n == 0 || n > MOST => {
-                            return Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}")));
-                        }
-                        n => (0..n).collect(),
-                    },
-                };
-                let (data, drawn) = student.draw(&seeds);
-                let shape = [&[seeds.len()], config.shape.as_slice()].concat();
-                (Array::new(shape, data), drawn, seeds)
-            }
+    pub fn run(self, context: Context) -> Outcome<()> {
+        let student = LoadedStudent::open(&self.model, context.device())?;
+        let classes = student.config().label_dim;
+        let mut noise = match &self.noise {
+            Some(path) => self.given_noise(&student, path)?,
+            None => student.draw_noise(&self.chosen_seeds()?),
         };
+        let mut columns = None;
         if self.each_class {
-            return self.draw_each_class(&student, &noise, &seeds);
+            if noise.len() as u64 > MOST / classes.max(1) as u64 {
+                let seeds = noise.len();
+                let problem = format!("{seeds} seeds in {classes} classes are too many");
+                return Err(Failure::Usage(format!("--each-class: {problem}; give fewer")));
+            }
+            noise = in_each_class(&student, &noise)?;
+            columns = Some(classes);
+        } else if let Some(labels) = self.given_labels(&student, noise.len())? {
+            noise.labels = labels;
         }
-        let labels =
-            read_labels(self.labels.as_deref(), self.class, config.label_dim, noise.rows())?;
-        // Without labels a seed draws its class too, as it does for pairs.
-        let labels = labels.unwrap_or(drawn);
-        if config.label_dim > 0 && labels.is_empty() {
-            return Err(Failure::Usage(
-                "this student is conditional: give --labels or --class beside --noise".into(),
-            ));
-        }
-        let samples = Array::new(noise.shape.clone(), student.sampler.sample(&noise.data, &labels));
-        let labels = Array::new([noise.rows(), config.label_dim], labels);
-        let mut others = vec![("noise", &noise)];
-        if config.label_dim > 0 {
-            others.push(("labels", &labels));
-        }
-        write_samples(&self.out, &samples, &others, &seeds, None)
+        let samples = sample(&student, noise, context.observer)?;
+        write_samples(&self.out, &samples, classes, columns)
     }
-}
 
-impl Args {
-    fn draw_each_class(
-        &self,
-        student: &LoadedStudent,
-        noise: &Array,
-        seeds: &[u64],
-    ) -> Outcome<()> {
-        let config = &student.file.student;
-        let k = config.label_dim;
-        if k == 0 {
-            return Err(Failure::Usage("--each-class: this model is unconditional".into()));
-        }
-        if seeds.len() as u64 > MOST / k as u64 {
+    /// The seeds that --n and --seeds choose.
+    fn chosen_seeds(&self) -> Outcome<Vec<u64>> {
+        let Some(list) = &self.seeds else {
+            return match self.n.unwrap_or(0) {
+                n if n == 0 || n > MOST => {
+                    Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}")))
+                }
+                n => Ok((0..n).collect()),
+            };
+        };
+        let mut seeds = parse_seeds("--seeds", list)?;
+        let n = self.n.unwrap_or(seeds.len() as u64);
+        if n == 0 || n > seeds.len() as u64 {
+            let given = seeds.len();
             return Err(Failure::Usage(format!(
-                "--each-class: {} seeds in {k} classes are too many",
-                seeds.len()
+                "--n {n}: --seeds lists {given}; give 1 to {given}"
             )));
         }
-        let repeated: Vec<f32> =
-            noise.data.chunks(config.dim()).flat_map(|row| row.repeat(k)).collect();
-        let classes: Vec<u32> = (0..seeds.len()).flat_map(|_| 0..k as u32).collect();
-        let labels = one_hot(&classes, k);
-        let shape = [&[classes.len()], config.shape.as_slice()].concat();
-        let samples = Array::new(shape.clone(), student.sampler.sample(&repeated, &labels));
-        let (noise, labels) = (Array::new(shape, repeated), Array::new([classes.len(), k], labels));
-        write_samples(&self.out, &samples, &[("noise", &noise), ("labels", &labels)], &[], Some(k))
+        seeds.truncate(n as usize);
+        Ok(seeds)
+    }
+
+    /// The noise of --noise with its labels.
+    fn given_noise(&self, student: &LoadedStudent, path: &std::path::Path) -> Outcome<Samples> {
+        let noise = read_rows(path, student.config().dim(), "the student")?;
+        let rows = noise.rows();
+        let labels = labels_for_noise(student, self.given_labels(student, rows)?, rows)?;
+        let shape = student.config().shape.clone();
+        Ok(Samples { shape, noise: noise.data, labels, ..Samples::default() })
+    }
+
+    /// The labels of --class or --labels.
+    fn given_labels(&self, student: &LoadedStudent, rows: usize) -> Outcome<Option<Labels>> {
+        if let Some(class) = self.class {
+            student.check_class(class, "--class")?;
+            return Ok(Some(Labels::all(class, rows)));
+        }
+        let read = |path| read_labels(path, student.config().label_dim, rows);
+        self.labels.as_deref().map(read).transpose()
     }
 }
 

@@ -1,19 +1,18 @@
 //! `kdm teacher`: train, sample, denoise.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use kdm_data::Array;
-use kdm_teacher::distributions::DistributionConfig;
-use kdm_teacher::{
-    Churn, Denoiser, Guided, Level, Process, Solver, Teacher, solve, solve_stochastic,
-};
+use kdm::data::Labels;
+use kdm::run_folder::TEACHER;
+use kdm::sample_files::{read_labels, read_rows};
+use kdm::stages::pairs::Drawing;
+use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
+use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
+use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
-use super::output::{print, read_labels, read_rows, write_samples};
-use kdm::assets::{self, Role};
-use kdm::pipeline::{TEACHER, make_teacher};
-use kdm::{Failure, Outcome};
+use super::output::{print, write_samples};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -24,22 +23,6 @@ pub enum Command {
     Sample(SampleArgs),
     /// The teacher's clean sample for a noisy one, D(x; sigma)
     Denoise(DenoiseArgs),
-}
-
-/// A teacher's file or an exact teacher's name.
-pub fn load_teacher(model: &str) -> Outcome<Teacher> {
-    if let Some(config) = DistributionConfig::by_name(model) {
-        return Teacher::exact(config)
-            .map_err(|(field, problem)| Failure::Usage(format!("{field}: {problem}")));
-    }
-    let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
-        Failure::Usage(text) => Failure::Usage(format!(
-            "{text}; or one of the exact teachers {}",
-            DistributionConfig::NAMES.join(", ")
-        )),
-        other => other,
-    })?;
-    Ok(Teacher::from_file(&file)?)
 }
 
 /// The process a solver follows.
@@ -102,8 +85,9 @@ impl SolverArgs {
             (Some(ProcessName::Flow), _) | (None, Process::Flow) => Process::Flow,
             (Some(ProcessName::Diffusion), _) | (None, Process::Diffusion { .. }) => diffusion,
         };
-        if let Some((field, problem)) = process.problem() {
-            return Err(Failure::Usage(format!("--{}: {problem}", field.replace('_', "-"))));
+        if let Some(problem) = process.problem() {
+            let flag = problem.field.replace('_', "-");
+            return Err(Failure::Usage(format!("--{flag}: {}", problem.problem)));
         }
         if !(self.guidance >= 0.0 && self.guidance.is_finite()) {
             return Err(Failure::Usage(format!("--guidance {}: give 0 or more", self.guidance)));
@@ -216,76 +200,53 @@ pub struct DenoiseArgs {
     out: PathBuf,
 }
 
-/// Shape of `rows` samples of a teacher, whatever shape their noise came in.
-fn sample_shape(teacher: &Teacher, rows: usize) -> Vec<usize> {
-    [vec![rows], teacher.shape()].concat()
+/// The labels that a command names, or none.
+fn labels(path: Option<&PathBuf>, teacher: &Teacher, rows: usize) -> Outcome<Labels> {
+    match path {
+        Some(path) => read_labels(path, teacher.label_dim(), rows),
+        None => Ok(Labels::none(rows)),
+    }
 }
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome<()> {
+    pub fn run(self, context: Context) -> Outcome<()> {
         match self {
             Self::Train(args) => {
-                let Some(experiment) = args.open()? else { return Ok(()) };
-                make_teacher(&experiment, &args.out)?;
+                let Some(experiment) = args.open(context)? else { return Ok(()) };
+                make_teacher(&experiment, &args.out, context)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }
-            Self::Sample(args) => {
-                let teacher = load_teacher(&args.model)?;
-                let (process, solver) = args.solver.resolve(&teacher)?;
-                let noise = read_rows(&args.noise, teacher.dim(), "the teacher")?;
-                let labels =
-                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), noise.rows())?;
-                let std = process.noise_std();
-                let x = noise.data.iter().map(|e| f64::from(*e) * std).collect();
-                let labels = labels.unwrap_or_default();
-                let guided = Guided { denoiser: &teacher, weight: args.solver.guidance };
-                let x = match args.churn.resolve(&process, solver)? {
-                    None => solve(&guided, &process, solver, args.solver.steps, x, &labels),
-                    Some(churn) => {
-                        let seeds: Vec<u64> = (0..noise.rows() as u64)
-                            .map(|i| args.churn.churn_seed.wrapping_add(i))
-                            .collect();
-                        solve_stochastic(
-                            &guided,
-                            &process,
-                            churn,
-                            args.solver.steps,
-                            x,
-                            &labels,
-                            &seeds,
-                        )
-                    }
-                };
-                let samples = Array::new(
-                    sample_shape(&teacher, noise.rows()),
-                    x.iter().map(|x| *x as f32).collect(),
-                );
-                write_samples(&args.out, &samples, &[("noise", &noise)], &[], None)
-            }
-            Self::Denoise(args) => {
-                if !(args.sigma > 0.0 && args.sigma.is_finite()) {
-                    return Err(Failure::Usage(format!(
-                        "--sigma {}: give a number above 0",
-                        args.sigma
-                    )));
-                }
-                let teacher = load_teacher(&args.model)?;
-                let input = read_rows(&args.input, teacher.dim(), "the teacher")?;
-                let labels =
-                    read_labels(args.labels.as_deref(), None, teacher.label_dim(), input.rows())?;
-                let x: Vec<f64> = input.data.iter().map(|x| f64::from(*x)).collect();
-                let d = teacher.denoise(
-                    &x,
-                    Level { alpha: 1.0, sigma: args.sigma },
-                    &labels.unwrap_or_default(),
-                );
-                let clean = Array::new(
-                    sample_shape(&teacher, input.rows()),
-                    d.iter().map(|x| *x as f32).collect(),
-                );
-                write_samples(&args.out, &clean, &[], &[], None)
-            }
+            Self::Sample(args) => args.run(context),
+            Self::Denoise(args) => args.run(context),
         }
+    }
+}
+
+impl SampleArgs {
+    fn run(self, context: Context) -> Outcome<()> {
+        let teacher = open_teacher(&self.model, context.device())?;
+        let (process, solver) = self.solver.resolve(&teacher)?;
+        let noise = read_rows(&self.noise, teacher.dim(), "the teacher")?;
+        let labels = labels(self.labels.as_ref(), &teacher, noise.rows())?;
+        let churn =
+            self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
+        let SolverArgs { steps, guidance, .. } = self.solver;
+        let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
+        let samples = draw_samples(&teacher, &drawing, &noise.data, labels, churn);
+        write_samples(&self.out, &samples, teacher.label_dim(), None)
+    }
+}
+
+impl DenoiseArgs {
+    fn run(self, context: Context) -> Outcome<()> {
+        if !(self.sigma > 0.0 && self.sigma.is_finite()) {
+            return Err(Failure::Usage(format!("--sigma {}: give a number above 0", self.sigma)));
+        }
+        let teacher = open_teacher(&self.model, context.device())?;
+        let input = read_rows(&self.input, teacher.dim(), "the teacher")?;
+        let labels = labels(self.labels.as_ref(), &teacher, input.rows())?;
+        let clean = denoise(&teacher, &input.data, self.sigma, labels);
+        write_samples(&self.out, &clean, teacher.label_dim(), None)
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kdm_observer::Silent;
 
     #[test]
     fn batches_are_read_in_order() {
@@ -58,15 +59,15 @@ mod tests {
             std::fs::write(folder.path().join(format!("data_batch_{i}.bin")), record).unwrap();
         }
         let source = folder.path().to_str().unwrap();
-        let set = ImageSet::open(source, Split::Train).unwrap();
+        let set = ImageSet::open(source, Split::Train, &Silent).unwrap();
         assert_eq!(
             (set.shape(), set.len(), set.label(4), set.image(2)[0]),
             ([3, 32, 32], 5, Some(5), 1.0)
         );
         assert_eq!(set.class_name(3), "cat");
-        assert!(ImageSet::open(source, Split::Test).is_err());
+        assert!(ImageSet::open(source, Split::Test, &Silent).is_err());
         std::fs::write(folder.path().join("data_batch_3.bin"), [1, 2, 3]).unwrap();
-        let message = ImageSet::open(source, Split::Train).unwrap_err().to_string();
+        let message = ImageSet::open(source, Split::Train, &Silent).unwrap_err().to_string();
         assert!(message.contains("data_batch_3.bin"), "{message}");
     }
 }

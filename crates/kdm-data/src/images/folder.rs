@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ImageSet, Split};
+use kdm_observer::Observer;
+
+use super::{ImageSet, Split, stopped};
 use crate::{Error, Result};
 
-pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
+pub(super) fn open(folder: &Path, split: Split, observer: &dyn Observer) -> Result<ImageSet> {
     let part = folder.join(split.name());
     let root = if folder.join("train").is_dir() {
         part
@@ -16,28 +18,36 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
     };
     let mut set = ImageSet::default();
     let classes: Vec<PathBuf> = entries(&root)?.into_iter().filter(|path| path.is_dir()).collect();
-    let mut groups = vec![(None, root.clone())];
-    groups.extend(classes.into_iter().enumerate().map(|(class, path)| (Some(class as u32), path)));
-    for (class, place) in groups {
-        for path in files(&place, class.is_some())? {
-            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-            let mend = "give PNG or JPEG images of one size, all grey or all coloured";
-            set.push_file(&bytes)
-                .map_err(|problem| Error::invalid(&path, "image", problem, mend))?;
-            set.labels.extend(class);
-        }
-        if class.is_some() {
-            set.class_names
-                .push(place.file_name().unwrap_or_default().to_string_lossy().into_owned());
-        }
+    let mut found: Vec<(Option<u32>, PathBuf)> =
+        files(&root, false)?.into_iter().map(|path| (None, path)).collect();
+    for (class, place) in classes.into_iter().enumerate() {
+        found.extend(files(&place, true)?.into_iter().map(|path| (Some(class as u32), path)));
+        set.class_names.push(place.file_name().unwrap_or_default().to_string_lossy().into_owned());
     }
+    let total = found.len() as u64;
+    let mut progress = observer.begin("read images", "images");
+    for (i, (class, path)) in found.into_iter().enumerate() {
+        progress.advance(i as u64, total, "").map_err(stopped(&root))?;
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let action = "give PNG or JPEG images of one size, all grey or all coloured";
+        set.push_file(&bytes)
+            .map_err(|unfit| Error::invalid(&path, "image", unfit.to_string(), action))?;
+        set.labels.extend(class);
+    }
+    progress.report(total, total, "");
+    progress.finish("read");
     if set.is_empty() {
-        let mend = "name a folder of .png or .jpg files, or of one sub-folder a class";
-        return Err(Error::invalid(&root, "folder", "holds no images", mend));
+        let action = "name a folder of .png or .jpg files, or of one sub-folder a class";
+        return Err(Error::invalid(&root, "folder", "holds no images", action));
     }
     if !set.labels.is_empty() && set.labels.len() != set.len() {
-        let mend = "move the images beside the class folders into one of them";
-        return Err(Error::invalid(&root, "folder", "holds images with a class and without", mend));
+        let action = "move the images beside the class folders into one of them";
+        return Err(Error::invalid(
+            &root,
+            "folder",
+            "holds images with a class and without",
+            action,
+        ));
     }
     Ok(set)
 }
@@ -50,7 +60,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The image files of a folder, those of folders below it too where asked for.
+/// The image files of a folder, with those of folders below it where `below` is set.
 fn files(folder: &Path, below: bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
@@ -70,6 +80,7 @@ fn files(folder: &Path, below: bool) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kdm_observer::Silent;
 
     #[test]
     fn sub_folders_are_classes() {
@@ -83,13 +94,13 @@ mod tests {
             std::fs::write(path, shapes.png(i)).unwrap();
         }
         let source = folder.path().to_str().unwrap();
-        let set = ImageSet::open(source, Split::Train).unwrap();
+        let set = ImageSet::open(source, Split::Train, &Silent).unwrap();
         assert_eq!((set.len(), set.label(0), set.label(2)), (3, Some(0), Some(1)));
         assert_eq!((set.class_name(1), set.image(2)), ("cat".into(), shapes.image(0)));
-        assert!(ImageSet::open(source, Split::Test).is_err());
+        assert!(ImageSet::open(source, Split::Test, &Silent).is_err());
         std::fs::write(folder.path().join("train/stray.png"), shapes.png(0)).unwrap();
         assert!(
-            ImageSet::open(source, Split::Train)
+            ImageSet::open(source, Split::Train, &Silent)
                 .unwrap_err()
                 .to_string()
                 .contains("with a class and without")

@@ -48,7 +48,7 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
         let invalid =
             |problem: String| Error::invalid(&path, "IDX", problem, "fetch the file again");
         read.map_err(|e| invalid(format!("not readable ({e})")))?;
-        parse(bytes, dimensions).map_err(invalid)
+        parse(bytes, dimensions).map_err(|e| invalid(e.to_string()))
     };
     let (sizes, bytes) = read(format!("{prefix}-images-idx3-ubyte"), 3)?;
     let (counts, labels) = read(format!("{prefix}-labels-idx1-ubyte"), 1)?;
@@ -72,14 +72,23 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
     })
 }
 
+/// What is wrong with the bytes of an IDX file.
+#[derive(Debug, thiserror::Error)]
+enum IdxError {
+    #[error("not an IDX file of bytes with {axes} axes")]
+    Header { axes: usize },
+    #[error("holds {found} bytes for sizes {sizes:?}")]
+    Sizes { found: usize, sizes: Vec<usize> },
+}
+
 /// Sizes and bytes of an IDX file of unsigned bytes with that many axes.
 fn parse(
     mut bytes: Vec<u8>,
     dimensions: usize,
-) -> std::result::Result<(Vec<usize>, Vec<u8>), String> {
+) -> std::result::Result<(Vec<usize>, Vec<u8>), IdxError> {
     let header = 4 + 4 * dimensions;
     if bytes.len() < header || bytes[..4] != [0, 0, 8, dimensions as u8] {
-        return Err(format!("not an IDX file of bytes with {dimensions} axes"));
+        return Err(IdxError::Header { axes: dimensions });
     }
     let size = |k: usize| {
         u32::from_be_bytes([bytes[k], bytes[k + 1], bytes[k + 2], bytes[k + 3]]) as usize
@@ -87,7 +96,7 @@ fn parse(
     let sizes: Vec<usize> = (0..dimensions).map(|axis| size(4 + 4 * axis)).collect();
     let wanted = sizes.iter().try_fold(1usize, |total, size| total.checked_mul(*size));
     if wanted != Some(bytes.len() - header) || wanted == Some(0) {
-        return Err(format!("holds {} bytes for sizes {sizes:?}", bytes.len() - header));
+        return Err(IdxError::Sizes { found: bytes.len() - header, sizes });
     }
     bytes.drain(..header);
     Ok((sizes, bytes))
@@ -96,6 +105,7 @@ fn parse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kdm_observer::Silent;
     use std::io::Write;
 
     fn idx(sizes: &[u32], data: &[u8]) -> Vec<u8> {
@@ -115,20 +125,20 @@ mod tests {
         packed.write_all(&idx(&[2], &[3, 1])).unwrap();
         packed.finish().unwrap();
         let source = folder.path().to_str().unwrap();
-        let set = ImageSet::open(source, Split::Train).unwrap();
+        let set = ImageSet::open(source, Split::Train, &Silent).unwrap();
         assert_eq!(
             (set.shape(), set.len(), set.classes(), set.label(0)),
             ([1, 1, 2], 2, 4, Some(3))
         );
         assert_eq!(set.image(0), [-1.0, 1.0]);
-        let message = ImageSet::open(source, Split::Test).unwrap_err().to_string();
+        let message = ImageSet::open(source, Split::Test, &Silent).unwrap_err().to_string();
         assert!(
             message.contains("t10k-images-idx3-ubyte") && message.contains("missing"),
             "{message}"
         );
         for cut in 0..images.len() {
             std::fs::write(folder.path().join("train-images-idx3-ubyte"), &images[..cut]).unwrap();
-            assert!(ImageSet::open(source, Split::Train).is_err());
+            assert!(ImageSet::open(source, Split::Train, &Silent).is_err());
         }
     }
 }

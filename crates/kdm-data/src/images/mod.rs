@@ -3,6 +3,27 @@
 //!
 //! Each source has a file of its own: EDM's zips, IDX files (Fashion-MNIST), CIFAR-10's binary
 //! batches, folders of image files, and the procedural set `shapes`.
+//!
+//! ```
+//! use kdm_data::ImageSet;
+//! use kdm_data::images::shapes;
+//! use kdm_observer::Silent;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Ten images of one coloured shape each, and what they show.
+//! let (set, factors) = shapes::draw(3, 10);
+//! assert_eq!((set.shape(), set.len()), ([3, 32, 32], 10));
+//! assert_eq!(set.label(0), Some(factors[0].shape as u32));
+//! assert!(set.image(0).iter().all(|x| (-1.0..=1.0).contains(x)));
+//!
+//! // In EDM's layout and back.
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("shapes.zip");
+//! set.write_zip(&path, &Silent)?;
+//! assert_eq!(ImageSet::open_zip(&path, &Silent)?.images(0..10), set.images(0..10));
+//! # Ok(())
+//! # }
+//! ```
 
 mod cifar;
 mod folder;
@@ -12,6 +33,7 @@ mod zip;
 
 use std::path::Path;
 
+use kdm_observer::{Observer, Stopped};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, hash};
@@ -51,10 +73,54 @@ pub struct ImageSet {
     class_names: Vec<String>,
 }
 
+/// Images that are larger than what they should be padded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("images of {height}x{width} pixels don't fit into {side}x{side}")]
+pub struct TooLarge {
+    /// Their height.
+    pub height: usize,
+    /// Their width.
+    pub width: usize,
+    /// The side of the squares they should fit into.
+    pub side: usize,
+}
+
+/// Why a file can't join a set of images.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error(transparent)]
+    Unreadable(#[from] image::ImageError),
+    #[error("is {}, and the first image is {}", by(*found), by(*first))]
+    Size { found: [usize; 3], first: [usize; 3] },
+}
+
+/// "CxHxW".
+fn by([channels, height, width]: [usize; 3]) -> String {
+    format!("{channels}x{height}x{width}")
+}
+
+/// The error of a reading that the observer stopped.
+fn stopped(path: &Path) -> impl FnOnce(Stopped) -> Error {
+    let work = format!("reading the images of `{}`", path.display());
+    Error::stopped(work, "nothing was changed", "run the same command again: it begins anew")
+}
+
 /// Data sets that are known by name, for messages.
 const NAMED: &str = "`fashion-mnist` and `shapes`";
 /// Where Debian's `dataset-fashion-mnist` puts its files.
 const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
+const FASHION_MNIST_CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
 /// Images of the procedural set.
 const SHAPES: (usize, usize) = (50_000, 10_000);
 
@@ -66,30 +132,24 @@ impl ImageSet {
     ///
     /// # Errors
     /// When there is no such set or split, or a file is damaged; the message says what to install
-    /// or to give.
-    pub fn open(source: &str, split: Split) -> Result<Self> {
+    /// or to give. When the observer stops the reading.
+    pub fn open(source: &str, split: Split, observer: &dyn Observer) -> Result<Self> {
         let path = Path::new(source);
         match source {
             "fashion-mnist" => {
                 let folder = Path::new(FASHION_MNIST);
                 if !idx::is_there(folder) {
-                    let mend = "install it (`apt-get install dataset-fashion-mnist` on Debian), or name a folder with its four \
-                                IDX files in place of `fashion-mnist`";
-                    return Err(Error::invalid(folder, "Fashion-MNIST", "is not installed", mend));
+                    let action = "install it (`apt-get install dataset-fashion-mnist` on Debian), \
+                                  or name a folder with its four IDX files in place of \
+                                  `fashion-mnist`";
+                    return Err(Error::invalid(
+                        folder,
+                        "Fashion-MNIST",
+                        "is not installed",
+                        action,
+                    ));
                 }
-                let names = [
-                    "T-shirt/top",
-                    "Trouser",
-                    "Pullover",
-                    "Dress",
-                    "Coat",
-                    "Sandal",
-                    "Shirt",
-                    "Sneaker",
-                    "Bag",
-                ];
-                let class_names =
-                    names.into_iter().chain(["Ankle boot"]).map(String::from).collect();
+                let class_names = FASHION_MNIST_CLASSES.map(String::from).to_vec();
                 Ok(Self { class_names, ..idx::open(folder, split)? })
             }
             "shapes" => Ok(match split {
@@ -98,17 +158,17 @@ impl ImageSet {
             }),
             _ if path.is_file() => {
                 Self::whole(path, split)?;
-                Self::open_zip(path)
+                Self::open_zip(path, observer)
             }
             _ if idx::is_there(path) => idx::open(path, split),
             _ if cifar::is_there(path) => cifar::open(path, split),
-            _ if path.is_dir() => folder::open(path, split),
+            _ if path.is_dir() => folder::open(path, split, observer),
             _ => {
-                let mend = format!(
-                    "name a .zip in EDM's layout, a folder of images, of IDX files or of CIFAR-10's binary batches; \
-                     or one of the sets {NAMED}"
+                let action = format!(
+                    "name a .zip in EDM's layout, a folder of images, of IDX files or of \
+                     CIFAR-10's binary batches; or one of the sets {NAMED}"
                 );
-                Err(Error::invalid(path, "data set", "there is no such file or folder", mend))
+                Err(Error::invalid(path, "data set", "there is no such file or folder", action))
             }
         }
     }
@@ -116,26 +176,23 @@ impl ImageSet {
     /// Refuses the test split of what has none.
     fn whole(path: &Path, split: Split) -> Result<()> {
         if split == Split::Test {
-            let mend =
+            let action =
                 "give the test images' own file or folder as the data set, with the split `train`";
-            return Err(Error::invalid(path, "split", "holds no test images of its own", mend));
+            return Err(Error::invalid(path, "split", "holds no test images of its own", action));
         }
         Ok(())
     }
 
     /// Appends a PNG or JPEG file's image.
-    fn push_file(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
-        let image = image::load_from_memory(bytes).map_err(|e| e.to_string())?;
+    fn push_file(&mut self, bytes: &[u8]) -> std::result::Result<(), Unfit> {
+        let image = image::load_from_memory(bytes)?;
         let channels = if image.color().has_color() { 3 } else { 1 };
-        let (width, height) = (image.width() as usize, image.height() as usize);
+        let found = [channels, image.height() as usize, image.width() as usize];
         if self.bytes.is_empty() {
-            (self.channels, self.height, self.width) = (channels, height, width);
+            [self.channels, self.height, self.width] = found;
         }
-        if (channels, height, width) != (self.channels, self.height, self.width) {
-            return Err(format!(
-                "is {channels}x{height}x{width}, and the first image is {}x{}x{}",
-                self.channels, self.height, self.width
-            ));
+        if found != self.shape() {
+            return Err(Unfit::Size { found, first: self.shape() });
         }
         let interleaved = if channels == 3 {
             image.into_rgb8().into_raw()
@@ -148,17 +205,18 @@ impl ImageSet {
         Ok(())
     }
 
-    /// The images on a black ground of `side` pixels, centred; as they are when that is their size.
+    /// The images with zero padding to `side` x `side` pixels, centred. The padding's bytes are 0,
+    /// its values -1. As they are when that is their size.
     ///
     /// # Errors
-    /// The problem, when they are larger.
-    pub fn padded(self, side: usize) -> std::result::Result<Self, String> {
+    /// When they are larger.
+    pub fn padded(self, side: usize) -> std::result::Result<Self, TooLarge> {
         let (h, w) = (self.height, self.width);
         if (h, w) == (side, side) {
             return Ok(self);
         }
         if h > side || w > side {
-            return Err(format!("images of {h}x{w} pixels don't fit into {side}x{side}"));
+            return Err(TooLarge { height: h, width: w, side });
         }
         let mut bytes = vec![0; self.bytes.len() / (h * w) * side * side];
         let (top, left) = ((side - h) / 2, (side - w) / 2);
@@ -256,6 +314,7 @@ impl ImageSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kdm_observer::Silent;
 
     #[test]
     fn padding_keeps_the_image_in_the_middle() {
@@ -270,12 +329,12 @@ mod tests {
         assert_eq!((padded.shape(), padded.len()), ([1, 4, 4], 2));
         assert_eq!(padded.bytes[16..], [0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 0, 0, 0]);
         assert_eq!(set.clone().padded(2).unwrap(), set);
-        assert!(set.padded(1).unwrap_err().contains("2x2"));
+        assert_eq!(set.padded(1).unwrap_err(), TooLarge { height: 2, width: 2, side: 1 });
     }
 
     #[test]
     fn what_is_missing_says_what_to_do() {
-        let message = ImageSet::open("no-such-set", Split::Train).unwrap_err().to_string();
+        let message = ImageSet::open("no-such-set", Split::Train, &Silent).unwrap_err().to_string();
         assert!(message.contains("no-such-set") && message.contains("fashion-mnist"), "{message}");
     }
 }

@@ -17,8 +17,8 @@ pub const FACTORS: [(&str, std::ops::Range<usize>); 4] =
     [("shape", 0..4), ("hue", 4..6), ("size", 6..7), ("place", 7..9)];
 /// Radii of the disc of the same area, in pixels.
 const SIZES: (f64, f64) = (4.0, 8.0);
-/// Grey of the ground, and saturation and value of shapes.
-const GROUND: f64 = 0.1;
+/// Grey of the background, and saturation and value of shapes.
+const BACKGROUND: f64 = 0.1;
 const SATURATION: f64 = 0.8;
 const VALUE: f64 = 0.95;
 /// Samples along a pixel's side.
@@ -101,18 +101,21 @@ impl Factors {
         let coverage = self.coverage();
         let channel = |c: usize| {
             let colour = colour(self.hue)[c];
-            coverage.iter().map(move |a| (255.0 * (GROUND + a * (colour - GROUND))).round() as u8)
+            coverage
+                .iter()
+                .map(move |a| (255.0 * (BACKGROUND + a * (colour - BACKGROUND))).round() as u8)
         };
         (0..3).flat_map(channel).collect()
     }
 
     /// The factors that an image `[3, 32, 32]` in [-1, 1] shows best: moments give place, size and
     /// hue, and the shape is the one whose drawing comes nearest. None when it shows nothing but
-    /// ground.
+    /// background.
     pub fn measure(image: &[f32]) -> Option<Self> {
         let pixels = SIDE * SIDE;
-        let value = |c: usize, p: usize| 0.5 * (f64::from(image[c * pixels + p]) + 1.0) - GROUND;
-        // Over the ground, a covered pixel's channels spread by saturation times value.
+        let value =
+            |c: usize, p: usize| 0.5 * (f64::from(image[c * pixels + p]) + 1.0) - BACKGROUND;
+        // Over the background, a covered pixel's channels spread by saturation times value.
         let spread = |p: usize| {
             let v = [value(0, p), value(1, p), value(2, p)];
             let (low, high) =

@@ -6,15 +6,16 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
+use kdm_observer::Observer;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::ImageSet;
+use super::{ImageSet, stopped};
 use crate::{Error, Result, atomic};
 
-const MEND: &str = "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and \
-                    dataset.json for classes";
+const ACTION: &str = "give a .zip as EDM's dataset_tool.py writes it: PNG images of one size, and \
+                      dataset.json for classes";
 /// Bytes one image file may take.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -23,9 +24,9 @@ impl ImageSet {
     ///
     /// # Errors
     /// When the file is damaged, holds no images or images of several sizes, or its classes don't
-    /// fit them.
-    pub fn open_zip(path: &Path) -> Result<Self> {
-        let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, MEND);
+    /// fit them; and when the observer stops the reading.
+    pub fn open_zip(path: &Path, observer: &dyn Observer) -> Result<Self> {
+        let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, ACTION);
         let file = File::open(path).map_err(Error::io("read", path))?;
         let mut archive = ZipArchive::new(BufReader::new(file))
             .map_err(|e| invalid("archive", format!("not a readable zip archive ({e})")))?;
@@ -44,9 +45,14 @@ impl ImageSet {
         let mut set = Self::default();
         let is_png = |name: &&String| name.to_lowercase().ends_with(".png");
         let images: Vec<&String> = names.iter().filter(is_png).collect();
-        for name in &images {
-            set.push_file(&read(name)?).map_err(|problem| invalid(name, problem))?;
+        let total = images.len() as u64;
+        let mut progress = observer.begin("read images", "images");
+        for (i, name) in images.iter().enumerate() {
+            progress.advance(i as u64, total, "").map_err(stopped(path))?;
+            set.push_file(&read(name)?).map_err(|unfit| invalid(name, unfit.to_string()))?;
         }
+        progress.report(total, total, "");
+        progress.finish("read");
         if images.is_empty() {
             return Err(invalid("archive", "holds no PNG images".into()));
         }
@@ -54,17 +60,17 @@ impl ImageSet {
             let text = read("dataset.json")?;
             let told: Value = serde_json::from_slice(&text)
                 .map_err(|e| invalid("dataset.json", e.to_string()))?;
-            set.labels =
-                classes(&told, &images).map_err(|problem| invalid("dataset.json", problem))?;
+            set.labels = classes(&told, &images)
+                .map_err(|problem| invalid("dataset.json", problem.to_string()))?;
         }
         Ok(set)
     }
 
-    /// Writes the set as such a .zip.
+    /// Writes the set as such a .zip, whole or not at all.
     ///
     /// # Errors
-    /// When the file can't be written.
-    pub fn write_zip(&self, path: &Path) -> Result<()> {
+    /// When the file can't be written, or the observer stops the writing.
+    pub fn write_zip(&self, path: &Path, observer: &dyn Observer) -> Result<()> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         let failed = |e: zip::result::ZipError| Error::io("write", path)(std::io::Error::other(e));
@@ -73,7 +79,14 @@ impl ImageSet {
             zip.write_all(bytes).map_err(Error::io("write", path))
         };
         let mut labels = Vec::new();
+        let total = self.len() as u64;
+        let mut progress = observer.begin("write images", "images");
         for i in 0..self.len() {
+            progress.advance(i as u64, total, "").map_err(Error::stopped(
+                format!("writing images to `{}`", path.display()),
+                "nothing was written",
+                "run the same command again: it begins anew",
+            ))?;
             let name = format!("{:05}/img{i:08}.png", i / 1000);
             put(&name, &self.png(i))?;
             labels.extend(self.label(i).map(|class| json!([name, class])));
@@ -81,31 +94,43 @@ impl ImageSet {
         let labels = if labels.is_empty() { Value::Null } else { json!(labels) };
         put("dataset.json", json!({ "labels": labels }).to_string().as_bytes())?;
         let bytes = zip.finish().map_err(failed)?.into_inner();
-        atomic::write(path, &bytes)
+        atomic::write(path, &bytes)?;
+        progress.report(total, total, "");
+        progress.finish("written");
+        Ok(())
     }
 }
 
+/// What is wrong with `dataset.json`.
+#[derive(Debug, thiserror::Error)]
+enum ClassesError {
+    #[error("`labels` is {0}, and should be a list or null")]
+    NoList(Value),
+    #[error("{0} has no name")]
+    NoName(Value),
+    #[error("{0} has no class number; vectors are not classes")]
+    NoClass(Value),
+    #[error("has no class for `{0}`")]
+    Missing(String),
+}
+
 /// The classes that `{"labels": [[name, class], ...]}` gives the images; none when it is null.
-fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, String> {
+fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, ClassesError> {
     let list = match &told["labels"] {
         Value::Null => return Ok(Vec::new()),
         Value::Array(list) => list,
-        other => return Err(format!("`labels` is {other}, and should be a list or null")),
+        other => return Err(ClassesError::NoList(other.clone())),
     };
     let mut by_name: HashMap<&str, u32> = HashMap::new();
     for entry in list {
-        let name = entry[0].as_str().ok_or(format!("{entry} has no name"))?;
-        let class = entry[1]
-            .as_u64()
-            .and_then(|class| u32::try_from(class).ok())
-            .filter(|class| *class < 1 << 20);
-        by_name.insert(
-            name,
-            class.ok_or(format!("{entry} has no class number; vectors are not classes"))?,
-        );
+        let name = entry[0].as_str().ok_or_else(|| ClassesError::NoName(entry.clone()))?;
+        let class = entry[1].as_u64().and_then(|class| u32::try_from(class).ok());
+        let class = class.filter(|class| *class < 1 << 20);
+        by_name.insert(name, class.ok_or_else(|| ClassesError::NoClass(entry.clone()))?);
     }
     let class = |name: &&String| {
-        by_name.get(name.as_str()).copied().ok_or(format!("has no class for `{name}`"))
+        let class = by_name.get(name.as_str()).copied();
+        class.ok_or_else(|| ClassesError::Missing((*name).clone()))
     };
     images.iter().map(class).collect()
 }
@@ -113,6 +138,7 @@ fn classes(told: &Value, images: &[&String]) -> std::result::Result<Vec<u32>, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kdm_observer::Silent;
 
     fn png(rgb: bool, side: u32, shade: u8) -> Vec<u8> {
         let mut out = std::io::Cursor::new(Vec::new());
@@ -153,7 +179,7 @@ mod tests {
             ("dataset.json", labels),
         ];
         archive(&path, &files);
-        let set = ImageSet::open_zip(&path).unwrap();
+        let set = ImageSet::open_zip(&path, &Silent).unwrap();
         assert_eq!((set.shape(), set.len(), set.classes()), ([3, 2, 2], 2, 5));
         assert_eq!((set.label(0), set.label(1)), (Some(2), Some(4)));
         let first = set.image(0);
@@ -161,8 +187,39 @@ mod tests {
             (first[0] - (20.0 / 127.5 - 1.0)).abs() < 1e-6 && first[4] == -1.0 && first[8] == 1.0
         );
         let again = folder.path().join("again.zip");
-        set.write_zip(&again).unwrap();
-        assert_eq!(ImageSet::open_zip(&again).unwrap(), set);
+        set.write_zip(&again, &Silent).unwrap();
+        assert_eq!(ImageSet::open_zip(&again, &Silent).unwrap(), set);
+    }
+
+    /// Stops at once.
+    struct Stop;
+
+    impl Observer for Stop {
+        fn event(&self, _: &kdm_observer::Event) {}
+
+        fn stopping(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn reading_and_writing_can_be_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.zip");
+        let (set, _) = crate::images::shapes::draw(1, 3);
+        assert!(matches!(set.write_zip(&path, &Stop), Err(Error::Stopped { .. })));
+        assert!(!path.exists());
+        set.write_zip(&path, &Silent).unwrap();
+        let failed = ImageSet::open_zip(&path, &Stop).unwrap_err();
+        assert!(matches!(&failed, Error::Stopped { .. }));
+        let message = failed.to_string();
+        assert!(message.contains("set.zip") && message.contains("again"), "{message}");
+        let images = folder.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        std::fs::write(images.join("a.png"), set.png(0)).unwrap();
+        let source = images.to_str().unwrap();
+        let failed = ImageSet::open(source, crate::Split::Train, &Stop);
+        assert!(matches!(failed, Err(Error::Stopped { .. })));
     }
 
     #[test]
@@ -171,7 +228,7 @@ mod tests {
         let path = folder.path().join("set.zip");
         let refused = |files: &[(&str, Vec<u8>)], part: &str| {
             archive(&path, files);
-            let message = ImageSet::open_zip(&path).unwrap_err().to_string();
+            let message = ImageSet::open_zip(&path, &Silent).unwrap_err().to_string();
             assert!(message.contains("set.zip") && message.contains(part), "{message}");
         };
         refused(&[("a.png", png(false, 2, 1)), ("b.png", png(false, 3, 1))], "1x3x3");
@@ -187,8 +244,8 @@ mod tests {
             "no class number",
         );
         archive(&path, &[("a.png", png(false, 2, 1)), labels(r#"{"labels": null}"#)]);
-        assert_eq!(ImageSet::open_zip(&path).unwrap().classes(), 0);
+        assert_eq!(ImageSet::open_zip(&path, &Silent).unwrap().classes(), 0);
         std::fs::write(&path, b"PK nothing").unwrap();
-        assert!(ImageSet::open_zip(&path).unwrap_err().to_string().contains("zip"));
+        assert!(ImageSet::open_zip(&path, &Silent).unwrap_err().to_string().contains("zip"));
     }
 }

@@ -9,6 +9,24 @@ use npyz::{DType, NpyFile, TypeChar, WriterBuilder};
 use crate::{Error, Result, atomic};
 
 /// An array of f32 in row-major order. The first axis counts samples.
+///
+/// ```
+/// use kdm_data::{Array, array};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Three points in the plane.
+/// let points = Array::new([3, 2], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+/// assert_eq!((points.rows(), points.row_len()), (3, 2));
+/// assert_eq!(points.slice_rows(1..3).data, [2.0, 3.0, 4.0, 5.0]);
+///
+/// // numpy.load reads the file, and what numpy.save writes is read here.
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("points.npy");
+/// array::write_npy(&path, &points)?;
+/// assert_eq!(array::read_npy(&path)?, points);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Array {
     /// Sizes of the axes.

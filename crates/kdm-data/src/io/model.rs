@@ -1,14 +1,39 @@
 //! Model files: a `.safetensors` whose metadata says what it is, so that a file explains itself.
 //!
 //! The JSON under `kdm` is `{"version": 1, "kind": ..., "config": ...}`.
+//!
+//! ```
+//! use burn::tensor::TensorData;
+//! use kdm_data::model::{self, State};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct Line {
+//!     slopes: usize,
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("line.safetensors");
+//! let state = State::from([("slope".to_string(), TensorData::new(vec![0.5f32, 2.0], [2]))]);
+//! model::write(&path, "line", &Line { slopes: 2 }, &state)?;
+//!
+//! let (config, weights) = model::read::<Line>(&path, "line")?;
+//! assert_eq!((config, weights), (Line { slopes: 2 }, state));
+//! // A file of another kind is refused, and the message says what is needed.
+//! let message = model::read::<Line>(&path, "curve").unwrap_err().to_string();
+//! assert!(message.ends_with("give the file of a curve"));
+//! # Ok(())
+//! # }
+//! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::TensorData;
 use safetensors::Dtype;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use std::collections::BTreeMap;
 
 use crate::tensors::RawTensor;
 use crate::{Error, Result, TensorFile, hash, tensors};
@@ -44,26 +69,32 @@ pub fn parse<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<(C, S
     Ok((config(file, kind)?, file.state("")?))
 }
 
+/// What a file says that its model is, such as `student`; none for a file of another program.
+pub fn kind(file: &TensorFile) -> Option<&str> {
+    file.metadata()["kind"].as_str()
+}
+
 /// The configuration of a model file of this kind.
 ///
 /// # Errors
 /// When the file is of another kind or version, or its configuration is not understood.
 pub fn config<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<C> {
     let (path, metadata) = (file.path(), file.metadata());
-    let found = metadata["kind"].as_str().unwrap_or("unknown");
-    if found != kind {
-        let (problem, mend) = match found {
-            "unknown" => (
-                "the file doesn't say what it is".to_string(),
-                "bring foreign models in with `kdm import FILE --out MODEL.safetensors`"
-                    .to_string(),
-            ),
-            other => (
-                format!("this is a {other}, and a {kind} is needed"),
+    match self::kind(file) {
+        Some(found) if found == kind => {}
+        Some(other) => {
+            let problem = format!("this is a {other}, and a {kind} is needed");
+            return Err(Error::invalid(
+                path,
+                "kind",
+                problem,
                 format!("give the file of a {kind}"),
-            ),
-        };
-        return Err(Error::invalid(path, "kind", problem, mend));
+            ));
+        }
+        None => {
+            let action = "bring foreign models in with `kdm import FILE --out MODEL.safetensors`";
+            return Err(Error::invalid(path, "kind", "the file doesn't say what it is", action));
+        }
     }
     if metadata["version"] != MODEL_VERSION {
         let problem =
@@ -71,12 +102,8 @@ pub fn config<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<C> {
         return Err(Error::invalid(path, "version", problem, "use the program that wrote it"));
     }
     serde_json::from_value(metadata["config"].clone()).map_err(|e| {
-        Error::invalid(
-            path,
-            "config",
-            e.to_string(),
-            "use the program that wrote it, or import the model again",
-        )
+        let action = "use the program that wrote it, or import the model again";
+        Error::invalid(path, "config", e.to_string(), action)
     })
 }
 
@@ -87,27 +114,19 @@ pub fn config<C: DeserializeOwned>(file: &TensorFile, kind: &str) -> Result<C> {
 /// When the file holds no model, a weight doesn't fit, or the file can't be written.
 pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
     let metadata = file.metadata();
-    if metadata["kind"].is_null() || metadata["version"] != MODEL_VERSION {
-        let mend = "give a model file of this program";
-        return Err(Error::invalid(
-            file.path(),
-            "kind",
-            "the file doesn't say what model it holds",
-            mend,
-        ));
+    if kind(file).is_none() || metadata["version"] != MODEL_VERSION {
+        let (problem, action) =
+            ("the file doesn't say what model it holds", "give a model file of this program");
+        return Err(Error::invalid(file.path(), "kind", problem, action));
     }
     let mut halves: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     for (name, data) in file.state("")? {
         let values = data.as_slice::<f32>().expect("states are f32");
         let converted: Vec<half::f16> = values.iter().map(|x| half::f16::from_f32(*x)).collect();
         if converted.iter().any(|x| !x.is_finite()) {
-            let mend = "keep this model in single precision";
-            return Err(Error::invalid(
-                file.path(),
-                format!("tensor `{name}`"),
-                "has values beyond half precision",
-                mend,
-            ));
+            let (problem, action) =
+                ("has values beyond half precision", "keep this model in single precision");
+            return Err(Error::invalid(file.path(), format!("tensor `{name}`"), problem, action));
         }
         let bytes = converted.into_iter().flat_map(half::f16::to_le_bytes).collect();
         halves.insert(name, (data.shape().to_vec(), bytes));

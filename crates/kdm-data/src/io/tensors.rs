@@ -4,6 +4,7 @@
 //! Models, pair shards and training checkpoints are all such files. They are written whole or not
 //! at all, read through a memory map, and the same content gives the same bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::ops::Range;
@@ -57,28 +58,41 @@ fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> 
     serialize(views, Some(metadata)).expect("sizes fit the format")
 }
 
-/// Writes f32 tensors by name; see [`write()`].
+/// Writes tensors by name as f32; see [`write()`]. Those of f16, bf16 and flex32 are converted,
+/// which changes no value.
 ///
 /// # Errors
-/// When the file can't be written.
+/// When a tensor is of another type, or the file can't be written.
 pub fn write_state(
     path: &Path,
     metadata: &Value,
     state: &BTreeMap<String, TensorData>,
 ) -> Result<()> {
-    let tensors = state
+    let mut single = BTreeMap::new();
+    for (name, data) in state {
+        single.insert(name.clone(), as_f32(path, name, data)?);
+    }
+    let tensors = single
         .iter()
         .map(|(name, data)| {
-            assert_eq!(data.dtype(), DType::F32, "states are f32");
-            let raw = RawTensor {
-                dtype: Dtype::F32,
-                shape: data.shape().to_vec(),
-                bytes: data.as_bytes(),
-            };
-            (name.clone(), raw)
+            let (shape, bytes) = (data.shape().to_vec(), data.as_bytes());
+            (name.clone(), RawTensor { dtype: Dtype::F32, shape, bytes })
         })
         .collect();
     write(path, metadata, &tensors)
+}
+
+/// The tensor as f32, where no value changes by it.
+fn as_f32<'a>(path: &Path, name: &str, data: &'a TensorData) -> Result<Cow<'a, TensorData>> {
+    match data.dtype() {
+        DType::F32 => Ok(Cow::Borrowed(data)),
+        DType::F16 | DType::BF16 | DType::Flex32 => Ok(Cow::Owned(data.clone().convert::<f32>())),
+        other => {
+            let problem = format!("is of type {other:?}, and files keep f32");
+            let action = "convert it to f32 before it is written";
+            Err(Error::invalid(path, format!("tensor `{name}`"), problem, action))
+        }
+    }
 }
 
 /// A mapped file: its metadata, and its tensors on demand.
@@ -253,6 +267,29 @@ mod tests {
         assert_eq!(file.state("a.").unwrap().len(), 1);
         write_state(&path, &metadata, &state).unwrap();
         assert_eq!(first, std::fs::read(&path).unwrap());
+    }
+
+    /// Networks in half precision are kept in f32, value by value; whole numbers are no weights.
+    #[test]
+    fn other_floats_are_kept_as_f32() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let values = vec![1f32, -0.5, 65504.0, 6.0e-8];
+        let halves: Vec<half::f16> = values.iter().map(|x| half::f16::from_f32(*x)).collect();
+        let brains: Vec<half::bf16> = values.iter().map(|x| half::bf16::from_f32(*x)).collect();
+        let state = BTreeMap::from([
+            ("brain".to_string(), TensorData::new(brains.clone(), [4])),
+            ("half".to_string(), TensorData::new(halves.clone(), [2, 2])),
+        ]);
+        write_state(&path, &Value::Null, &state).unwrap();
+        let read = TensorFile::open(&path).unwrap().state("").unwrap();
+        let expected: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+        assert_eq!(read["half"], TensorData::new(expected, [2, 2]));
+        let expected: Vec<f32> = brains.iter().map(|x| x.to_f32()).collect();
+        assert_eq!(read["brain"], TensorData::new(expected, [4]));
+        let whole = BTreeMap::from([("n".to_string(), TensorData::new(vec![1i32], [1]))]);
+        let message = write_state(&path, &Value::Null, &whole).unwrap_err().to_string();
+        assert!(message.contains("tensor `n`") && message.contains("convert"), "{message}");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Leaving pairs out by what their image is. What the student never sees it doesn't learn to draw:
 //! the paper's point that unwanted samples can be removed offline, without the teacher.
 
+use std::ops::Range;
 use std::path::Path;
 
+use kdm_observer::{Observer, Stopped};
 use kdm_random::Permutation;
 use rayon::prelude::*;
 
 use super::manifest::{Manifest, NoiseSource};
 use super::store::PairStore;
-use super::write::{Progress, ShardContent, Worker, fill};
+use super::write::{Worker, fill};
 use crate::hash::sha256;
-use crate::{Array, Error, Result, Samples};
+use crate::{Array, Error, Result};
 
 /// Which pairs to drop: those that any of these names.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,17 @@ pub struct Predicate {
     pub unwanted: Option<Unwanted>,
     /// Images of these classes.
     pub classes: Vec<u32>,
+}
+
+impl Predicate {
+    /// Whether it names no pairs at all.
+    pub fn is_empty(&self) -> bool {
+        self.below_norm.is_none()
+            && self.above_norm.is_none()
+            && self.outliers.is_none()
+            && self.unwanted.is_none()
+            && self.classes.is_empty()
+    }
 }
 
 /// The outlier score of an image is the mean distance to its `neighbours` nearest among
@@ -51,17 +64,17 @@ pub struct Unwanted {
 /// Pairs worked on at a time.
 const BLOCK: usize = 4096;
 
-/// Writes the pairs of `store` that none of `drop` names to a new store in `folder`. Memory use
-/// grows by 8 bytes a pair.
+/// Writes the pairs of `store` (opened whole) that none of `drop` names to a new store in `folder`.
+/// Memory use grows by 8 bytes a pair.
 ///
 /// # Errors
-/// When nothing would be left, the unwanted set is of another shape, or the folder can't be
-/// written.
+/// When nothing would be left, the unwanted set is of another shape, the folder can't be written,
+/// or the observer stops it; running it again goes on after the last finished shard.
 pub fn filter(
     store: &PairStore,
     drop: &Predicate,
     folder: &Path,
-    progress: &mut dyn FnMut(Progress),
+    observer: &dyn Observer,
 ) -> Result<Manifest> {
     let dim = store.manifest().dim();
     if let Some(unwanted) = &drop.unwanted
@@ -75,14 +88,17 @@ pub fn filter(
         ));
     }
     let total = store.len();
-    let distances = drop.outliers.map(|score| neighbour_distances(store, score));
+    let distances =
+        drop.outliers.map(|score| neighbour_distances(store, score, observer)).transpose()?;
     let limit = drop.outliers.zip(distances.as_ref()).map(|(score, d)| {
         let mean = d.iter().sum::<f64>() / d.len() as f64;
         let variance = d.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d.len() as f64;
         mean + score.above * variance.sqrt()
     });
     let mut kept = Vec::new();
+    let mut progress = observer.begin("filter: choose", "pairs");
     for start in (0..total).step_by(BLOCK) {
+        progress.advance(start as u64, total as u64, "").map_err(nothing_written(store))?;
         let range = start..(start + BLOCK).min(total);
         let batch = store.range(range.clone());
         let keep: Vec<bool> = (0..range.len())
@@ -106,15 +122,22 @@ pub fn filter(
         kept.extend(range.filter(|i| keep[i - start]));
     }
     if kept.is_empty() {
-        let mend = "loosen the predicate; nothing was written";
-        return Err(Error::invalid(store.folder(), "filter", "every pair would be dropped", mend));
+        let action = "loosen the predicate; nothing was written";
+        return Err(Error::invalid(
+            store.folder(),
+            "filter",
+            "every pair would be dropped",
+            action,
+        ));
     }
+    progress.report(total as u64, total as u64, "");
+    progress.finish(&format!("{} of {total} pairs are kept", kept.len()));
     let mut plan = store.manifest().plan();
     plan.count = kept.len();
     if let NoiseSource::Seeded { first_seed, .. } = &mut plan.noise {
         *first_seed = None;
     }
-    // The hash keeps a filter that was interrupted from being gone on with by another one.
+    // The hash keeps another filter from continuing one that was interrupted.
     let numbers: Vec<u64> = kept.iter().map(|i| *i as u64).collect();
     let hash =
         sha256(&[store.manifest().plan_hash().as_bytes(), bytemuck::cast_slice(&numbers)].concat());
@@ -123,25 +146,23 @@ pub fn filter(
         kept.len(),
         describe(drop)
     ));
-    fill(folder, &plan, Worker::ALONE, progress, &mut |range, advance| {
-        let batch = store.batch(&kept[range.clone()]);
-        advance(range.len());
-        Ok(content(batch, &store.manifest().noise))
-    })
+    let mut progress = observer.begin("filter", "pairs");
+    let mut batch = |range: Range<usize>| Ok(store.batch(&kept[range]));
+    let filled = fill(folder, &plan, Worker::ALONE, BLOCK, &mut batch, &mut progress)?;
+    progress.finish(plan.history.last().map_or("", String::as_str));
+    Ok(filled.manifest)
 }
 
-/// A batch as it is written again.
-fn content(batch: Samples, noise: &NoiseSource) -> ShardContent {
-    let stored = matches!(noise, NoiseSource::Stored);
-    ShardContent {
-        images: batch.images,
-        seeds: batch.seeds,
-        noise: if stored { batch.noise } else { Vec::new() },
-        labels: batch.labels.classes(),
-    }
+fn nothing_written(store: &PairStore) -> impl FnOnce(Stopped) -> Error {
+    let work = format!("filtering `{}`", store.folder().display());
+    Error::stopped(work, "nothing was written", "run the same command again: it begins anew")
 }
 
-fn neighbour_distances(store: &PairStore, score: OutlierScore) -> Vec<f64> {
+fn neighbour_distances(
+    store: &PairStore,
+    score: OutlierScore,
+    observer: &dyn Observer,
+) -> Result<Vec<f64>> {
     const CHOICE: u64 = 0x0071_1e75;
     let (dim, total) = (store.manifest().dim(), store.len());
     let chosen = Permutation::new(CHOICE, total as u64);
@@ -149,7 +170,9 @@ fn neighbour_distances(store: &PairStore, score: OutlierScore) -> Vec<f64> {
         (0..score.references.min(total) as u64).map(|i| chosen.at(i) as usize).collect();
     let others = store.batch(&references).images;
     let mut distances = Vec::with_capacity(total);
+    let mut progress = observer.begin("filter: outlier scores", "pairs");
     for start in (0..total).step_by(BLOCK) {
+        progress.advance(start as u64, total as u64, "").map_err(nothing_written(store))?;
         let range = start..(start + BLOCK).min(total);
         let images = store.range(range.clone()).images;
         distances.par_extend(images.par_chunks(dim).zip(range).map(|(image, i)| {
@@ -167,7 +190,9 @@ fn neighbour_distances(store: &PairStore, score: OutlierScore) -> Vec<f64> {
             all[..k].iter().sum::<f64>() / k as f64
         }));
     }
-    distances
+    progress.report(total as u64, total as u64, "");
+    progress.finish(&format!("{} neighbours among {}", score.neighbours, references.len()));
+    Ok(distances)
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {

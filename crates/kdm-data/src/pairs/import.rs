@@ -5,14 +5,15 @@
 //! also what an export writes; and the official folders of images, one `.npz` a pair, read a few at
 //! a time however many there are.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use kdm_observer::Observer;
 
-use super::manifest::{ImageType, Manifest, NoiseSource, STORE_VERSION};
-use super::write::{Progress, ShardContent, Worker, fill};
+use super::manifest::{ImageType, Manifest, NoiseSource};
+use super::write::{Worker, fill};
 use crate::hash::sha256;
-use crate::{Array, Error, Result, array};
+use crate::{Array, Error, Labels, Result, Samples, array};
 
 /// Pairs of a foreign file or folder.
 #[derive(Clone, Debug)]
@@ -20,8 +21,8 @@ pub struct Import {
     source: Source,
     /// Shape of one image or point.
     shape: Vec<usize>,
-    /// Classes, if there are any.
-    labels: Vec<u32>,
+    /// The class of each pair, if they have any.
+    labels: Labels,
     /// Standard deviation of the noise as found, in the first pairs of a folder.
     noise_std: f64,
     /// What was found, for the history.
@@ -64,7 +65,7 @@ impl Import {
     /// Tells one set of pairs from another: by content, or for a folder by its files' names and
     /// sizes and its first file.
     fn hash(&self) -> Result<String> {
-        let labels = sha256(bytemuck::cast_slice(&self.labels));
+        let labels = sha256(bytemuck::cast_slice(&self.labels.classes()));
         match &self.source {
             Source::Memory { noise, images } => {
                 let [noise, images] =
@@ -91,14 +92,19 @@ impl Import {
         self.noise_std
     }
 
-    /// Noise and images of a range of pairs, row by row.
-    fn rows(&self, range: std::ops::Range<usize>) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Some pairs in a row.
+    fn range(&self, range: Range<usize>) -> Result<Samples> {
+        let mut samples = Samples {
+            shape: self.shape.clone(),
+            labels: self.labels.range(range.clone()),
+            ..Samples::default()
+        };
         match &self.source {
             Source::Memory { noise, images } => {
-                Ok((noise.slice_rows(range.clone()).data, images.slice_rows(range).data))
+                samples.noise = noise.slice_rows(range.clone()).data;
+                samples.images = images.slice_rows(range).data;
             }
             Source::Folder { files, layout } => {
-                let (mut noise, mut images) = (Vec::new(), Vec::new());
                 for file in &files[range] {
                     let pair = read_one(file, Some(*layout))?;
                     if pair.shape != self.shape {
@@ -106,20 +112,16 @@ impl Import {
                             "has images {:?}, and the first file {:?}",
                             pair.shape, self.shape
                         );
-                        return Err(Error::invalid(
-                            file,
-                            layout.array,
-                            problem,
-                            "remove that file and import again",
-                        ));
+                        let action = "remove that file and import again";
+                        return Err(Error::invalid(file, layout.array, problem, action));
                     }
-                    let (image, e) = pair.ends(layout.image_first);
-                    images.extend(image);
-                    noise.extend(e);
+                    let (image, noise) = pair.ends(layout.image_first);
+                    samples.images.extend(image);
+                    samples.noise.extend(noise);
                 }
-                Ok((noise, images))
             }
         }
+        Ok(samples)
     }
 }
 
@@ -142,10 +144,11 @@ fn check_finite(path: &Path, name: &str, values: &[f32], width: usize) -> Result
 /// those of a folder.
 ///
 /// # Errors
-/// When the file is damaged or holds no pairs in a known layout.
-pub fn read_pairs(path: &Path) -> Result<Import> {
+/// When the file is damaged or holds no pairs in a known layout, and when the observer stops the
+/// reading of a folder's labels.
+pub fn read_pairs(path: &Path, observer: &dyn Observer) -> Result<Import> {
     if path.is_dir() {
-        return from_folder(path);
+        return from_folder(path, observer);
     }
     let mut start = [0u8; 2];
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
@@ -184,20 +187,14 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
         Some([class]) if *class >= 0.0 && class.fract() == 0.0 && *class < 1e6 => {
             Some(*class as u32)
         }
-        Some(row)
-            if row.iter().filter(|x| **x == 1.0).count() == 1
-                && row.iter().all(|x| *x == 0.0 || *x == 1.0) =>
-        {
-            row.iter().position(|x| *x == 1.0).map(|class| class as u32)
-        }
-        Some(_) => {
-            let mend = "give a class number or a one-hot row";
-            return Err(Error::invalid(
-                path,
-                "label",
-                "is neither a class number nor a one-hot row",
-                mend,
-            ));
+        Some(row) => {
+            let one_hot = Labels::from_one_hot(row, row.len()).map(|labels| labels.classes());
+            let Ok([class]) = one_hot.as_deref() else {
+                let problem = "is neither a class number nor a one-hot row";
+                let action = "give a class number or a one-hot row";
+                return Err(Error::invalid(path, "label", problem, action));
+            };
+            Some(*class)
         }
     };
     let known = |name: &str| arrays.iter().position(|(n, _)| n == name);
@@ -210,12 +207,8 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
     };
     let Some((i, layout)) = found else {
         let names: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
-        return Err(Error::invalid(
-            path,
-            "arrays",
-            format!("are {names:?}, of no known layout of pairs"),
-            FOLDERS,
-        ));
+        let problem = format!("are {names:?}, of no known layout of pairs");
+        return Err(Error::invalid(path, "arrays", problem, FOLDERS));
     };
     let path_array = arrays.swap_remove(i).1;
     check_finite(path, layout.array, &path_array.data, path_array.data.len())?;
@@ -228,12 +221,8 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
     let size = path_array.row_len();
     if steps < 2 || shape.len() != 3 || size == 0 {
         let problem = format!("has shape {:?}", path_array.shape);
-        return Err(Error::invalid(
-            path,
-            layout.array,
-            problem,
-            "give (2 or more times, channels, height, width)",
-        ));
+        let action = "give (2 or more times, channels, height, width)";
+        return Err(Error::invalid(path, layout.array, problem, action));
     }
     let (first, last) =
         (path_array.data[..size].to_vec(), path_array.data[(steps - 1) * size..].to_vec());
@@ -243,7 +232,7 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
 const FOLDERS: &str = "give a folder of .npz files, one a pair, each with `arr_0`, `arr1`, or \
                        `endpoints` and `label`";
 
-fn from_folder(folder: &Path) -> Result<Import> {
+fn from_folder(folder: &Path, observer: &dyn Observer) -> Result<Import> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in entries {
@@ -274,16 +263,14 @@ fn from_folder(folder: &Path) -> Result<Import> {
                 "both ends deviate alike ({:.3} and {:.3}), so which is noise is not known",
                 ends[0], ends[1]
             );
-            let mend = "write the pairs as one .npz with arrays `noise` and `image`";
-            return Err(Error::invalid(first, "arr_0", problem, mend));
+            let action = "write the pairs as one .npz with arrays `noise` and `image`";
+            return Err(Error::invalid(first, "arr_0", problem, action));
         }
         layout.image_first = ends[1] > ends[0];
     }
-    let labelled = layout.array == "endpoints";
-    let labels = if labelled {
-        files.iter().map(|file| label_of(file)).collect::<Result<_>>()?
-    } else {
-        Vec::new()
+    let labels = match layout.array {
+        "endpoints" => labels_of(folder, &files, observer)?,
+        _ => Labels::none(files.len()),
     };
     let order =
         if layout.image_first { "image first, noise last" } else { "noise first, image last" };
@@ -292,13 +279,26 @@ fn from_folder(folder: &Path) -> Result<Import> {
     Ok(Import { source: Source::Folder { files, layout }, shape, labels, noise_std, found })
 }
 
-fn label_of(path: &Path) -> Result<u32> {
-    read_one(path, None)?.label.ok_or_else(|| {
-        Error::invalid(path, "label", "is missing", "give `endpoints` and `label` in every file")
-    })
+fn labels_of(folder: &Path, files: &[PathBuf], observer: &dyn Observer) -> Result<Labels> {
+    let stopped = || {
+        let work = format!("reading the labels in `{}`", folder.display());
+        Error::stopped(work, "nothing was written", "run the same command again: it begins anew")
+    };
+    let mut progress = observer.begin("import: labels", "files");
+    let mut classes = Vec::with_capacity(files.len());
+    for (i, file) in files.iter().enumerate() {
+        progress.advance(i as u64, files.len() as u64, "").map_err(stopped())?;
+        classes.push(read_one(file, None)?.label.ok_or_else(|| {
+            let action = "give `endpoints` and `label` in every file";
+            Error::invalid(file, "label", "is missing", action)
+        })?);
+    }
+    progress.report(files.len() as u64, files.len() as u64, "");
+    progress.finish("every file has a label");
+    Ok(Labels::of(&classes))
 }
 
-type Read = (Array, Array, Vec<u32>, String);
+type Read = (Array, Array, Labels, String);
 
 fn from_npy(path: &Path) -> Result<Read> {
     let all = array::read_npy(path)?;
@@ -312,7 +312,7 @@ fn from_npy(path: &Path) -> Result<Read> {
         Array::new([points, dim], all.data[t * points * dim..(t + 1) * points * dim].to_vec())
     };
     let found = format!("{steps} times of {points} points, noise first");
-    Ok((slice(0), slice(steps - 1), Vec::new(), found))
+    Ok((slice(0), slice(steps - 1), Labels::none(points), found))
 }
 
 fn from_npz(path: &Path) -> Result<Read> {
@@ -324,26 +324,18 @@ fn from_npz(path: &Path) -> Result<Read> {
     };
     if noise.shape != images.shape || noise.rows() == 0 || noise.row_len() == 0 {
         let problem = format!("{:?} where `image` is {:?}", noise.shape, images.shape);
-        return Err(Error::invalid(
-            path,
-            "noise",
-            problem,
-            "give both arrays the same shape, pairs first",
-        ));
+        let action = "give both arrays the same shape, pairs first";
+        return Err(Error::invalid(path, "noise", problem, action));
     }
     let labels = match get("label") {
-        None => Vec::new(),
+        None => Labels::none(noise.rows()),
         Some(labels) if labels.shape == [noise.rows()] && labels.data.iter().all(|x| *x >= 0.0) => {
-            labels.data.iter().map(|x| *x as u32).collect()
+            labels.data.iter().map(|x| Some(*x as u32)).collect()
         }
         Some(labels) => {
             let problem = format!("has shape {:?}", labels.shape);
-            return Err(Error::invalid(
-                path,
-                "label",
-                problem,
-                "give one class number a pair, from 0",
-            ));
+            let action = "give one class number a pair, from 0";
+            return Err(Error::invalid(path, "label", problem, action));
         }
     };
     let found = format!("{} pairs as arrays `noise` and `image`", noise.rows());
@@ -355,14 +347,19 @@ fn unknown(path: &Path, found: String) -> Error {
         path,
         "layout",
         format!("holds {found}, which is no layout of pairs that is known"),
-        "give a .npy of shape (steps, points, D), noise first, a .npz with arrays `noise` and `image`, or a folder of one .npz a pair",
+        "give a .npy of shape (steps, points, D), noise first, a .npz with arrays `noise` and \
+         `image`, or a folder of one .npz a pair",
     )
 }
+
+/// Pairs read at a time.
+const BATCH: usize = 1024;
 
 /// Writes imported pairs as a store that keeps their noise.
 ///
 /// # Errors
-/// When the folder holds something else or can't be written.
+/// When the folder holds something else or can't be written, and when the observer stops it:
+/// running it again goes on after the last finished shard.
 pub fn import(
     folder: &Path,
     pairs: &Import,
@@ -370,32 +367,21 @@ pub fn import(
     noise_std: f64,
     dtype: ImageType,
     shard_size: usize,
-    progress: &mut dyn FnMut(Progress),
+    observer: &dyn Observer,
 ) -> Result<Manifest> {
-    let label_dim = pairs.labels.iter().max().map_or(0, |max| *max as usize + 1);
     let plan = Manifest {
-        version: STORE_VERSION,
-        teacher: None,
-        sampling: Value::Null,
         noise: NoiseSource::Stored,
-        noise_std,
-        shape: pairs.shape.clone(),
         dtype,
-        label_dim,
-        count: pairs.len(),
+        label_dim: pairs.labels.classes().iter().max().map_or(0, |max| *max as usize + 1),
         shard_size,
         history: vec![format!("imported from {source} ({:.12}): {}", pairs.hash()?, pairs.found)],
-        shards: Vec::new(),
-        checksum: String::new(),
+        ..Manifest::seeded(0, noise_std, &pairs.shape, pairs.len())
     };
-    fill(folder, &plan, Worker::ALONE, progress, &mut |range, advance| {
-        let (noise, images) = pairs.rows(range.clone())?;
-        advance(range.len());
-        Ok(ShardContent {
-            images,
-            seeds: Vec::new(),
-            noise,
-            labels: pairs.labels.get(range).unwrap_or_default().to_vec(),
-        })
-    })
+    let mut progress = observer.begin("import", "pairs");
+    let mut batch = |range| pairs.range(range);
+    let filled = fill(folder, &plan, Worker::ALONE, BATCH, &mut batch, &mut progress)?;
+    let measured = pairs.noise_std;
+    progress
+        .finish(&format!("{}; noise of standard deviation {measured:.4} as found", pairs.found));
+    Ok(filled.manifest)
 }

@@ -22,9 +22,8 @@ pub struct Manifest {
     pub version: u32,
     /// The teacher the images are from; none for imported pairs.
     pub teacher: Option<TeacherStamp>,
-    /// How the teacher was run: solver, steps, noise levels. Written by whoever ran it, compared
-    /// but not read here.
-    pub sampling: Value,
+    /// How the teacher was run; none for imported pairs.
+    pub sampling: Option<Sampling>,
     /// Where the noise is.
     pub noise: NoiseSource,
     /// Standard deviation of x_T.
@@ -57,6 +56,25 @@ pub struct TeacherStamp {
     pub data: String,
     /// Hash of its configuration and weights.
     pub sha256: String,
+}
+
+/// How a teacher was run. The process and the solver are the teacher's own types as JSON: they are
+/// kept and compared here, and read by whoever knows teachers. The fields stand in the order of the
+/// alphabet, in which stores have had them since version 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Evaluations of the teacher's network a pair.
+    pub evaluations: usize,
+    /// Weight of classifier-free guidance; none where labels were followed without, weight 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// The noise levels.
+    pub process: Value,
+    /// The solver.
+    pub solver: Value,
+    /// Steps of the solver.
+    pub steps: usize,
 }
 
 /// Where a pair's noise is.
@@ -118,6 +136,31 @@ pub fn label_of_seed(seed: u64, label_dim: usize) -> u32 {
 }
 
 impl Manifest {
+    /// The plan of `count` unconditional pairs of samples of `shape`, kept as f32, 8192 a shard.
+    /// The noise has the standard deviation `noise_std` and is drawn from the seeds `first_seed`,
+    /// `first_seed` + 1 and so on. No teacher is named. Change what differs before the store is
+    /// begun.
+    pub fn seeded(first_seed: u64, noise_std: f64, shape: &[usize], count: usize) -> Self {
+        Self {
+            version: STORE_VERSION,
+            teacher: None,
+            sampling: None,
+            noise: NoiseSource::Seeded {
+                generator: kdm_random::GENERATOR.into(),
+                first_seed: Some(first_seed),
+            },
+            noise_std,
+            shape: shape.to_vec(),
+            dtype: ImageType::F32,
+            label_dim: 0,
+            count,
+            shard_size: 8192,
+            history: Vec::new(),
+            shards: Vec::new(),
+            checksum: String::new(),
+        }
+    }
+
     /// Values a sample.
     pub fn dim(&self) -> usize {
         self.shape.iter().product()
@@ -185,12 +228,7 @@ impl Manifest {
                 "doesn't match the rest of the file: it was edited or damaged".into(),
             ));
         }
-        let sizes = [
-            ("shape", manifest.dim()),
-            ("count", manifest.count),
-            ("shard_size", manifest.shard_size),
-        ];
-        if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
+        if let Some(field) = manifest.empty_size() {
             return Err(damaged(field, "must be at least 1".into()));
         }
         if let NoiseSource::Seeded { generator, .. } = &manifest.noise
@@ -206,6 +244,12 @@ impl Manifest {
             ));
         }
         Ok(manifest)
+    }
+
+    /// A size that is 0 and mustn't be.
+    pub(super) fn empty_size(&self) -> Option<&'static str> {
+        let sizes = [("shape", self.dim()), ("count", self.count), ("shard_size", self.shard_size)];
+        sizes.into_iter().find(|(_, size)| *size == 0).map(|(field, _)| field)
     }
 
     /// Writes it into `folder`, checksum and all.

@@ -15,8 +15,8 @@ mod write;
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
 pub use import::{Import, import, read_pairs};
 pub use manifest::{
-    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, ShardRecord, TeacherStamp,
+    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, Sampling, ShardRecord, TeacherStamp,
     label_of_seed, noise_of_seed,
 };
 pub use store::{PairStore, verify};
-pub use write::{Content, Draw, Progress, ShardContent, Worker, fill, generate};
+pub use write::{Draw, Worker, generate};

@@ -1,19 +1,54 @@
 //! Reading a store: pairs by number through memory maps, noise drawn again from its seed.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use kdm_observer::{Observer, Silent};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, noise_of_seed};
+use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, noise_of_seed};
 use crate::hash::sha256;
 use crate::{Error, Labels, Result, Samples, TensorFile};
 
-/// A store opened for reading. Memory use doesn't grow with the number of pairs.
+/// A store opened for reading, whole or in part. Memory use doesn't grow with the number of pairs,
+/// and a clone shares what is open.
+///
+/// ```
+/// use kdm_data::Labels;
+/// use kdm_data::pairs::{Manifest, PairStore, Worker, generate};
+/// use kdm_observer::Silent;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// // 100 pairs of points in the plane, 40 a shard; the "teacher" halves the noise.
+/// let plan = Manifest { shard_size: 40, ..Manifest::seeded(7, 1.0, &[2], 100) };
+/// let mut teacher = |noise: &[f32], _: &Labels| noise.iter().map(|x| 0.5 * x).collect();
+/// generate(folder.path(), &plan, Worker::ALONE, 16, &mut teacher, "pairs", &Silent)?;
+///
+/// let store = PairStore::open_verified(folder.path())?;
+/// let batch = store.batch(&[99, 0, 41]);
+/// assert_eq!(batch.seeds, [106, 7, 48]);
+/// assert!(batch.images.iter().zip(&batch.noise).all(|(image, noise)| *image == 0.5 * noise));
+///
+/// // Where a few pairs are enough, only their shards are read.
+/// let few = PairStore::open_part(folder.path(), 0..3)?;
+/// assert_eq!(few.range(0..3), store.range(0..3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PairStore(Arc<Opened>);
+
 #[derive(Debug)]
-pub struct PairStore {
+struct Opened {
     folder: PathBuf,
     manifest: Manifest,
+    /// The pairs that can be read.
+    part: Range<usize>,
+    /// The shard that `shards` begin with.
+    first_shard: usize,
     shards: Vec<TensorFile>,
 }
 
@@ -63,6 +98,31 @@ pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<Te
     Ok(file)
 }
 
+/// The manifest of a complete store.
+fn complete_manifest(folder: &Path) -> Result<Manifest> {
+    let manifest = Manifest::read(folder)?;
+    if manifest.is_complete() {
+        return Ok(manifest);
+    }
+    let count = manifest.shard_count();
+    let there = (0..count).filter(|k| manifest.shard_path(folder, *k).exists()).count();
+    Err(Error::invalid(
+        folder.join(MANIFEST),
+        "shards",
+        format!("the store is unfinished: {there} of {count} shards are written"),
+        "run the command that began it again: it goes on where it was",
+    ))
+}
+
+/// Whether a shard's bytes are those on record.
+fn check_hash(shard: &TensorFile, record: &ShardRecord) -> Result<()> {
+    let found = sha256(shard.bytes());
+    if found == record.sha256 {
+        return Ok(());
+    }
+    Err(super::write::changed(shard.path(), &found, &record.sha256))
+}
+
 impl PairStore {
     /// Opens a complete store. Sizes are checked here, contents by [`verify`].
     ///
@@ -70,48 +130,69 @@ impl PairStore {
     /// When the folder is no store, a shard is missing or of the wrong size, or pairs are still to
     /// be written.
     pub fn open(folder: &Path) -> Result<Self> {
-        let manifest = Manifest::read(folder)?;
-        if !manifest.is_complete() {
-            let there = (0..manifest.shard_count())
-                .filter(|k| manifest.shard_path(folder, *k).exists())
-                .count();
-            return Err(Error::invalid(
-                folder.join(MANIFEST),
-                "shards",
-                format!(
-                    "the store is unfinished: {there} of {} shards are written",
-                    manifest.shard_count()
-                ),
-                "run the command that began it again: it goes on where it was",
-            ));
-        }
-        let shards = (0..manifest.shard_count())
-            .map(|k| check_shard(folder, &manifest, k))
-            .collect::<Result<_>>()?;
-        Ok(Self { folder: folder.to_path_buf(), manifest, shards })
+        let manifest = complete_manifest(folder)?;
+        let part = 0..manifest.count;
+        Self::of(folder, manifest, part)
     }
 
-    /// Opens a store after [`verify`].
+    /// Opens a store after comparing every shard with its checksum: [`verify`] unobserved.
     ///
     /// # Errors
     /// As [`Self::open`], and when a checksum doesn't match.
     pub fn open_verified(folder: &Path) -> Result<Self> {
-        verified(folder, &mut |_| {})
+        verify(folder, &Silent)
+    }
+
+    /// Opens the pairs `part` of a store after comparing the shards that hold them with their
+    /// checksums. Pairs keep their numbers; those outside can't be read, and what state their
+    /// shards are in doesn't matter.
+    ///
+    /// # Errors
+    /// As [`Self::open_verified`] for these shards, and when the store has fewer pairs.
+    pub fn open_part(folder: &Path, part: Range<usize>) -> Result<Self> {
+        let manifest = complete_manifest(folder)?;
+        if part.start > part.end || part.end > manifest.count {
+            let problem = format!(
+                "the pairs {} to {} are needed, and the store has {}",
+                part.start, part.end, manifest.count
+            );
+            let action = "take fewer pairs, or give a larger store";
+            return Err(Error::invalid(folder.join(MANIFEST), "count", problem, action));
+        }
+        let store = Self::of(folder, manifest, part)?;
+        let records = &store.0.manifest.shards[store.0.first_shard..];
+        store.0.shards.iter().zip(records).try_for_each(|(s, record)| check_hash(s, record))?;
+        Ok(store)
+    }
+
+    fn of(folder: &Path, manifest: Manifest, part: Range<usize>) -> Result<Self> {
+        let size = manifest.shard_size;
+        let needed =
+            if part.is_empty() { 0..0 } else { part.start / size..part.end.div_ceil(size) };
+        let first_shard = needed.start;
+        let shards = needed.map(|k| check_shard(folder, &manifest, k)).collect::<Result<_>>()?;
+        let folder = folder.to_path_buf();
+        Ok(Self(Arc::new(Opened { folder, manifest, part, first_shard, shards })))
     }
 
     /// The store's folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.0.folder
     }
 
     /// How the pairs came to be.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.0.manifest
     }
 
-    /// Pairs in the store.
+    /// Numbers of the pairs that can be read: all, or the part that was opened.
+    pub fn part(&self) -> Range<usize> {
+        self.0.part.clone()
+    }
+
+    /// Pairs in the whole store.
     pub fn len(&self) -> usize {
-        self.manifest.count
+        self.0.manifest.count
     }
 
     /// Whether there are none; never so for a store that opens.
@@ -119,42 +200,47 @@ impl PairStore {
         self.len() == 0
     }
 
-    /// The pairs with these numbers (each less than [`Self::len`]), in this order.
+    /// The shard of a pair, and its place there.
+    fn place(&self, pair: usize) -> (&TensorFile, usize) {
+        let Opened { manifest, part, first_shard, shards, .. } = &*self.0;
+        assert!(part.contains(&pair), "pair {pair} is not among the pairs opened, {part:?}");
+        (&shards[pair / manifest.shard_size - first_shard], pair % manifest.shard_size)
+    }
+
+    /// The pairs with these numbers (each within [`Self::part`]), in this order.
     pub fn batch(&self, indices: &[usize]) -> Samples {
-        let (dim, seeded) =
-            (self.manifest.dim(), matches!(self.manifest.noise, NoiseSource::Seeded { .. }));
+        let manifest = &self.0.manifest;
+        let dim = manifest.dim();
         let mut batch = Samples {
-            shape: self.manifest.shape.clone(),
+            shape: manifest.shape.clone(),
             noise: vec![0.0; indices.len() * dim],
             images: vec![0.0; indices.len() * dim],
             labels: Labels::none(indices.len()),
             seeds: Vec::new(),
         };
-        let place =
-            |i: usize| (&self.shards[i / self.manifest.shard_size], i % self.manifest.shard_size);
-        if seeded {
-            batch.seeds =
-                indices.iter().map(|i| number(place(*i), "seed", u64::from_le_bytes)).collect();
+        if matches!(manifest.noise, NoiseSource::Seeded { .. }) {
+            let seed = |i: &usize| number(self.place(*i), "seed", u64::from_le_bytes);
+            batch.seeds = indices.iter().map(seed).collect();
         }
-        if self.manifest.label_dim > 0 {
-            let class = |i: &usize| Some(number(place(*i), "label", u32::from_le_bytes));
+        if manifest.label_dim > 0 {
+            let class = |i: &usize| Some(number(self.place(*i), "label", u32::from_le_bytes));
             batch.labels = indices.iter().map(class).collect();
         }
         let rows =
             batch.images.par_chunks_mut(dim).zip(batch.noise.par_chunks_mut(dim)).enumerate();
         rows.with_min_len(64).for_each(|(row, (image, noise))| {
-            let (shard, local) = place(indices[row]);
+            let (shard, local) = self.place(indices[row]);
             read_row(shard, "image", local, image);
             match batch.seeds.get(row) {
-                Some(seed) => noise_of_seed(*seed, self.manifest.noise_std, noise),
+                Some(seed) => noise_of_seed(*seed, manifest.noise_std, noise),
                 None => read_row(shard, "noise", local, noise),
             }
         });
         batch
     }
 
-    /// The pairs of a range.
-    pub fn range(&self, range: std::ops::Range<usize>) -> Samples {
+    /// The pairs of a range, within [`Self::part`].
+    pub fn range(&self, range: Range<usize>) -> Samples {
         self.batch(&range.collect::<Vec<_>>())
     }
 }
@@ -188,23 +274,25 @@ fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
     }
 }
 
-/// Compares every shard of a complete store with its checksum; tells `progress` of the shards done.
-/// Gives the manifest.
+/// Opens a store after comparing every shard with its checksum.
 ///
 /// # Errors
-/// As [`PairStore::open`], and for the first shard whose bytes have changed.
-pub fn verify(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<Manifest> {
-    Ok(verified(folder, progress)?.manifest)
-}
-
-fn verified(folder: &Path, progress: &mut dyn FnMut(usize)) -> Result<PairStore> {
+/// As [`PairStore::open`], for the first shard whose bytes have changed, and when the observer
+/// stops it.
+pub fn verify(folder: &Path, observer: &dyn Observer) -> Result<PairStore> {
     let store = PairStore::open(folder)?;
-    for (k, (shard, record)) in store.shards.iter().zip(&store.manifest.shards).enumerate() {
-        let found = sha256(shard.bytes());
-        if found != record.sha256 {
-            return Err(super::write::changed(shard.path(), &found, &record.sha256));
-        }
-        progress(k + 1);
+    let Opened { manifest, shards, .. } = &*store.0;
+    let total = shards.len();
+    let mut progress = observer.begin("verify", "shards");
+    for (k, (shard, record)) in shards.iter().zip(&manifest.shards).enumerate() {
+        progress.advance(k as u64, total as u64, "").map_err(Error::stopped(
+            format!("verifying `{}`", folder.display()),
+            format!("{k} of {total} shards match their checksums"),
+            "run the same command again: it begins with the first shard",
+        ))?;
+        check_hash(shard, record)?;
     }
+    progress.report(total as u64, total as u64, "");
+    progress.finish("all shards match their checksums");
     Ok(store)
 }

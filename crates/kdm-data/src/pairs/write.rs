@@ -5,8 +5,10 @@
 //! no trace in the files.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
+use kdm_observer::{Observer, Progress, Stopped};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -17,7 +19,7 @@ use super::manifest::{
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
 use crate::tensors::{self, RawTensor};
-use crate::{Error, Labels, Result, atomic};
+use crate::{Error, Labels, Result, Samples, atomic};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count =
 /// index.
@@ -34,124 +36,128 @@ impl Worker {
     pub const ALONE: Self = Self { index: 0, count: 1 };
 }
 
-/// How far a store is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Pairs of this worker that are written or drawn.
-    pub done: usize,
-    /// Pairs this worker has to write.
-    pub total: usize,
-}
-
-/// The content of one shard.
-#[derive(Clone, Debug, Default)]
-pub struct ShardContent {
-    /// Images, one after the other.
-    pub images: Vec<f32>,
-    /// Seeds, for a seeded store.
-    pub seeds: Vec<u64>,
-    /// Noise, for a store that keeps it.
-    pub noise: Vec<f32>,
-    /// Classes, for a conditional store.
-    pub labels: Vec<u32>,
-}
-
-/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and labels into images, row by
-/// row.
+/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and labels into images, row
+/// by row.
 pub type Draw<'a> = dyn FnMut(&[f32], &Labels) -> Vec<f32> + 'a;
 
-/// Gives the pairs of a range, and tells its second argument of every few it has made.
-pub type Content<'a> =
-    dyn FnMut(std::ops::Range<usize>, &mut dyn FnMut(usize)) -> Result<ShardContent> + 'a;
-
-/// Draws a seeded store from a teacher, `batch` rows or fewer at a time. Shards that are there
-/// already are kept.
+/// Draws a seeded store from a teacher, `batch` rows or fewer at a time, as the task `task` of the
+/// observer. Shards that are there already are kept.
 ///
 /// Gives the finished manifest, or the unfinished one when other workers still have shards to
 /// write.
 ///
 /// # Errors
 /// When `folder` holds something else, can't be written, or the teacher gives a value that isn't
-/// finite.
+/// finite; and when the observer stops it, before the next batch: finished shards stay, the
+/// unfinished one is not written, and calling this again goes on.
 pub fn generate(
     folder: &Path,
     plan: &Manifest,
     worker: Worker,
     batch: usize,
     draw: &mut Draw,
-    progress: &mut dyn FnMut(Progress),
+    task: &str,
+    observer: &dyn Observer,
 ) -> Result<Manifest> {
     let NoiseSource::Seeded { generator, first_seed: Some(first_seed) } = &plan.noise else {
-        unreachable!("a store that is drawn is seeded")
+        let problem = "has no first seed, and pairs are drawn from seeds that count up";
+        return Err(Error::invalid(folder, "noise", problem, "plan a store of seeded noise"));
     };
     debug_assert_eq!(generator, kdm_random::GENERATOR);
     let (dim, first_seed) = (plan.dim(), *first_seed);
-    fill(folder, plan, worker, progress, &mut |range, advance| {
-        let mut content = ShardContent::default();
-        for start in range.clone().step_by(batch.max(1)) {
-            let end = (start + batch.max(1)).min(range.end);
-            let seeds: Vec<u64> = (start..end).map(|i| first_seed.wrapping_add(i as u64)).collect();
-            let mut noise = vec![0.0; seeds.len() * dim];
-            noise
-                .par_chunks_mut(dim)
-                .zip(&seeds)
-                .for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
-            let labels: Labels = seeds
-                .iter()
-                .map(|seed| (plan.label_dim > 0).then(|| label_of_seed(*seed, plan.label_dim)))
-                .collect();
-            let images = draw(&noise, &labels);
-            assert_eq!(images.len(), noise.len(), "an image for each noise");
-            content.images.extend(images);
-            content.seeds.extend(seeds);
-            content.labels.extend(labels.classes());
-            advance(end - start);
-        }
-        Ok(content)
-    })
+    let mut draw_range = |range: Range<usize>| {
+        let seeds: Vec<u64> = range.map(|i| first_seed.wrapping_add(i as u64)).collect();
+        let mut noise = vec![0.0; seeds.len() * dim];
+        let rows = noise.par_chunks_mut(dim).zip(&seeds);
+        rows.for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
+        let class = |seed: &u64| label_of_seed(*seed, plan.label_dim);
+        let labels: Labels =
+            seeds.iter().map(|seed| (plan.label_dim > 0).then(|| class(seed))).collect();
+        let images = draw(&noise, &labels);
+        assert_eq!(images.len(), noise.len(), "an image for each noise");
+        Ok(Samples { shape: plan.shape.clone(), noise: Vec::new(), images, labels, seeds })
+    };
+    let mut progress = observer.begin(task, "pairs");
+    let filled = fill(folder, plan, worker, batch, &mut draw_range, &mut progress)?;
+    let evaluations = match &plan.sampling {
+        Some(sampling) => format!(", {} evaluations each", sampling.evaluations),
+        None => String::new(),
+    };
+    let state = if filled.manifest.is_complete() {
+        "the store is complete"
+    } else {
+        "other workers still have shards to write"
+    };
+    progress.finish(&format!("{} pairs drawn{evaluations}; {state}", filled.made));
+    Ok(filled.manifest)
 }
 
-/// Writes this worker's shards that aren't there yet. The last worker to finish completes the
-/// manifest.
+/// Gives the pairs of a range: images; and noise, seeds and classes where the store keeps them.
+pub(super) type Content<'a> = dyn FnMut(Range<usize>) -> Result<Samples> + 'a;
+
+/// What was filled.
+pub(super) struct Filled {
+    pub manifest: Manifest,
+    /// Pairs made by this call.
+    pub made: usize,
+}
+
+/// Writes this worker's shards that aren't there yet, made by `content` `batch` pairs or fewer at a
+/// time, none of two shards. The last worker to finish completes the manifest.
 ///
 /// # Errors
 /// As [`generate`], and whatever `content` fails with.
-pub fn fill(
+pub(super) fn fill(
     folder: &Path,
     plan: &Manifest,
     worker: Worker,
-    progress: &mut dyn FnMut(Progress),
+    batch: usize,
     content: &mut Content,
-) -> Result<Manifest> {
+    progress: &mut Progress,
+) -> Result<Filled> {
     let plan = plan.plan();
     let recorded = start(folder, &plan)?;
     if worker.count == 1 {
         atomic::remove_parts(folder);
     }
+    let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
+    let pairs = |shards: &[usize]| shards.iter().map(|k| plan.shard_range(*k).len()).sum::<usize>();
+    let total = pairs(&mine().collect::<Vec<_>>());
     if let Some(finished) = &recorded
         && (0..plan.shard_count()).all(|k| plan.shard_path(folder, k).exists())
     {
-        return Ok(finished.clone());
+        progress.report(total as u64, total as u64, "");
+        return Ok(Filled { manifest: finished.clone(), made: 0 });
     }
-    let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
-    let total = mine().map(|k| plan.shard_range(k).len()).sum();
-    let mut done = 0;
-    progress(Progress { done, total });
-    for k in mine() {
+    // A shard that can't be read, or that another plan wrote, is drawn again.
+    let missing: Vec<usize> = mine().filter(|k| check_shard(folder, &plan, *k).is_err()).collect();
+    let before = total - pairs(&missing);
+    let mut made = 0;
+    for k in missing {
         let range = plan.shard_range(k);
-        // A shard that can't be read, or that another plan wrote, is drawn again.
-        if check_shard(folder, &plan, k).is_ok() {
-            done += range.len();
-            progress(Progress { done, total });
-            continue;
+        let mut shard = Samples { shape: plan.shape.clone(), ..Samples::default() };
+        for start in range.clone().step_by(batch.max(1)) {
+            progress
+                .advance((before + made) as u64, total as u64, "")
+                .map_err(|stopped| stopped_filling(folder, &plan, stopped))?;
+            let end = start.saturating_add(batch.max(1)).min(range.end);
+            shard.append(content(start..end)?);
+            made += end - start;
         }
-        let shard = content(range, &mut |pairs| {
-            done += pairs;
-            progress(Progress { done, total });
-        })?;
         write_shard(folder, &plan, k, &shard)?;
     }
-    complete(folder, plan, recorded)
+    progress.report((before + made) as u64, total as u64, "");
+    Ok(Filled { manifest: complete(folder, plan, recorded)?, made })
+}
+
+fn stopped_filling(folder: &Path, plan: &Manifest, stopped: Stopped) -> Error {
+    let count = plan.shard_count();
+    let there = (0..count).filter(|k| check_shard(folder, plan, *k).is_ok()).count();
+    Error::stopped(
+        format!("writing pairs to `{}`", folder.display()),
+        format!("{there} of {count} shards are kept"),
+        "run the same command again: it goes on where it was",
+    )(stopped)
 }
 
 /// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
@@ -159,6 +165,9 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     if plan.dtype == ImageType::U8 && plan.shape.len() == 1 {
         let problem = "is u8, which keeps images in [-1, 1], and these are points";
         return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
+    }
+    if let Some(field) = plan.empty_size() {
+        return Err(Error::invalid(folder, field, "is 0", "plan a store of at least one pair"));
     }
     atomic::create_folder(folder)?;
     let path = folder.join(MANIFEST);
@@ -168,7 +177,7 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
             return Err(Error::invalid(
                 &path,
                 field,
-                format!("this store was begun with {theirs}, and this command asks for {ours}"),
+                format!("this store was begun with {theirs}, and this command wants {ours}"),
                 "choose another folder with --out, or give the command the store was begun with",
             ));
         }
@@ -191,7 +200,7 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     Ok(None)
 }
 
-fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -> Result<()> {
+fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &Samples) -> Result<()> {
     let path = plan.shard_path(folder, k);
     let (n, dim) = (plan.shard_range(k).len(), plan.dim());
     assert_eq!(shard.images.len(), n * dim, "a shard holds all pairs of its range");
@@ -226,6 +235,7 @@ fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -
         }
     };
     let mut parts = BTreeMap::from([("image".to_string(), image)]);
+    let classes = shard.labels.classes();
     match plan.noise {
         NoiseSource::Seeded { .. } => {
             let bytes = bytemuck::cast_slice(&shard.seeds);
@@ -236,7 +246,7 @@ fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &ShardContent) -
         }
     }
     if plan.label_dim > 0 {
-        let bytes = bytemuck::cast_slice(&shard.labels);
+        let bytes = bytemuck::cast_slice(&classes);
         parts.insert("label".into(), RawTensor { dtype: Dtype::U32, shape: vec![n], bytes });
     }
     tensors::write(&path, &json!({"plan": plan.plan_hash(), "shard": k}), &parts)
@@ -280,30 +290,19 @@ pub(super) fn changed(path: &Path, found: &str, recorded: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::STORE_VERSION;
     use super::*;
     use crate::pairs::{PairStore, verify};
-    use serde_json::Value;
+    use kdm_observer::{Event, Silent};
+    use std::cell::Cell;
 
     fn plan(dtype: ImageType, label_dim: usize) -> Manifest {
-        Manifest {
-            version: STORE_VERSION,
-            teacher: None,
-            sampling: Value::Null,
-            noise: NoiseSource::Seeded {
-                generator: kdm_random::GENERATOR.into(),
-                first_seed: Some(5),
-            },
-            noise_std: 3.0,
-            shape: vec![2, 3],
-            dtype,
-            label_dim,
-            count: 25,
-            shard_size: 10,
-            history: Vec::new(),
-            shards: Vec::new(),
-            checksum: String::new(),
-        }
+        let plan = Manifest::seeded(5, 3.0, &[2, 3], 25);
+        Manifest { dtype, label_dim, shard_size: 10, ..plan }
+    }
+
+    fn sines(noise: &[f32], labels: &Labels) -> Vec<f32> {
+        assert_eq!(labels.len(), noise.len() / 6);
+        noise.iter().map(|x| (x * 0.3).sin()).collect()
     }
 
     /// What is read is what was drawn, to the precision of the type; noise and classes come from
@@ -314,16 +313,11 @@ mod tests {
             [(ImageType::F32, 0.0), (ImageType::F16, 5e-4), (ImageType::U8, 0.5 / 127.5 + 1e-6)]
         {
             let folder = tempfile::tempdir().unwrap();
-            let mut draw = |noise: &[f32], labels: &Labels| -> Vec<f32> {
-                assert_eq!(labels.len(), noise.len() / 6);
-                noise.iter().map(|x| (x * 0.3).sin()).collect()
-            };
+            let (at, plan) = (folder.path(), plan(dtype, 4));
             let manifest =
-                generate(folder.path(), &plan(dtype, 4), Worker::ALONE, 7, &mut draw, &mut |_| {})
-                    .unwrap();
+                generate(at, &plan, Worker::ALONE, 7, &mut sines, "pairs", &Silent).unwrap();
             assert_eq!(manifest.shards.len(), 3);
-            verify(folder.path(), &mut |_| {}).unwrap();
-            let store = PairStore::open(folder.path()).unwrap();
+            let store = verify(at, &Silent).unwrap();
             let batch = store.batch(&[24, 3, 10]);
             assert_eq!(batch.seeds, [29, 8, 15]);
             for (row, seed) in batch.seeds.iter().enumerate() {
@@ -341,16 +335,89 @@ mod tests {
     #[test]
     fn a_teacher_that_gives_nan_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
+        let (at, plan) = (folder.path(), plan(ImageType::F32, 0));
         let mut draw = |noise: &[f32], _: &Labels| vec![f32::NAN; noise.len()];
-        let failed = generate(
-            folder.path(),
-            &plan(ImageType::F32, 0),
-            Worker::ALONE,
-            7,
-            &mut draw,
-            &mut |_| {},
-        );
+        let failed = generate(at, &plan, Worker::ALONE, 7, &mut draw, "pairs", &Silent);
         assert!(failed.unwrap_err().to_string().contains("pair 0"));
-        assert!(!folder.path().join("shard-00000.safetensors").exists());
+        assert!(!at.join("shard-00000.safetensors").exists());
+    }
+
+    /// Stops when that many pairs are done.
+    struct StopAt(u64, Cell<bool>);
+
+    impl Observer for StopAt {
+        fn event(&self, event: &Event) {
+            if let Event::Advanced { done, .. } = event {
+                self.1.set(*done >= self.0);
+            }
+        }
+
+        fn stopping(&self) -> bool {
+            self.1.get()
+        }
+    }
+
+    /// A stop ends before the next batch: whole shards stay, and going on gives the bytes of a run
+    /// that was never stopped.
+    #[test]
+    fn a_drawing_that_is_stopped_keeps_whole_shards_and_goes_on() {
+        let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (at, plan) = (folder.path(), plan(ImageType::F16, 2));
+        generate(whole.path(), &plan, Worker::ALONE, 25, &mut sines, "pairs", &Silent).unwrap();
+        let drawn = Cell::new(0);
+        let mut draw = |noise: &[f32], labels: &Labels| {
+            drawn.set(drawn.get() + labels.len());
+            sines(noise, labels)
+        };
+        // Batches of 4 in shards of 10: 4, 8, 10, 14 pairs; the second shard is unfinished.
+        let observer = StopAt(12, Cell::new(false));
+        let failed = generate(at, &plan, Worker::ALONE, 4, &mut draw, "pairs", &observer);
+        let Err(Error::Stopped { kept, action, .. }) = &failed else { panic!("{failed:?}") };
+        assert_eq!((kept.as_str(), drawn.get()), ("1 of 3 shards are kept", 14));
+        assert!(action.contains("again"), "{action}");
+        assert!(PairStore::open(at).unwrap_err().to_string().contains("unfinished: 1 of 3"));
+        generate(at, &plan, Worker::ALONE, 4, &mut draw, "pairs", &Silent).unwrap();
+        assert_eq!(drawn.get(), 14 + 15);
+        for file in std::fs::read_dir(whole.path()).unwrap() {
+            let file = file.unwrap();
+            let again = std::fs::read(at.join(file.file_name())).unwrap();
+            assert_eq!(again, std::fs::read(file.path()).unwrap(), "{:?}", file.file_name());
+        }
+        // Verifying is stopped too, and says how far it came.
+        let failed = verify(at, &StopAt(2, Cell::new(false))).unwrap_err().to_string();
+        assert!(failed.contains("2 of 3 shards match"), "{failed}");
+    }
+
+    /// Progress counts pairs of earlier runs too, so that rates are of this run.
+    #[test]
+    fn progress_begins_where_an_earlier_run_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, plan) = (folder.path(), plan(ImageType::F32, 0));
+        let told = std::cell::RefCell::new(Vec::new());
+        let keep = |event: &Event| match event {
+            Event::Advanced { done, total, .. } => told.borrow_mut().push((*done, *total)),
+            Event::Finished { note, .. } => assert!(note.contains("pairs drawn"), "{note}"),
+            _ => {}
+        };
+        let stop = StopAt(10, Cell::new(false));
+        generate(at, &plan, Worker::ALONE, 10, &mut sines, "pairs", &stop).unwrap_err();
+        generate(at, &plan, Worker::ALONE, 10, &mut sines, "pairs", &keep).unwrap();
+        assert_eq!(*told.borrow(), [(10, 25), (20, 25), (25, 25)]);
+    }
+
+    #[test]
+    fn a_plan_of_nothing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |plan: Manifest, field: &str| {
+            let at = folder.path();
+            let failed = generate(at, &plan, Worker::ALONE, 1, &mut sines, "pairs", &Silent);
+            let message = failed.unwrap_err().to_string();
+            assert!(message.contains(field), "{message}");
+        };
+        let plan = plan(ImageType::F32, 0);
+        refused(Manifest { shard_size: 0, ..plan.clone() }, "shard_size");
+        refused(Manifest { count: 0, ..plan.clone() }, "count");
+        refused(Manifest { noise: NoiseSource::Stored, ..plan.clone() }, "noise");
+        refused(Manifest { dtype: ImageType::U8, shape: vec![2], ..plan }, "dtype");
     }
 }

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::model::State;
 use kdm_data::{Error, Result, TensorFile, model};
-use kdm_nn::fixed_batches::{Rows, in_image_blocks};
+use kdm_nn::fixed_batches::{Rows, in_image_batches};
 use kdm_nn::state::load_state;
 use kdm_nn::{Classifier, ClassifierConfig, Inception, InitSeed, Problem, inception};
 use kdm_observer::{Observer, Stopped};
@@ -204,7 +204,7 @@ impl Extractor {
         let [c, h, w] = shape[..] else { panic!("checked by `fits`") };
         let seen: Vec<f32> = images.iter().map(|x| as_byte(*x)).collect();
         let rows = Rows { values: &seen, width: c * h * w };
-        in_image_blocks([rows], &self.device, |[x]: [Tensor<2>; 1]| {
+        in_image_batches([rows], &self.device, |[x]: [Tensor<2>; 1]| {
             let n = x.dims()[0];
             let x = x.reshape([n, c, h, w]);
             let (features, logits) = match &self.network {
@@ -271,8 +271,8 @@ pub fn load_classifier(
     device: &Device,
 ) -> Result<(ClassifierFile, Classifier, Stamp)> {
     let (config, state): (ClassifierFile, _) = model::parse(file, CLASSIFIER)?;
-    if let Some((field, problem)) = config.network.problems().into_iter().next() {
-        let Problem { field, problem } = Problem::new(field, problem).within("config.network");
+    if let Some(problem) = config.network.problems().into_iter().next() {
+        let Problem { field, problem } = problem.within("config.network");
         return Err(Error::invalid(file.path(), field, problem, ACTION));
     }
     let network = fitted(file, config.network.init(&mut InitSeed::new(0), device), &state)?;
@@ -285,7 +285,8 @@ const ACTION: &str =
     "give pytorch-fid's Inception after `kdm import`, or a classifier of `kdm features train`";
 
 fn fitted<M: Module>(file: &TensorFile, network: M, state: &State) -> Result<M> {
-    load_state(network, state).map_err(|e| Error::invalid(file.path(), "tensors", e.0, ACTION))
+    load_state(network, state)
+        .map_err(|e| Error::invalid(file.path(), "tensors", e.to_string(), ACTION))
 }
 
 #[cfg(test)]

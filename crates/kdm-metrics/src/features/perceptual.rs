@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kdm_nn::fixed_batches::{Rows, in_image_blocks};
+use kdm_nn::fixed_batches::{Rows, in_image_batches};
 use kdm_nn::{Lpips, Perceptual};
 use kdm_observer::{Observer, Stopped};
 
@@ -29,7 +29,7 @@ pub fn lpips(
         let (b, rest) = others.split_at(a.len());
         others = rest;
         let rows = [a, b].map(|values| Rows { values, width: dim });
-        distances.extend(in_image_blocks(rows, &device, |rows| {
+        distances.extend(in_image_batches(rows, &device, |rows| {
             let [a, b] = rows.map(|x: Tensor<2>| {
                 let n = x.dims()[0];
                 x.clamp(-1.0, 1.0).reshape([n, channels, height, width])

@@ -4,12 +4,12 @@
 use burn::tensor::Tensor;
 use kdm_kernels::{Layout, from_maps, layout, to_maps};
 
-/// Images in the layout that suits their device.
+/// Images of C channels, height H and width W in the layout that suits their device.
 #[derive(Clone, Debug)]
 pub(crate) struct FeatureMap {
-    /// `[N, C, H, W]`, or maps.
+    /// `[N, C, H, W]` as [`Layout::Planes`], or `[N, H, W, padded C]` as [`Layout::Maps`].
     pub tensor: Tensor<4>,
-    /// Channels.
+    /// Channels, without the padding.
     pub channels: usize,
     /// Which of the two it is.
     pub layout: Layout,
@@ -36,7 +36,7 @@ impl FeatureMap {
         Self { tensor: self.tensor + other.tensor, ..self }
     }
 
-    /// All numbers times `factor`.
+    /// All values times `factor`.
     pub fn times(self, factor: f64) -> Self {
         Self { tensor: self.tensor * factor, ..self }
     }

@@ -1,12 +1,13 @@
-//! What a forward pass is for: an answer, or a training step with its dropout. Dropout is a
-//! function of the pass's seed, so that a resumed training drops the same values.
+//! What a forward pass is for: evaluation, or a training step with its dropout. Dropout is a
+//! function of the step's seed, so that a resumed training drops the same values.
 
 use std::cell::Cell;
 
 use burn::tensor::{Tensor, TensorData};
 use kdm_kernels::Dropout;
 
-/// One forward pass.
+/// What forward passes are for. One mode serves all passes of a training step: it counts the layers
+/// that have dropped values, so that each of them has its own random numbers.
 #[derive(Debug)]
 pub struct ForwardMode {
     seed: Option<u64>,
@@ -14,25 +15,26 @@ pub struct ForwardMode {
 }
 
 impl ForwardMode {
-    /// Nothing is dropped.
+    /// Evaluation: nothing is dropped.
     pub fn evaluation() -> Self {
         Self { seed: None, drawn: Cell::new(0) }
     }
 
-    /// Values are dropped as `seed` says.
+    /// A training step: which values are dropped is a function of `seed`.
     pub fn training(seed: u64) -> Self {
         Self { seed: Some(seed), drawn: Cell::new(0) }
     }
 
-    /// What drops values in the pass's next layer, each with probability `p`; none when nothing is
-    /// dropped.
+    /// The dropout of the next layer, each value with probability `p` in [0, 1); none in
+    /// evaluation, and when `p` is 0.
     pub fn dropout(&self, p: f64) -> Option<Dropout> {
         let seed = self.seed.filter(|_| p > 0.0)?;
         self.drawn.set(self.drawn.get() + 1);
         Some(Dropout { p, seed: kdm_random::derive_seed(seed, self.drawn.get()) })
     }
 
-    /// `x` with each row put to 0 with probability `p`; the others stay as they are.
+    /// `x`, `[N, M]`, with each row set to 0 with probability `p` in [0, 1); the others stay as
+    /// they are (label dropout, Ho and Salimans, arXiv:2207.12598). All of `x` in evaluation.
     pub fn drop_rows(&self, x: Tensor<2>, p: f64) -> Tensor<2> {
         let Some(dropout) = self.dropout(p) else { return x };
         let [rows, _] = x.dims();

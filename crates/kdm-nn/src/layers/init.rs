@@ -5,15 +5,15 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The distribution of a layer's first weights. `fan_in` and `fan_out` count a weight's inputs and
-/// outputs.
+/// The distribution of a layer's first weights. `fan_in` and `fan_out` are the numbers of values
+/// that an output is computed from, and that an input goes into.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Weight and bias uniform in +-1/sqrt(fan_in), as PyTorch's layers start.
     PyTorch,
-    /// Weight uniform in +-gain sqrt(6 / (fan_in + fan_out)); bias zero.
+    /// Weight uniform in +-gain sqrt(6 / (fan_in + fan_out)); bias zero (Glorot and Bengio, 2010).
     Xavier(f64),
-    /// Weight and bias uniform in +-gain sqrt(3 / fan_in).
+    /// Weight and bias uniform in +-gain sqrt(3 / fan_in) (He et al., arXiv:1502.01852).
     Kaiming(f64),
     /// All zero.
     Zero,
@@ -32,7 +32,8 @@ impl Init {
     }
 }
 
-/// Hands out one seed a tensor.
+/// Hands out one seed a tensor, so that a network's first weights are a function of one seed and
+/// the order in which its layers are made.
 #[derive(Debug)]
 pub struct InitSeed {
     seed: u64,
@@ -51,7 +52,7 @@ impl InitSeed {
         kdm_random::derive_seed(self.seed, self.drawn)
     }
 
-    /// A parameter uniform in [-bound, bound).
+    /// A parameter of `shape`, uniform in [-bound, bound).
     pub fn uniform<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -69,7 +70,8 @@ impl InitSeed {
         param(values, shape, device)
     }
 
-    /// A layer's weight (outputs first, inputs next, then what each of these is) and bias.
+    /// A layer's weight and, if asked for, its bias `[outputs]`. `shape` is `[outputs, inputs]`,
+    /// and the kernel's sizes after them.
     pub fn layer<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -84,7 +86,7 @@ impl InitSeed {
     }
 }
 
-/// A parameter with these values, in row-major order.
+/// A parameter of `shape` with these values, in row-major order.
 pub fn param<const D: usize>(
     values: Vec<f32>,
     shape: [usize; D],

@@ -15,7 +15,7 @@ pub struct LinearConfig {
     pub outputs: usize,
 }
 
-/// An affine layer, weights in PyTorch's order.
+/// An affine layer, weights in PyTorch's order; see [`LinearConfig`].
 #[derive(Module, Debug)]
 pub struct Linear {
     /// Weight, `[outputs, inputs]`.
@@ -25,12 +25,13 @@ pub struct Linear {
 }
 
 impl LinearConfig {
-    /// Weight and bias uniform in +-1/sqrt(inputs), as PyTorch's `torch.nn.Linear` starts.
+    /// A layer on `device` with weight and bias uniform in +-1/sqrt(inputs), as PyTorch's
+    /// `torch.nn.Linear` starts.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Linear {
         self.init_with(Init::PyTorch, true, seed, device)
     }
 
-    /// A layer that starts as `init` says, with or without a bias.
+    /// A layer on `device` that starts as `init` says, with or without a bias.
     pub fn init_with(
         &self,
         init: Init,

@@ -1,6 +1,6 @@
-//! The multilayer perceptron of the two-dimensional experiments: affine layers with SiLU between
-//! them, on the input joined with the time and, when conditional, a one-hot label (paper, appendix
-//! on the checkerboard).
+//! The MLP of the two-dimensional experiments: affine layers with SiLU between them, on the input
+//! concatenated with the time and, when conditional, a one-hot label (KDM paper, appendix on the
+//! checkerboard).
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{InitSeed, Linear, LinearConfig};
 
-/// Sizes of a perceptron.
+/// Sizes of an MLP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MlpConfig {
-    /// Features of the input, without time and label.
+    /// Features of the input, at least 1, without time and label.
     pub input_dim: usize,
-    /// Features of the output.
+    /// Features of the output, at least 1.
     pub output_dim: usize,
-    /// Features of every layer between.
+    /// Features of every layer between, at least 1.
     pub hidden: usize,
     /// Affine layers, at least 1.
     pub layers: usize,
@@ -26,7 +26,27 @@ pub struct MlpConfig {
     pub activate_output: bool,
 }
 
-/// A perceptron; see [`MlpConfig`].
+/// An MLP; see [`MlpConfig`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kdm_nn::{InitSeed, MlpConfig};
+///
+/// let device = Device::flex();
+/// let config = MlpConfig {
+///     input_dim: 2,
+///     output_dim: 3,
+///     hidden: 16,
+///     layers: 3,
+///     label_dim: 4,
+///     activate_output: false,
+/// };
+/// let mlp = config.init(&mut InitSeed::new(1), &device);
+///
+/// let points = Tensor::zeros([5, 2], &device);
+/// let labels = Tensor::zeros([5, 4], &device);
+/// assert_eq!(mlp.forward_at(points, 0.5, Some(labels)).dims(), [5, 3]);
+/// ```
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// The affine layers in order. The first takes (input, time, label).
@@ -52,8 +72,8 @@ impl MlpConfig {
 }
 
 impl Mlp {
-    /// `[N, input_dim]`, times `[N, 1]`, one-hot labels `[N, label_dim]` when conditional -> `[N,
-    /// output_dim]`.
+    /// Inputs `[N, input_dim]`, times `[N, 1]`, one-hot labels `[N, label_dim]` when conditional
+    /// (ignored when `label_dim` is 0) -> `[N, output_dim]`.
     pub fn forward(&self, x: Tensor<2>, time: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let mut inputs = vec![x, time];
         if self.label_dim > 0 {

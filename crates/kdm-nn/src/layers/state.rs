@@ -1,23 +1,95 @@
-//! A module's weights by name, out and in again. A load checks every name and shape before it
-//! changes anything and reports all that is wrong at once.
+//! Tensors to the host; a module's weights by name, out and in again. A load checks every name and
+//! shape before it changes anything and reports all that is wrong at once.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use kdm_nn::state::{load_state, state_dict};
+//! use kdm_nn::{InitSeed, LinearConfig};
+//!
+//! let device = Device::flex();
+//! let config = LinearConfig { inputs: 3, outputs: 2 };
+//! let mut state = state_dict(&config.init(&mut InitSeed::new(1), &device));
+//! assert!(state.keys().eq(["bias", "weight"]));
+//!
+//! let other = config.init(&mut InitSeed::new(2), &device);
+//! assert_eq!(state_dict(&load_state(other.clone(), &state)?), state);
+//!
+//! state.remove("bias");
+//! assert_eq!(load_state(other, &state).unwrap_err().missing[0].shape, [2]);
+//! # Ok::<(), kdm_nn::StateError>(())
+//! ```
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
 
-/// Tensors by dotted name, such as `clean_encoder.layers.0.weight`.
+/// Tensors on the host by dotted name, such as `clean_encoder.layers.0.weight`.
 pub type StateDict = BTreeMap<String, TensorData>;
 
-/// Why weights don't fit a module.
-#[derive(Debug, thiserror::Error, PartialEq)]
+/// Why weights don't fit a module: all that is wrong with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the weights don't fit the configured network: {0}; check that the file's `config` is the one \
-     it was trained with"
+    "the weights don't fit the configured network: {}; check that the file's `config` is the one \
+     it was trained with",
+    self.listed()
 )]
-pub struct StateError(pub String);
+pub struct StateError {
+    /// Tensors of the module that the weights lack.
+    pub missing: Vec<MissingTensor>,
+    /// Tensors of another shape than the module's.
+    pub wrong_shape: Vec<WrongShape>,
+    /// Names of tensors that the module doesn't have.
+    pub unexpected: Vec<String>,
+}
 
-/// The dotted name of the parameter being visited.
+/// A tensor that a module has and its weights lack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingTensor {
+    /// Its dotted name.
+    pub name: String,
+    /// Its shape in the module.
+    pub shape: Vec<usize>,
+}
+
+/// A tensor whose shape is not the module's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongShape {
+    /// Its dotted name.
+    pub name: String,
+    /// Its shape in the module.
+    pub expected: Vec<usize>,
+    /// Its shape in the weights.
+    pub found: Vec<usize>,
+}
+
+impl StateError {
+    /// What is wrong with the module's tensors in the order of their names, then what is
+    /// unexpected.
+    fn listed(&self) -> String {
+        let missing = self.missing.iter().map(|m| (&m.name, format!("{:?} is missing", m.shape)));
+        let wrong = self.wrong_shape.iter();
+        let wrong =
+            wrong.map(|w| (&w.name, format!("is {:?} and should be {:?}", w.found, w.expected)));
+        let mut listed: Vec<(&String, String)> = missing.chain(wrong).collect();
+        listed.sort();
+        listed.extend(self.unexpected.iter().map(|name| (name, "belongs nowhere".to_string())));
+        let listed: Vec<String> =
+            listed.into_iter().map(|(name, problem)| format!("`{name}` {problem}")).collect();
+        listed.join(", ")
+    }
+}
+
+/// The values of `tensor` on the host, in row-major order, as f32 whatever float type it has. Waits
+/// until its device has computed them.
+///
+/// # Panics
+/// When the device fails.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().expect("the device gives its values")
+}
+
+/// The dotted name of the parameter being visited, for visitors and mappers of modules.
 #[derive(Default, Debug)]
 pub struct NamePath(Vec<String>);
 
@@ -42,7 +114,7 @@ impl NamePath {
     }
 }
 
-/// All float parameters of `module`, as f32 on the host.
+/// All float parameters of `module`, as f32 on the host; their shapes are the module's.
 pub fn state_dict(module: &impl Module) -> StateDict {
     struct Collect {
         path: NamePath,
@@ -65,8 +137,8 @@ pub fn state_dict(module: &impl Module) -> StateDict {
     collect.state
 }
 
-/// The gradients of a module's parameters, as f32 on the host; parameters that took no part have
-/// none.
+/// The gradients of a module's parameters by the parameters' names, as f32 on the host; parameters
+/// that took no part in the backward pass that made `grads` have none.
 pub fn gradients(module: &impl Module, grads: &Gradients) -> StateDict {
     struct Collect<'a> {
         path: NamePath,
@@ -91,28 +163,26 @@ pub fn gradients(module: &impl Module, grads: &Gradients) -> StateDict {
     collect.found
 }
 
-/// `module` with its float parameters replaced by those of `state`.
+/// `module` with its float parameters replaced by those of `state`, on the device where each was.
 ///
 /// # Errors
-/// When a parameter is missing, left over, or of another shape; the message lists all of them.
+/// When a parameter is missing, unexpected, or of another shape; the error lists all of them.
 pub fn load_state<M: Module>(module: M, state: &StateDict) -> Result<M, StateError> {
     let expected = state_dict(&module);
-    let mut problems = Vec::new();
+    let mut error = StateError::default();
     for (name, data) in &expected {
-        match state.get(name) {
-            None => problems.push(format!("`{name}` {} is missing", shape_text(data))),
-            Some(found) if found.shape() != data.shape() => problems.push(format!(
-                "`{name}` is {} and should be {}",
-                shape_text(found),
-                shape_text(data)
-            )),
+        let (name, shape) = (name.clone(), data.shape().to_vec());
+        match state.get(&name).map(|found| found.shape().to_vec()) {
+            None => error.missing.push(MissingTensor { name, shape }),
+            Some(found) if found != shape => {
+                error.wrong_shape.push(WrongShape { name, expected: shape, found });
+            }
             Some(_) => {}
         }
     }
-    let surplus = state.keys().filter(|name| !expected.contains_key(*name));
-    problems.extend(surplus.map(|name| format!("`{name}` belongs nowhere")));
-    if !problems.is_empty() {
-        return Err(StateError(problems.join(", ")));
+    error.unexpected = state.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
+    if error != StateError::default() {
+        return Err(error);
     }
 
     struct Replace<'a> {
@@ -135,11 +205,6 @@ pub fn load_state<M: Module>(module: M, state: &StateDict) -> Result<M, StateErr
         }
     }
     Ok(module.map(&mut Replace { path: NamePath::default(), state }))
-}
-
-fn shape_text(data: &TensorData) -> String {
-    let sizes: Vec<String> = data.shape().iter().map(ToString::to_string).collect();
-    format!("[{}]", sizes.join(", "))
 }
 
 #[cfg(test)]
@@ -183,7 +248,11 @@ mod tests {
             "`layers.0.weight` is [8, 3] and should be [9, 3]",
             "`extra`",
         ] {
-            assert!(error.0.contains(part), "{error}");
+            assert!(error.to_string().contains(part), "{error}");
         }
+        assert_eq!(error.missing, [MissingTensor { name: "layers.1.bias".into(), shape: vec![2] }]);
+        let names: Vec<&str> = error.wrong_shape.iter().map(|w| w.name.as_str()).collect();
+        assert_eq!(names, ["layers.0.bias", "layers.0.weight", "layers.1.weight"]);
+        assert_eq!(error.unexpected, ["extra"]);
     }
 }

@@ -1,45 +1,53 @@
 //! The U-Net of ADM (Dhariwal and Nichol, arXiv:2105.05233), as Karras et al., arXiv:2206.00364,
-//! use it: adaptive group norm, attention heads of 64 channels. State names are those of
-//! NVlabs/edm.
+//! table 1 and appendix F, use it: adaptive group norm, attention heads of 64 channels. State names
+//! are those of NVlabs/edm.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::layers::feature_map::FeatureMap;
-use crate::layers::{
-    Conv2d, Conv2dConfig, Filter, GroupNorm, Named, Resample, positional_embedding,
-};
-use crate::unet::block::{BlockConfig, BlockStyle};
-use crate::unet::song::{Part, UNetSizes, unet_problems};
-use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig};
+use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, positional_embedding};
+use crate::unet::block::BlockStyle;
+use crate::unet::paths::{self, Decoder, Encoder};
+use crate::unet::sizes::{UNetSizes, usual_embedding};
+use crate::unet::topology::{ADM_HEAD, Family, topology};
+use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig, Problem};
 
-/// A U-Net's architecture; fields as in [`crate::SongUNetConfig`].
+/// The architecture of an ADM. The fields' names are those of NVlabs/edm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the same fields as SongUNetConfig's")]
 pub struct AdmUNetConfig {
+    /// Height and width of images; the number of levels must let it halve.
     pub resolution: usize,
+    /// Channels of the input.
     pub in_channels: usize,
+    /// Channels of the output.
     pub out_channels: usize,
+    /// Width of the one-hot label: the number of classes; 0 for none.
     #[serde(default)]
     pub label_dim: usize,
+    /// Width of the augmentation's label; 0 for none.
     #[serde(default)]
     pub augment_dim: usize,
+    /// Base width. Even, and group norm and attention heads must divide the layers' widths.
     pub model_channels: usize,
+    /// Width of each level, finest first, as a multiple (1 to 64) of the base width; each level
+    /// after the first halves the image.
     pub channel_mult: Vec<usize>,
-    #[serde(default = "four")]
+    /// Width of the embedding, as a multiple of the base width.
+    #[serde(default = "usual_embedding")]
     pub channel_mult_emb: usize,
+    /// Blocks a level of the encoder, at most 64; a level of the decoder has one more.
     pub num_blocks: usize,
+    /// Sides of the images on which blocks have attention, with a head for every 64 channels.
     pub attn_resolutions: Vec<usize>,
+    /// Probability of dropout in blocks, in [0, 1).
     #[serde(default)]
     pub dropout: f64,
+    /// Probability of leaving the label out in training, in [0, 1), as classifier-free guidance
+    /// needs.
     #[serde(default)]
     pub label_dropout: f64,
-}
-
-fn four() -> usize {
-    4
 }
 
 /// The network; see [`AdmUNetConfig`].
@@ -49,53 +57,88 @@ pub struct AdmUNet {
     map_layer0: Linear,
     map_layer1: Linear,
     map_label: Option<Linear>,
-    enc: Named<Part>,
-    dec: Named<Part>,
+    enc: Encoder,
+    dec: Decoder,
     out_norm: GroupNorm,
     out_conv: Conv2d,
-    /// Which blocks of the decoder are joined to what the encoder kept.
-    #[module(skip)]
-    joined: Vec<bool>,
     #[module(skip)]
     config: AdmUNetConfig,
 }
 
 /// Of the group norms.
 const EPSILON: f64 = 1e-5;
-/// Channels of an attention head.
-const HEAD: usize = 64;
 
 impl AdmUNetConfig {
-    /// All that is impossible: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let mut problems = unet_problems(&UNetSizes {
-            resolution: self.resolution,
-            in_channels: self.in_channels,
-            out_channels: self.out_channels,
-            model_channels: self.model_channels,
-            channel_mult: &self.channel_mult,
-            channel_mult_emb: self.channel_mult_emb,
-            num_blocks: self.num_blocks,
-            dropout: self.dropout,
-            label_dropout: self.label_dropout,
-        });
-        for mult in self.channel_mult.iter().filter(|_| problems.is_empty()).collect::<Vec<_>>() {
-            let width = mult * self.model_channels;
-            if width / HEAD > 0 && !width.is_multiple_of(width / HEAD) {
-                let problem = format!(
-                    "gives a layer of {width} channels, which {} heads can't divide",
-                    width / HEAD
-                );
-                problems.push(("model_channels".into(), problem));
-            }
+    /// All that is impossible about it; none when a network can be made.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.sizes().problems();
+        if problems.is_empty() {
+            let widths = self.channel_mult.iter().map(|mult| mult * self.model_channels);
+            let uneven = widths.filter(|width| {
+                let heads = width / ADM_HEAD;
+                heads > 0 && !width.is_multiple_of(heads)
+            });
+            problems.extend(uneven.map(|width| {
+                let heads = width / ADM_HEAD;
+                let problem =
+                    format!("gives a layer of {width} channels, which {heads} heads can't divide");
+                Problem::new("model_channels", problem)
+            }));
         }
         problems
     }
 
+    /// A network with fresh weights on `device`. The configuration has no [`Self::problems`].
+    pub fn init(&self, seed: &mut InitSeed, device: &Device) -> AdmUNet {
+        let style = self.style();
+        let (encoder, decoder) = topology(&self.sizes(), Family::Adm);
+        let enc = Encoder::init(&encoder, &style, seed, device);
+        let dec = Decoder::init(&decoder, &style, seed, device);
+        let mut linear = |inputs, outputs, bias| {
+            LinearConfig { inputs, outputs }.init_with(style.init, bias, seed, device)
+        };
+        let (narrow, wide) = (self.model_channels, style.embedding);
+        let map_augment = (self.augment_dim > 0).then(|| linear(self.augment_dim, narrow, false));
+        let (map_layer0, map_layer1) = (linear(narrow, wide, true), linear(wide, wide, true));
+        let map_label = (self.label_dim > 0).then(|| linear(self.label_dim, wide, false));
+        let out_conv = self.out_conv();
+        AdmUNet {
+            map_augment,
+            map_layer0,
+            map_layer1,
+            map_label,
+            enc,
+            dec,
+            out_norm: style.norm(out_conv.inputs, device),
+            out_conv: out_conv.init(style.init_last, seed, device),
+            config: self.clone(),
+        }
+    }
+
+    /// Floating-point operations of a pass over one image; see [`crate::SongUNetConfig::flops`].
+    pub fn flops(&self) -> f64 {
+        let style = self.style();
+        let (encoder, decoder) = topology(&self.sizes(), Family::Adm);
+        let wide = style.embedding;
+        let embedding = 2
+            * (wide * (self.model_channels + wide + self.label_dim)
+                + self.augment_dim * self.model_channels);
+        embedding as f64
+            + self.out_conv().flops(self.resolution)
+            + paths::flops(&encoder, &decoder, &style)
+    }
+
+    /// The last convolution, from the finest level's width.
+    fn out_conv(&self) -> Conv2dConfig {
+        let width = self.model_channels * self.channel_mult[0];
+        Conv2dConfig::same(width, self.out_channels, 3)
+    }
+
+    /// What the blocks have in common.
     fn style(&self) -> BlockStyle {
         let init = Init::Kaiming((1f64 / 3.0).sqrt());
         BlockStyle {
-            embedding: self.model_channels * self.channel_mult_emb,
+            embedding: self.sizes().embedding(),
             dropout: self.dropout,
             skip_scale: 1.0,
             epsilon: EPSILON,
@@ -108,129 +151,32 @@ impl AdmUNetConfig {
         }
     }
 
-    /// Names, sides and configurations of the encoder's blocks (after the first convolution), then
-    /// the decoder's, each with whether it is joined to what the encoder kept; the width of the
-    /// first convolution, and of the last block.
-    #[expect(clippy::type_complexity, reason = "taken apart at once")]
-    fn plan(
-        &self,
-    ) -> (Vec<(String, usize, BlockConfig)>, Vec<(String, usize, BlockConfig, bool)>, usize, usize)
-    {
-        let size = |level: usize| self.resolution >> level;
-        let name = |level: usize, what: &str| format!("{0}x{0}_{what}", size(level));
-        let heads = |attend: bool, outputs: usize| if attend { outputs / HEAD } else { 0 };
-        let attends = |level: usize| self.attn_resolutions.contains(&size(level));
-        let first = self.model_channels * self.channel_mult[0];
-        let (mut width, mut kept, mut encoder) = (first, Vec::new(), Vec::new());
-        for (level, mult) in self.channel_mult.iter().enumerate() {
-            if level > 0 {
-                let down = BlockConfig {
-                    inputs: width,
-                    outputs: width,
-                    resample: Resample::Down,
-                    heads: 0,
-                };
-                encoder.push((name(level, "down"), size(level), down));
-            }
-            kept.push(width);
-            for i in 0..self.num_blocks {
-                let outputs = self.model_channels * mult;
-                let heads = heads(attends(level), outputs);
-                let block = BlockConfig { inputs: width, outputs, resample: Resample::Keep, heads };
-                encoder.push((name(level, &format!("block{i}")), size(level), block));
-                width = outputs;
-                kept.push(width);
-            }
+    /// What it has in common with DDPM++.
+    fn sizes(&self) -> UNetSizes<'_> {
+        UNetSizes {
+            resolution: self.resolution,
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            model_channels: self.model_channels,
+            channel_mult: &self.channel_mult,
+            channel_mult_emb: self.channel_mult_emb,
+            num_blocks: self.num_blocks,
+            attn_resolutions: &self.attn_resolutions,
+            dropout: self.dropout,
+            label_dropout: self.label_dropout,
         }
-        let mut decoder = Vec::new();
-        for (level, mult) in self.channel_mult.iter().enumerate().rev() {
-            let alone =
-                |resample, heads| BlockConfig { inputs: width, outputs: width, resample, heads };
-            if level + 1 == self.channel_mult.len() {
-                let attentive = alone(Resample::Keep, heads(true, width));
-                decoder.push((name(level, "in0"), size(level), attentive, false));
-                decoder.push((name(level, "in1"), size(level), alone(Resample::Keep, 0), false));
-            } else {
-                decoder.push((name(level, "up"), size(level), alone(Resample::Up, 0), false));
-            }
-            for i in 0..=self.num_blocks {
-                let inputs = width + kept.pop().expect("as many as were kept");
-                let outputs = self.model_channels * mult;
-                let heads = heads(attends(level), outputs);
-                let block = BlockConfig { inputs, outputs, resample: Resample::Keep, heads };
-                decoder.push((name(level, &format!("block{i}")), size(level), block, true));
-                width = outputs;
-            }
-        }
-        (encoder, decoder, first, width)
-    }
-
-    /// A network with fresh weights. The configuration has no [`Self::problems`].
-    pub fn init(&self, seed: &mut InitSeed, device: &Device) -> AdmUNet {
-        let style = self.style();
-        let (encoder, decoder, first, last) = self.plan();
-        let conv = Conv2dConfig::same(self.in_channels, first, 3).init(style.init, seed, device);
-        let mut enc = vec![(format!("{0}x{0}_conv", self.resolution), Part::Conv(conv))];
-        for (name, _, block) in &encoder {
-            enc.push((name.clone(), Part::Block(block.init(&style, seed, device))));
-        }
-        let mut dec = Vec::new();
-        for (name, _, block, _) in &decoder {
-            dec.push((name.clone(), Part::Block(block.init(&style, seed, device))));
-        }
-        let mut linear = |inputs, outputs, bias| {
-            LinearConfig { inputs, outputs }.init_with(style.init, bias, seed, device)
-        };
-        let wide = style.embedding;
-        let map_augment =
-            (self.augment_dim > 0).then(|| linear(self.augment_dim, self.model_channels, false));
-        let (map_layer0, map_layer1) =
-            (linear(self.model_channels, wide, true), linear(wide, wide, true));
-        let map_label = (self.label_dim > 0).then(|| linear(self.label_dim, wide, false));
-        AdmUNet {
-            map_augment,
-            map_layer0,
-            map_layer1,
-            map_label,
-            enc: Named(enc),
-            dec: Named(dec),
-            out_norm: GroupNorm::new(GroupNorm::edm_groups(last), last, EPSILON, device),
-            out_conv: Conv2dConfig::same(last, self.out_channels, 3).init(
-                style.init_last,
-                seed,
-                device,
-            ),
-            joined: decoder.iter().map(|(.., joined)| *joined).collect(),
-            config: self.clone(),
-        }
-    }
-
-    /// Floating-point operations of a pass over one image; see [`crate::SongUNetConfig::flops`].
-    pub fn flops(&self) -> f64 {
-        let style = self.style();
-        let (encoder, decoder, first, last) = self.plan();
-        let wide = style.embedding;
-        let embedding = 2
-            * (wide * (self.model_channels + wide + self.label_dim)
-                + self.augment_dim * self.model_channels);
-        let ends = 18
-            * self.resolution
-            * self.resolution
-            * (self.in_channels * first + last * self.out_channels);
-        let blocks: f64 =
-            encoder.iter().map(|(_, size, block)| block.flops(&style, *size)).sum::<f64>()
-                + decoder.iter().map(|(_, size, block, _)| block.flops(&style, *size)).sum::<f64>();
-        (embedding + ends) as f64 + blocks
     }
 }
 
 impl AdmUNet {
-    /// What it is.
+    /// The architecture.
     pub fn config(&self) -> &AdmUNetConfig {
         &self.config
     }
 
-    /// Arguments and result as in [`crate::SongUNet::forward`].
+    /// Images `[N, in_channels, R, R]`, noise conditions `[N]`, one-hot labels `[N, label_dim]`
+    /// (none: any class), augmentation labels `[N, augment_dim]` (none: no augmentation) -> `[N,
+    /// out_channels, R, R]`.
     pub fn forward(
         &self,
         x: Tensor<4>,
@@ -239,6 +185,20 @@ impl AdmUNet {
         augment: Option<Tensor<2>>,
         mode: &ForwardMode,
     ) -> Tensor<4> {
+        let embedding = self.embed(noise, labels, augment, mode);
+        let skips = self.enc.forward(x, &embedding, mode);
+        let (main, _) = self.dec.forward(skips, &embedding, mode);
+        self.out_conv.forward(self.out_norm.forward_silu(main.planes()))
+    }
+
+    /// The embedding of noise level, label and augmentation: `[N, embedding]`.
+    fn embed(
+        &self,
+        noise: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        augment: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<2> {
         let mut embedding = positional_embedding(noise, self.config.model_channels, 0.0);
         if let (Some(map), Some(augment)) = (&self.map_augment, augment) {
             embedding = embedding + map.forward(augment);
@@ -247,27 +207,6 @@ impl AdmUNet {
         if let (Some(map), Some(labels)) = (&self.map_label, labels) {
             embedding = embedding + map.forward(mode.drop_rows(labels, self.config.label_dropout));
         }
-        let embedding = activation::silu(embedding);
-
-        let mut main: Option<FeatureMap> = None;
-        let mut kept = Vec::new();
-        for part in self.enc.iter() {
-            let now = match (part, main.take()) {
-                (Part::Block(block), Some(main)) => {
-                    block.forward(main, None, embedding.clone(), mode)
-                }
-                (Part::Conv(conv), None) => FeatureMap::new(conv.forward(x.clone())),
-                _ => unreachable!("the encoder begins with a convolution, blocks follow"),
-            };
-            kept.push(now.clone());
-            main = Some(now);
-        }
-        let mut main = main.expect("the encoder has parts");
-        for (part, joined) in self.dec.iter().zip(&self.joined) {
-            let Part::Block(block) = part else { unreachable!("the decoder is made of blocks") };
-            let skip = joined.then(|| kept.pop().expect("as many as were kept"));
-            main = block.forward(main, skip, embedding.clone(), mode);
-        }
-        self.out_conv.forward(self.out_norm.forward_silu(main.planes()))
+        activation::silu(embedding)
     }
 }

@@ -1,10 +1,18 @@
-//! The U-Nets, a file each, behind one interface.
+//! The U-Nets behind one interface: DDPM++ and NCSN++ ([`song`]), ADM ([`adm`]), diffusers'
+//! UNet2DModel ([`diffusers`]).
+//!
+//! The first two are of NVlabs' kinds: `topology` is the page that shows which layers they have, in
+//! the order in which an image goes through them; `paths` makes and runs these layers, and `block`
+//! is the residual block that most of them are. `frozen` is the same network for sampling.
 
 pub mod adm;
-pub mod block;
+mod block;
 pub mod diffusers;
 mod frozen;
+mod paths;
+mod sizes;
 pub mod song;
+mod topology;
 
 pub use adm::{AdmUNet, AdmUNetConfig};
 pub use diffusers::{DiffusersUNet, DiffusersUNetConfig};
@@ -15,9 +23,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{ForwardMode, InitSeed};
+use crate::{ForwardMode, InitSeed, Problem};
 
-/// Which U-Net, and its architecture.
+/// Which U-Net, and its architecture. In JSON and TOML the field `architecture` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "architecture", rename_all = "kebab-case")]
 pub enum UNetConfig {
@@ -30,6 +38,21 @@ pub enum UNetConfig {
 }
 
 /// A U-Net.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kdm_nn::{ForwardMode, InitSeed, SongUNetConfig, UNetConfig};
+///
+/// let song = SongUNetConfig::ddpmpp(8, 3, 3, 8, &[1, 2], 1, &[4]);
+/// let config = UNetConfig::SongUnet(song);
+/// let device = Device::flex();
+/// let unet = config.init(&mut InitSeed::new(1), &device);
+///
+/// let (inputs, outputs) = config.channels();
+/// let (images, noise) = (Tensor::zeros([2, inputs, 8, 8], &device), Tensor::zeros([2], &device));
+/// let y = unet.forward(images, noise, None, None, &ForwardMode::evaluation());
+/// assert_eq!(y.dims(), [2, outputs, 8, 8]);
+/// ```
 #[derive(Module, Debug)]
 pub enum UNet {
     /// DDPM++ or NCSN++.
@@ -41,8 +64,8 @@ pub enum UNet {
 }
 
 impl UNetConfig {
-    /// All that is impossible: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
+    /// All that is impossible about it; none when a network can be made.
+    pub fn problems(&self) -> Vec<Problem> {
         match self {
             Self::SongUnet(c) => c.problems(),
             Self::AdmUnet(c) => c.problems(),
@@ -50,7 +73,7 @@ impl UNetConfig {
         }
     }
 
-    /// A network with fresh weights. The configuration has no [`Self::problems`].
+    /// A network with fresh weights on `device`. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> UNet {
         match self {
             Self::SongUnet(c) => UNet::Song(c.init(seed, device)),
@@ -59,7 +82,7 @@ impl UNetConfig {
         }
     }
 
-    /// Side of the images.
+    /// Height and width of the images.
     pub fn resolution(&self) -> usize {
         match self {
             Self::SongUnet(c) => c.resolution,
@@ -97,8 +120,9 @@ impl UNetConfig {
 }
 
 impl UNet {
-    /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels, augmentation labels
-    /// -> `[N, C', R, R]`.
+    /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels `[N, label_dim]`
+    /// (none: any class), augmentation labels `[N, augment_dim]` (none: no augmentation; ignored by
+    /// diffusers' network) -> `[N, C', R, R]`.
     pub fn forward(
         &self,
         x: Tensor<4>,

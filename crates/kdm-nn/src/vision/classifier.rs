@@ -1,25 +1,25 @@
-//! A small convolutional classifier of small images: its features stand in for Inception's where
-//! images are far from photographs, or nothing can be downloaded.
+//! A small convolutional classifier of small images, of our own: its features stand in for
+//! Inception's where images are far from photographs, or nothing can be downloaded.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Conv2d, Conv2dConfig, GroupNorm};
-use crate::{Init, InitSeed, Linear, LinearConfig};
+use crate::{Init, InitSeed, Linear, LinearConfig, Problem};
 
 /// The classifier's sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
-    /// Side of the images, a multiple of 8.
+    /// Height and width of images, a multiple of 8, at most 1024.
     pub resolution: usize,
-    /// Channels of images.
+    /// Channels of images, at most 4096.
     pub in_channels: usize,
-    /// Classes.
+    /// Classes, at most 4096.
     pub classes: usize,
-    /// Channels of the first layer; each halving of the image doubles them, so features are 8 times
-    /// as many.
+    /// Channels of the first layer, at most 4096; each halving of the image doubles them, so there
+    /// are 8 times as many features.
     pub width: usize,
 }
 
@@ -38,12 +38,12 @@ pub struct Classifier {
     head: Linear,
 }
 
-/// What an image is to a classifier.
+/// What a classifier computes from N images.
 #[derive(Clone, Debug)]
-pub struct Classified {
-    /// `[N, features]`.
+pub struct ClassifierOutput {
+    /// The last layer's activations, averaged over the image: `[N, features]`.
     pub features: Tensor<2>,
-    /// `[N, classes]`.
+    /// The logarithms of the classes' probabilities up to a constant: `[N, classes]`.
     pub logits: Tensor<2>,
 }
 
@@ -51,43 +51,38 @@ pub struct Classified {
 const EPSILON: f64 = 1e-5;
 
 impl ClassifierConfig {
-    /// Numbers of a feature vector.
+    /// Dimension of a feature vector.
     pub fn features(&self) -> usize {
         8 * self.width
     }
 
-    /// All that is impossible: field and problem.
-    pub fn problems(&self) -> Vec<(String, String)> {
+    /// All that is impossible about it; none when a classifier can be made.
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (field, value) in
-            [("in_channels", self.in_channels), ("classes", self.classes), ("width", self.width)]
-        {
-            if !(1..=1 << 12).contains(&value) {
-                problems.push((field.into(), format!("is {value} and must be between 1 and 4096")));
+        // A group of the first layer's norm has four channels.
+        for (field, value, least) in [
+            ("in_channels", self.in_channels, 1),
+            ("classes", self.classes, 1),
+            ("width", self.width, 4),
+        ] {
+            if !(least..=1 << 12).contains(&value) {
+                let problem = format!("is {value} and must be between {least} and 4096");
+                problems.push(Problem::new(field, problem));
             }
         }
         if self.resolution == 0 || self.resolution > 1 << 10 || !self.resolution.is_multiple_of(8) {
-            problems.push((
-                "resolution".into(),
-                format!("is {} and must be a multiple of 8", self.resolution),
-            ));
+            let problem = format!("is {} and must be a multiple of 8", self.resolution);
+            problems.push(Problem::new("resolution", problem));
         }
         problems
     }
 
-    /// Fresh weights. The configuration has no [`Self::problems`].
+    /// Fresh weights on `device`. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Classifier {
         let mut layers = Vec::new();
         let mut add = |inputs, outputs, halve: bool| {
             let config = if halve {
-                Conv2dConfig {
-                    inputs,
-                    outputs,
-                    kernel: [4, 4],
-                    stride: 2,
-                    padding: [1, 1],
-                    bias: true,
-                }
+                Conv2dConfig::halving(inputs, outputs, 4)
             } else {
                 Conv2dConfig::same(inputs, outputs, 3)
             };
@@ -120,16 +115,16 @@ impl Classifier {
         activations
     }
 
-    /// Images `[N, C, R, R]` in [-1, 1].
-    pub fn forward(&self, x: Tensor<4>) -> Classified {
+    /// Features and logits of images `[N, C, R, R]` in [-1, 1].
+    pub fn forward(&self, x: Tensor<4>) -> ClassifierOutput {
         let h = self.activations(x).pop().expect("a classifier has layers");
         let [n, c, height, width] = h.dims();
         let features = h.reshape([n, c, height * width]).mean_dim(2).squeeze_dim::<2>(2);
-        Classified { logits: self.head.forward(features.clone()), features }
+        ClassifierOutput { logits: self.head.forward(features.clone()), features }
     }
 }
 
-/// Mean cross-entropy of logits `[N, K]` with one-hot rows `[N, K]`: one number.
+/// Mean cross-entropy in nats of logits `[N, K]` with one-hot rows `[N, K]`: `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<2>) -> Tensor<1> {
     let n = logits.dims()[0];
     -(activation::log_softmax(logits, 1) * labels).sum() / n as f64

@@ -1,5 +1,6 @@
-//! The discriminator of adversarial training (paper, appendix on training): four convolutions,
-//! strided and leaky.
+//! The discriminator of adversarial training (KDM paper, appendix on training): four strided
+//! convolutions with LeakyReLU. It judges patches of an image, as PatchGAN does (Isola et al.,
+//! arXiv:1611.07004).
 
 use burn::module::{Module, Param};
 use burn::tensor::module::batch_norm_train;
@@ -38,11 +39,11 @@ struct BatchNorm {
     bias: Param<Tensor<1>>,
 }
 
-/// Slope of the leaky units below 0.
+/// LeakyReLU's slope below 0.
 const SLOPE: f64 = 0.2;
 /// Of batch norm (PyTorch's default).
 const EPSILON: f64 = 1e-5;
-/// The least side of an image that all four convolutions fit into.
+/// The least height and width of an image that all four convolutions fit into.
 pub const LEAST_SIDE: usize = 32;
 
 impl BatchNorm {
@@ -59,33 +60,24 @@ impl BatchNorm {
 }
 
 impl DiscriminatorConfig {
-    /// Fresh weights, as PyTorch's convolutions start.
+    /// Fresh weights on `device`, as PyTorch's convolutions start.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Discriminator {
-        let mut conv = |inputs, outputs, stride, padding| {
-            let config = Conv2dConfig {
-                inputs,
-                outputs,
-                kernel: [4, 4],
-                stride,
-                padding: [padding; 2],
-                bias: true,
-            };
-            config.init(Init::PyTorch, seed, device)
-        };
+        let mut conv = |config: Conv2dConfig| config.init(Init::PyTorch, seed, device);
+        let last = Conv2dConfig { padding: [0, 0], ..Conv2dConfig::same(256, 1, 4) };
         Discriminator {
-            conv0: conv(self.in_channels, 64, 2, 1),
-            conv1: conv(64, 128, 2, 1),
+            conv0: conv(Conv2dConfig::halving(self.in_channels, 64, 4)),
+            conv1: conv(Conv2dConfig::halving(64, 128, 4)),
             norm1: BatchNorm::new(128, device),
-            conv2: conv(128, 256, 2, 1),
+            conv2: conv(Conv2dConfig::halving(128, 256, 4)),
             norm2: BatchNorm::new(256, device),
-            conv3: conv(256, 1, 1, 0),
+            conv3: conv(last),
         }
     }
 }
 
 impl Discriminator {
-    /// Logits of being a teacher's image: `[N, C, H, W]` (sides of at least 32) -> `[N, 1, H/8 - 3,
-    /// W/8 - 3]`.
+    /// Logits of being a teacher's image, one a patch: images `[N, C, H, W]` in [-1, 1], H and W at
+    /// least [`LEAST_SIDE`], -> `[N, 1, H/8 - 3, W/8 - 3]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let leaky = |x| activation::leaky_relu(x, SLOPE);
         let h = leaky(self.conv0.forward(x));
@@ -95,7 +87,7 @@ impl Discriminator {
     }
 }
 
-/// Binary cross-entropy of logits with one target for all of them, averaged: one number.
+/// Mean binary cross-entropy in nats of logits with one target for all of them: `[1]`.
 pub fn cross_entropy(logits: Tensor<4>, target: bool) -> Tensor<1> {
     // -ln sigmoid(x) = softplus(-x); -ln(1 - sigmoid(x)) = softplus(x)
     let signed = if target { -logits } else { logits };

@@ -13,11 +13,11 @@ use crate::{Init, InitSeed, Linear, LinearConfig};
 
 /// What the network is called in files and tables.
 pub const NAME: &str = "inception";
-/// Numbers of a feature vector.
+/// Dimension of a feature vector.
 pub const FEATURES: usize = 2048;
 /// Classes of the logits.
 pub const CLASSES: usize = 1008;
-/// Side of the images that the network sees.
+/// Height and width of the images that the network sees.
 const SIDE: usize = 299;
 /// Of batch norm.
 const EPSILON: f64 = 1e-3;
@@ -60,14 +60,12 @@ pub struct Inception {
     fc: Linear,
 }
 
-/// Name, channels in and out, kernel, stride, padding.
-type Planned = (String, usize, usize, [usize; 2], usize, [usize; 2]);
-
-/// All convolutions.
-fn plan() -> Vec<Planned> {
-    let mut all: Vec<Planned> = Vec::new();
+/// The names and sizes of all convolutions.
+fn convolutions() -> Vec<(String, Conv2dConfig)> {
+    let mut all = Vec::new();
     let mut add = |name: &str, inputs, outputs, kernel, stride, padding| {
-        all.push((name.to_string(), inputs, outputs, kernel, stride, padding));
+        let config = Conv2dConfig { inputs, outputs, kernel, stride, padding, bias: false };
+        all.push((name.to_string(), config));
     };
     add("Conv2d_1a_3x3", 3, 32, [3, 3], 2, [0, 0]);
     add("Conv2d_2a_3x3", 32, 32, [3, 3], 1, [0, 0]);
@@ -75,16 +73,10 @@ fn plan() -> Vec<Planned> {
     add("Conv2d_3b_1x1", 64, 80, [1, 1], 1, [0, 0]);
     add("Conv2d_4a_3x3", 80, 192, [3, 3], 1, [0, 0]);
     let mut mixed = |block: &str, branches: &[(&str, usize, usize, [usize; 2], usize)]| {
-        for (branch, inputs, outputs, kernel, stride) in branches {
-            let padding = if *stride == 2 { [0, 0] } else { kernel.map(|k| k / 2) };
-            all.push((
-                format!("Mixed_{block}.branch{branch}"),
-                *inputs,
-                *outputs,
-                *kernel,
-                *stride,
-                padding,
-            ));
+        for &(branch, inputs, outputs, kernel, stride) in branches {
+            let padding = if stride == 2 { [0, 0] } else { kernel.map(|k| k / 2) };
+            let name = format!("Mixed_{block}.branch{branch}");
+            add(&name, inputs, outputs, kernel, stride, padding);
         }
     };
     for (block, c, pool) in [("5b", 192, 32), ("5c", 256, 64), ("5d", 288, 64)] {
@@ -157,9 +149,9 @@ fn plan() -> Vec<Planned> {
     all
 }
 
-/// What an image is to the network.
+/// What the network computes from N images.
 #[derive(Clone, Debug)]
-pub struct Inspected {
+pub struct InceptionOutput {
     /// The features that distances are computed from, `[N, 2048]`.
     pub features: Tensor<2>,
     /// Logits of the 1008 classes, `[N, 1008]`, without the last layer's bias, as the inception
@@ -168,12 +160,12 @@ pub struct Inspected {
 }
 
 impl Inception {
-    /// Random weights; those of a file replace them.
+    /// Random weights on `device`; those of a file replace them.
     pub fn init(seed: &mut InitSeed, device: &Device) -> Self {
-        let convolution = |(name, inputs, outputs, kernel, stride, padding): Planned| {
-            let config = Conv2dConfig { inputs, outputs, kernel, stride, padding, bias: false };
+        let convolution = |(name, config): (String, Conv2dConfig)| {
             let conv = config.init(Init::PyTorch, seed, device);
-            let constant = |value: f64| Param::from_tensor(Tensor::full([outputs], value, device));
+            let channels = config.outputs;
+            let constant = |value: f64| Param::from_tensor(Tensor::full([channels], value, device));
             let bn = BatchNorm {
                 weight: constant(1.0),
                 bias: constant(0.0),
@@ -182,10 +174,11 @@ impl Inception {
             };
             (name, BasicConv { conv, bn })
         };
-        let flat = Named(plan().into_iter().map(convolution).collect());
+        let flat = Named(convolutions().into_iter().map(convolution).collect());
         Self { flat, fc: LinearConfig { inputs: FEATURES, outputs: CLASSES }.init(seed, device) }
     }
 
+    /// The convolution of a branch of a block; of the block alone when `branch` is empty.
     fn conv(&self, block: &str, branch: &str, x: Tensor<4>) -> Tensor<4> {
         let full = if branch.is_empty() {
             block.to_string()
@@ -193,7 +186,7 @@ impl Inception {
             format!("Mixed_{block}.branch{branch}")
         };
         let found = self.flat.0.iter().find(|(name, _)| *name == full);
-        found.expect("a name of the plan").1.forward(x)
+        found.expect("a name of `convolutions`").1.forward(x)
     }
 
     /// Convolutions of one block, one after the other.
@@ -201,8 +194,9 @@ impl Inception {
         branches.iter().fold(x.clone(), |x, branch| self.conv(block, branch, x))
     }
 
-    /// Images `[N, 3, H, W]` in [-1, 1], resized to 299 pixels (bilinear, corners not aligned).
-    pub fn forward(&self, x: Tensor<4>) -> Inspected {
+    /// Features and logits of images `[N, 3, H, W]` in [-1, 1], resized to 299x299 (bilinear,
+    /// corners not aligned).
+    pub fn forward(&self, x: Tensor<4>) -> InceptionOutput {
         let n = x.dims()[0];
         let [_, _, height, width] = x.dims();
         let mut h = x;
@@ -284,11 +278,11 @@ impl Inception {
         let [_, c, height, width] = h.dims();
         let features = h.reshape([n, c, height * width]).mean_dim(2).squeeze_dim::<2>(2);
         let logits = features.clone().matmul(self.fc.weight.val().transpose());
-        Inspected { features, logits }
+        InceptionOutput { features, logits }
     }
 }
 
-/// 3x3, without the zeros around the image.
+/// Means of 3x3 pixels, zero padding left out; the size is kept.
 fn average_pool(x: Tensor<4>) -> Tensor<4> {
     avg_pool2d(
         x,
@@ -299,7 +293,7 @@ fn average_pool(x: Tensor<4>) -> Tensor<4> {
     )
 }
 
-/// 3x3; at stride 1 the size is kept.
+/// Maxima of 3x3 pixels; at stride 1 the size is kept.
 fn max_pool(x: Tensor<4>, stride: usize) -> Tensor<4> {
     let padding = if stride == 1 { [1, 1] } else { [0, 0] };
     max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([stride; 2]).with_padding(padding))

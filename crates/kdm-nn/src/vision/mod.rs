@@ -2,6 +2,7 @@
 //! discriminator.
 
 pub mod classifier;
+mod direction_distance;
 pub mod discriminator;
 pub mod inception;
 pub mod perceptual;

@@ -8,10 +8,10 @@ use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Conv2d, Conv2dConfig, Named};
-use crate::perceptual::direction_distance;
+use crate::vision::direction_distance::direction_distance;
 use crate::{Init, InitSeed};
 
-/// How images are halved between stages.
+/// How activations are halved between stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
@@ -25,16 +25,16 @@ pub enum Pooling {
 /// compared.
 const STAGES: [(usize, usize); 5] = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
 
-/// ImageNet's mean and deviation, for images in [-1, 1].
+/// ImageNet's mean and standard deviation, for images in [-1, 1].
 const MEAN: [f32; 3] = [-0.030, -0.088, -0.188];
 const STD: [f32; 3] = [0.458, 0.448, 0.450];
 
-/// The least side of an image: it is halved four times.
+/// The least height and width of an image: it is halved four times.
 pub const LEAST_SIDE: usize = 16;
 
 /// A weight for every feature, `[1, C, 1, 1]`.
 #[derive(Module, Debug)]
-pub struct Head {
+struct Head {
     weight: Param<Tensor<4>>,
 }
 
@@ -49,7 +49,7 @@ pub struct Lpips {
 }
 
 impl Lpips {
-    /// Random weights; those of files replace them.
+    /// Random weights on `device`; those of files replace them.
     pub fn init(pooling: Pooling, seed: &mut InitSeed, device: &Device) -> Self {
         let (mut features, mut inputs, mut place) = (Vec::new(), 3, 0);
         for (outputs, convolutions) in STAGES {
@@ -73,8 +73,8 @@ impl Lpips {
         Self { features: Named(features), flat: Named(flat), pooling }
     }
 
-    /// The activations of the five stages: `[N, 3, H, W]` in [-1, 1], sides of at least 16, -> `[N,
-    /// C, H', W']` each.
+    /// The activations of the five stages: images `[N, 3, H, W]` in [-1, 1], H and W at least
+    /// [`LEAST_SIDE`], -> `[N, C, H', W']` each, H' and W' halved from stage to stage.
     pub fn features(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let device = x.device();
         let constant =
@@ -99,8 +99,8 @@ impl Lpips {
         stages
     }
 
-    /// The distance of each pair of images, both `[N, 3, H, W]` in [-1, 1]: `[N]`, 0 for equal
-    /// images.
+    /// The distance of each pair of images, both `[N, 3, H, W]` in [-1, 1], H and W at least
+    /// [`LEAST_SIDE`]: `[N]`, at least 0, and 0 for equal images.
     pub fn forward(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
         let stages = self.features(a).into_iter().zip(self.features(b)).zip(self.flat.iter());
         let distances =

@@ -3,7 +3,7 @@
 
 use burn::tensor::Device;
 use kdm_data::Labels;
-use kdm_nn::fixed_batches::{Rows, in_blocks};
+use kdm_nn::fixed_batches::{Rows, in_batches};
 use kdm_nn::{InitSeed, Mlp, MlpConfig};
 use serde::{Deserialize, Serialize};
 
@@ -60,10 +60,10 @@ impl FlowMlp {
         let device = self.network.layers[0].weight.device();
         let x = Rows { values: x, width: self.dim };
         match self.network.label_dim {
-            0 => in_blocks([x], &device, |[x]| self.network.forward_at(x, t, None)),
+            0 => in_batches([x], &device, |[x]| self.network.forward_at(x, t, None)),
             width => {
                 let labels = Rows { values: &labels.one_hot(width), width };
-                in_blocks([x, labels], &device, |[x, y]| self.network.forward_at(x, t, Some(y)))
+                in_batches([x, labels], &device, |[x, y]| self.network.forward_at(x, t, Some(y)))
             }
         }
     }

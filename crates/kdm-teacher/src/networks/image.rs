@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Labels;
-use kdm_nn::fixed_batches::{Rows, in_image_blocks};
+use kdm_nn::fixed_batches::{Rows, in_image_batches};
 use kdm_nn::{ForwardMode, FrozenUNet, InitSeed, Problem, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,7 @@ pub struct NetworkTeacherConfig {
 impl NetworkTeacherConfig {
     /// All that is impossible.
     pub fn problems(&self) -> Vec<Problem> {
-        let network = self.network.problems().into_iter();
-        let network = network.map(|(field, text)| Problem::new(field, text).within("network"));
+        let network = self.network.problems().into_iter().map(|p| p.within("network"));
         let preconditioning = self.preconditioning.problem().map(|p| p.within("preconditioning"));
         let mut problems: Vec<Problem> = network.chain(preconditioning).collect();
         let (inputs, outputs) = self.network.channels();
@@ -124,10 +123,10 @@ impl NetworkTeacher {
         }
         let image = Rows { values: input, width: self.dim() };
         if self.label_dim == 0 || unlabelled(labels) {
-            return in_image_blocks([image], &self.device, |[x]| self.forward(x, condition, None));
+            return in_image_batches([image], &self.device, |[x]| self.forward(x, condition, None));
         }
         let labels = Rows { values: &labels.one_hot(self.label_dim), width: self.label_dim };
-        in_image_blocks([image, labels], &self.device, |[x, labels]| {
+        in_image_batches([image, labels], &self.device, |[x, labels]| {
             self.forward(x, condition, Some(labels))
         })
     }

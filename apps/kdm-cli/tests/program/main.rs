@@ -1,0 +1,17 @@
+//! Whole-program tests: what a person types, what they see, and what is left on the disk. One
+//! module a topic, and one program in all, which is linked once.
+
+mod analysis;
+mod assets;
+mod common;
+mod compare;
+mod distill;
+mod evaluate;
+mod features;
+mod formats;
+mod images;
+mod pairs;
+mod run;
+mod sample;
+mod teacher;
+mod usage;

@@ -1,0 +1,240 @@
+//! Stores of pairs: drawn, damaged, filtered, exported and imported.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kdm::data::{Array, array};
+
+use crate::common::{
+    Folder, array_of, check_failure, contents, distill, done, fails, generate, json, kdm, kill,
+    start, store, write_rows,
+};
+
+/// 50 000 pairs in other batches, with other threads, by two workers, and after being killed: the
+/// same bytes.
+#[test]
+fn pairs_are_the_same_bits_however_they_are_drawn() {
+    let folder = Folder::new();
+    let count = "50000";
+    let one = store(&folder, "one", count, &[]);
+    let other = store(&folder, "other", count, &["--batch 333 --threads 1"]);
+    let expected = contents(Path::new(&one));
+    assert_eq!(expected.len(), 8, "a manifest and seven shards");
+    assert!(expected == contents(Path::new(&other)), "batch and threads");
+
+    let shared = folder.at("shared");
+    store(&folder, "shared", count, &["--shard 1/2"]);
+    fails(&["pairs verify", &shared], 1, &["manifest.json", "unfinished: 3 of 7", "again"]);
+    store(&folder, "shared", count, &["--shard 0/2"]);
+    assert!(expected == contents(Path::new(&shared)), "two workers");
+
+    // Scheduler variables name the worker.
+    let slurm = folder.at("slurm");
+    for rank in ["0", "1", "2"] {
+        let arguments = generate(&slurm, "50000", &["--steps 4"]);
+        let status = kdm(&arguments)
+            .env("SLURM_PROCID", rank)
+            .env("SLURM_NTASKS", "3")
+            .output()
+            .unwrap()
+            .status;
+        assert!(status.success());
+    }
+    assert!(expected == contents(Path::new(&slurm)), "three workers of a scheduler");
+
+    // Killed again and again, then left to finish.
+    let killed = folder.at("killed");
+    let arguments = generate(&killed, "50000", &["--steps 4"]);
+    for milliseconds in [15, 40, 70] {
+        let child = start(&mut kdm(&arguments));
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        kill(child);
+    }
+    done(&arguments);
+    assert!(expected == contents(Path::new(&killed)), "killed and resumed");
+    done(&["pairs verify", &killed, "--teacher checkerboard"]);
+}
+
+/// The resident memory of drawing pairs doesn't grow with their number.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_flat_in_the_number_of_pairs() {
+    let folder = Folder::new();
+    let peak = |count: &str, name: &str| -> u64 {
+        let out = folder.at(name);
+        let arguments = generate(&out, count, &["--steps 1"]);
+        let mut child = start(&mut kdm(&arguments));
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find(|l| l.starts_with("VmHWM:"));
+            let kilobytes =
+                line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
+            peak = peak.max(kilobytes.unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    };
+    let (few, many) = (peak("50000", "few"), peak("1000000", "many"));
+    // A shard of 8192 points and a batch of 4096 are under a megabyte; completing maps one shard at
+    // a time.
+    assert!(many < few + 8_000, "{few} kB for 50 thousand, {many} kB for a million");
+}
+
+#[test]
+fn damaged_stores_are_refused_and_repaired() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", "3000", &["--shard-size 1000"]);
+    let run = folder.at("run");
+    let shard = folder.path("pairs").join("shard-00001.safetensors");
+    let whole = fs::read(&shard).unwrap();
+
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 5;
+    flipped[last] ^= 0x10;
+    fs::write(&shard, &flipped).unwrap();
+    fails(&["pairs verify", &pairs], 1, &["shard-00001.safetensors", "sha256", "delete that file"]);
+    fails(&distill(&pairs, &run, &[]), 1, &["shard-00001.safetensors", "sha256"]);
+
+    for length in [0, 7, 100, whole.len() - 1] {
+        fs::write(&shard, &whole[..length]).unwrap();
+        fails(
+            &["pairs verify", &pairs],
+            1,
+            &["shard-00001.safetensors", "header", "delete that file"],
+        );
+    }
+    // What the message advises: only what is missing is drawn again.
+    let before = fs::metadata(folder.path("pairs").join("shard-00000.safetensors"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    fs::remove_file(&shard).unwrap();
+    let manifest = folder.path("pairs").join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fails(&["pairs verify", &pairs], 1, &["shard-00001.safetensors", "cannot read"]);
+    store(&folder, "pairs", "3000", &["--shard-size 1000"]);
+    assert_eq!(fs::read(&shard).unwrap(), whole);
+    assert_eq!(
+        fs::metadata(folder.path("pairs").join("shard-00000.safetensors"))
+            .unwrap()
+            .modified()
+            .unwrap(),
+        before
+    );
+    done(&["pairs verify", &pairs]);
+
+    // The manifest edited, cut, of another version, or of another teacher.
+    fs::write(&manifest, text.replace("\"noise_std\": 1.0", "\"noise_std\": 2.0")).unwrap();
+    fails(&["pairs verify", &pairs], 1, &["manifest.json", "checksum"]);
+    fs::write(&manifest, &text[..text.len() / 2]).unwrap();
+    fails(&["pairs verify", &pairs], 1, &["manifest.json", "not JSON"]);
+    fs::write(&manifest, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
+    fails(&["pairs info", &pairs], 1, &["manifest.json", "version: 9"]);
+    fs::write(&manifest, &text).unwrap();
+    fails(&["pairs verify", &pairs, "--teacher mixture"], 1, &["manifest.json", "exact mixture"]);
+    let other = [
+        "pairs generate --teacher mixture --process flow --steps 4 --count 3000",
+        "--shard-size 1000 --out",
+        &pairs,
+    ];
+    fails(&other, 1, &["manifest.json", "teacher", "mixture", "--out"]);
+    assert_eq!(fs::read(&shard).unwrap(), whole, "nothing was lost");
+}
+
+#[test]
+fn full_disks_read_only_folders_and_strange_folders() {
+    let folder = Folder::new();
+    let strange = folder.path("strange");
+    fs::create_dir(&strange).unwrap();
+    fs::write(strange.join("thesis.tex"), "years of work").unwrap();
+    let strange_out = folder.at("strange");
+    fails(&generate(&strange_out, "100", &[]), 1, &["strange", "thesis.tex", "new folder"]);
+    fails(&distill("anywhere", &strange_out, &[]), 2, &["strange", "--out"]);
+
+    // A folder below a file can't be made; /proc can't be written even by root.
+    let below = folder.at("strange/thesis.tex/store");
+    fails(&generate(&below, "100", &[]), 1, &["thesis.tex", "create"]);
+    if Path::new("/proc/self").exists() {
+        fails(&generate("/proc/store", "100", &[]), 1, &["/proc/store"]);
+    }
+    // A disk that fills: the system's limit on file sizes stands in for it.
+    #[cfg(unix)]
+    {
+        let out = folder.at("full");
+        let script = format!(
+            "ulimit -f 8; trap '' XFSZ; exec \"{}\" pairs generate --teacher checkerboard \
+             --process flow --steps 1 --count 40000 --out \"{out}\"",
+            assert_cmd::cargo::cargo_bin!("kdm").display()
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        check_failure(
+            &output,
+            &["with a full disk"],
+            1,
+            &["shard-00000.safetensors", "free some space"],
+        );
+        let names: Vec<String> =
+            contents(&folder.path("full")).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["manifest.json"], "no part file is left");
+        done(&generate(&out, "40000", &["--steps 1"]));
+    }
+}
+
+#[test]
+fn pairs_are_filtered_exported_and_imported() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", "2000", &["--steps 18"]);
+    let exported = folder.at("pairs.npz");
+    done(&["pairs export --pairs", &pairs, "--out", &exported]);
+    let again = folder.at("again");
+    done(&["pairs import", &exported, "--out", &again]);
+    done(&["pairs verify", &again]);
+    let twice = folder.at("twice.npz");
+    done(&["pairs export --pairs", &again, "--out", &twice]);
+    assert_eq!(
+        array::read_npz(Path::new(&exported)).unwrap(),
+        array::read_npz(Path::new(&twice)).unwrap()
+    );
+
+    // Everything within 1.2 of the centre of one square goes, and nothing else does.
+    let unwanted = write_rows(&folder.path("unwanted.npy"), vec![3.33, 3.33], 2);
+    let near = folder.at("near");
+    done(&["pairs filter --pairs", &pairs, "--out", &near, "--near", &unwanted, "--radius 1.2"]);
+    let kept = folder.at("near.npz");
+    done(&["pairs export --pairs", &near, "--out", &kept]);
+    let images = |path: &str| array_of(Path::new(path), "image");
+    let far = |p: &&[f32]| (p[0] - 3.33).hypot(p[1] - 3.33) > 1.2;
+    let all = images(&exported);
+    let expected: Vec<f32> = all.data.chunks(2).filter(far).flatten().copied().collect();
+    assert!(expected.len() < all.data.len());
+    assert_eq!(images(&kept).data, expected);
+    let info = json(&["pairs info", &near, "--json"]);
+    assert!(info["history"][0].as_str().unwrap().contains("unwanted"));
+
+    let norm = folder.at("norm");
+    done(&["pairs filter --pairs", &pairs, "--out", &norm, "--above-norm 3 --outliers-above 4"]);
+    let kept = folder.at("norm.npz");
+    done(&["pairs export --pairs", &norm, "--out", &kept]);
+    assert!(images(&kept).data.chunks(2).all(|p| p[0].hypot(p[1]) <= 3.0));
+    fails(
+        &["pairs filter --pairs", &pairs, "--out", &norm, "--below-norm 99"],
+        1,
+        &["every pair would be dropped"],
+    );
+    fails(&["pairs filter --pairs", &pairs, "--out", &norm], 2, &["nothing to drop"]);
+
+    // The official layout: (steps, points, 2), noise first.
+    let path = folder.path("official.npy");
+    let trajectory: Vec<f32> = (0..3 * 50 * 2).map(|i| (i as f32 * 0.7).sin()).collect();
+    array::write_npy(&path, &Array::new([3, 50, 2], trajectory.clone())).unwrap();
+    let official = folder.at("official");
+    done(&["pairs import", &folder.at("official.npy"), "--out", &official, "--noise-std 1"]);
+    let exported = folder.at("official.npz");
+    done(&["pairs export --pairs", &official, "--out", &exported]);
+    assert_eq!(images(&exported).data, trajectory[200..]);
+    fails(&["pairs import", &unwanted, "--out", &folder.at("x")], 1, &["unwanted.npy", "layout"]);
+}

@@ -1,0 +1,246 @@
+//! An interpreter for Python pickles that builds plain data and runs nothing.
+//!
+//! Values live in an arena and refer to each other by number, since pickles share and mutate them
+//! through a memo. A class is a name; an instance is its class's name and its state. Every opcode
+//! adds at most one value, so memory is bounded by the pickle's length and by [`MAX_VALUES`].
+//! Nothing recurses: depth costs the interpreter nothing, and readers of what it built bound their
+//! own.
+//!
+//! ```
+//! use kdm_formats::pickle::Pickle;
+//!
+//! // pickle.dumps({"lr": 0.5}, protocol=2)
+//! let bytes = b"\x80\x02}q\x00X\x02\x00\x00\x00lrq\x01G?\xe0\x00\x00\x00\x00\x00\x00s.";
+//! let pickle = Pickle::parse(bytes).unwrap();
+//! let rate = pickle.field(pickle.root, "lr").unwrap();
+//! assert_eq!(pickle.number(rate), Some(0.5));
+//!
+//! // A call of anything that weights have no use for is refused by name; nothing is run.
+//! let evil = Pickle::parse(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.").unwrap_err();
+//! assert!(evil.to_string().contains("os.system"));
+//! ```
+
+mod machine;
+mod opcodes;
+mod value;
+
+pub use machine::MAX_VALUES;
+use machine::Machine;
+pub use value::{CLASS_MODULES, FUNCTIONS, Id, Value};
+
+/// Why a pickle was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickleError {
+    /// The bytes are no pickle, or end too early.
+    #[error("damaged at byte {0}: {1}")]
+    Damaged(usize, &'static str),
+    /// An opcode that weights have no use for.
+    #[error("opcode 0x{1:02x} at byte {0} is not one that weights need")]
+    Opcode(usize, u8),
+    /// Something is named that is not on the list.
+    #[error(
+        "it names `{0}`, which is neither a tensor-building function nor a network's class; \
+         nothing was run"
+    )]
+    Refused(String),
+}
+
+/// A pickle's values.
+#[derive(Debug)]
+pub struct Pickle {
+    arena: Vec<Value>,
+    /// The value the pickle stands for.
+    pub root: Id,
+}
+
+impl Pickle {
+    /// Reads a pickle of protocol 2 to 5.
+    ///
+    /// # Errors
+    /// When it is damaged, too large, or names anything that is not on the lists.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PickleError> {
+        Ok(Self::parse_first(bytes)?.0)
+    }
+
+    /// Reads the pickle that `bytes` begin with; also gives its length.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
+        let mut machine = Machine::new(bytes);
+        let root = machine.run()?;
+        let length = machine.position();
+        Ok((Self { arena: machine.into_values(), root }, length))
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[Value] {
+        &self.arena
+    }
+
+    /// The value with this number.
+    pub fn get(&self, id: Id) -> &Value {
+        &self.arena[id]
+    }
+
+    /// A dict's, ordered dict's or set instance's entry by its text key; for an instance, its
+    /// attribute.
+    pub fn field(&self, id: Id, key: &str) -> Option<Id> {
+        let entries = match self.get(id) {
+            Value::Dict(entries) => entries,
+            Value::Object(_, Some(state)) => match self.get(*state) {
+                Value::Dict(entries) => entries,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let is_key = |k: &Id| matches!(self.get(*k), Value::Text(text) if text == key);
+        entries.iter().rev().find(|(k, _)| is_key(k)).map(|(_, v)| *v)
+    }
+
+    /// A dict's entries with text keys, in order.
+    pub fn entries(&self, id: Id) -> Vec<(&str, Id)> {
+        let Value::Dict(entries) = self.get(id) else { return Vec::new() };
+        entries
+            .iter()
+            .filter_map(|(k, v)| match self.get(*k) {
+                Value::Text(text) => Some((text.as_str(), *v)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// An instance's class name.
+    pub fn class(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Object(class, _) => Some(class),
+            _ => None,
+        }
+    }
+
+    /// A number, from an integer, float, bool, or NumPy scalar.
+    pub fn number(&self, id: Id) -> Option<f64> {
+        match self.get(id) {
+            Value::Int(i) => Some(*i as f64),
+            Value::Float(f) => Some(*f),
+            Value::Bool(b) => Some(f64::from(u8::from(*b))),
+            Value::Call(name, arguments) if name.ends_with(".multiarray.scalar") => {
+                let [dtype, bytes] = self.tuple(*arguments)? else { return None };
+                let Value::Call(_, dtype) = self.get(*dtype) else { return None };
+                let kind = self.text(*self.tuple(*dtype)?.first()?)?;
+                let bytes = self.bytes(*bytes)?;
+                match kind.trim_start_matches(['<', '=', '|']) {
+                    "f8" => Some(f64::from_le_bytes(bytes.as_ref().try_into().ok()?)),
+                    "f4" => Some(f32::from_le_bytes(bytes.as_ref().try_into().ok()?).into()),
+                    "i8" => Some(i64::from_le_bytes(bytes.as_ref().try_into().ok()?) as f64),
+                    "i4" => Some(i32::from_le_bytes(bytes.as_ref().try_into().ok()?).into()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes, also where an old protocol wrote them as text to be encoded as Latin-1.
+    pub fn bytes(&self, id: Id) -> Option<std::borrow::Cow<'_, [u8]>> {
+        match self.get(id) {
+            Value::Bytes(bytes) => Some(bytes.as_slice().into()),
+            Value::Call(name, arguments) if name == "_codecs.encode" => {
+                let text = self.text(*self.tuple(*arguments)?.first()?)?;
+                text.chars()
+                    .map(|c| u8::try_from(u32::from(c)).ok())
+                    .collect::<Option<Vec<u8>>>()
+                    .map(Into::into)
+            }
+            _ => None,
+        }
+    }
+
+    /// A list's or tuple's items.
+    pub fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) | Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A string.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A tuple's items.
+    pub fn tuple(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OPCODES: &[u8] = b"()]}0124NQRabdelsthqrjKMJGXcu.\x81\x85\x86\x87\x88\x89\x8c\x8f\x90\
+        \x91\x92\x93\x94";
+
+    #[test]
+    fn a_call_of_anything_else_is_refused_by_name() {
+        // pickle.dumps(object whose __reduce__ is (os.system, ("rm -rf /",))), protocol 2 and 4.
+        let two = b"\x80\x02cposix\nsystem\nq\x00X\x08\x00\x00\x00rm -rf /q\x01\x85q\x02Rq\x03.";
+        let four = b"\x80\x04\x95\x23\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\
+            \x94\x93\x94\x8c\x08rm -rf /\x94\x85\x94R\x94.";
+        for bytes in [&two[..], &four[..]] {
+            assert_eq!(
+                Pickle::parse(bytes).unwrap_err(),
+                PickleError::Refused("posix.system".into())
+            );
+        }
+        // A class of an allowed module can't be called either, only stand as an instance.
+        let called = b"\x80\x02cmodels.x\nEvil\n)R.";
+        assert_eq!(
+            Pickle::parse(called).unwrap_err(),
+            PickleError::Refused("models.x.Evil(...)".into())
+        );
+    }
+
+    #[test]
+    fn plain_data_is_read() {
+        // pickle.dumps({"a": [1, -2, 2.5, None, True], "b": (b"x", "y")}, 4)
+        let bytes =
+            b"\x80\x04\x95,\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01a\x94]\x94(K\x01J\xfe\xff\
+            \xff\xffG@\x04\x00\x00\x00\x00\x00\x00N\x88e\x8c\x01b\x94C\x01x\x94\x8c\x01y\x94\x86\
+            \x94u.";
+        let pickle = Pickle::parse(bytes).unwrap();
+        let list = pickle.field(pickle.root, "a").unwrap();
+        let Value::List(items) = pickle.get(list) else { panic!() };
+        let numbers: Vec<Option<f64>> = items.iter().map(|i| pickle.number(*i)).collect();
+        assert_eq!(numbers, [Some(1.0), Some(-2.0), Some(2.5), None, Some(1.0)]);
+        let tuple = pickle.tuple(pickle.field(pickle.root, "b").unwrap()).unwrap();
+        assert_eq!(pickle.get(tuple[0]), &Value::Bytes(b"x".to_vec()));
+        assert_eq!(pickle.text(tuple[1]), Some("y"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// No bytes make it panic.
+        #[test]
+        fn any_bytes_give_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Pickle::parse(&bytes);
+        }
+
+        /// Nor do sequences of real opcodes.
+        #[test]
+        fn any_opcodes_give_a_value_or_an_error(
+            codes in prop::collection::vec(prop::sample::select(OPCODES.to_vec()), 0..80),
+        ) {
+            let _ = Pickle::parse(&codes);
+        }
+    }
+}

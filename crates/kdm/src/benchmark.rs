@@ -1,0 +1,246 @@
+//! The two costs of a student, as closures to be timed: a training step, and one-step sampling.
+//! Random weights and data; the work doesn't depend on their values.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kdm_data::{Labels, Samples};
+use kdm_koopman::distill::{self, Trainee};
+use kdm_koopman::loss::{Distance, LatentNoise, Objective};
+use kdm_koopman::{Koopman, Sampler, StudentConfig};
+use kdm_nn::{DiscriminatorConfig, ForwardMode, InitSeed, Lpips, Perceptual, Pooling};
+use kdm_train::{Optimizer, Stepper};
+use serde::Serialize;
+
+use crate::runtime::Runtime;
+use crate::stages::distill::{LossFiles, open_loss_network};
+use crate::{Experiment, Failure, Outcome};
+
+/// Which cost of a student.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cost {
+    /// One-step sampling, host to host.
+    Sample,
+    /// A training step: latent noise, loss, gradients, Adam and the moving average.
+    Train,
+}
+
+/// How a student is timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Samples a step; none for the experiment's batch.
+    pub batch: Option<usize>,
+    /// Steps that are timed.
+    pub iters: usize,
+    /// Steps before them that are not.
+    pub warm_up: usize,
+}
+
+/// What a student costs on this machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Benchmark {
+    /// The experiment.
+    pub preset: String,
+    /// Which cost.
+    pub what: Cost,
+    /// Samples a step.
+    pub batch: usize,
+    /// Steps that were timed.
+    pub iters: usize,
+    /// Threads of the host.
+    pub threads: usize,
+    /// Which vectors the CPU kernels use.
+    pub instruction_set: String,
+    /// Median milliseconds a step.
+    pub median_ms: f64,
+    /// The same a sample.
+    pub ms_per_image: f64,
+    /// Billions of floating-point operations a second.
+    pub gflops: f64,
+    /// The process's largest resident memory so far, where the system tells.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// Times a student of this experiment.
+///
+/// # Errors
+/// When counts are 0, or the classifier that the loss names can't be read.
+pub fn measure(
+    experiment: &Experiment,
+    what: Cost,
+    timing: Timing,
+    runtime: &Runtime,
+) -> Outcome<Benchmark> {
+    let batch = timing.batch.unwrap_or(experiment.train.batch);
+    if batch == 0 || timing.iters == 0 {
+        return Err(Failure::Usage("--batch and --iters: give at least 1".into()));
+    }
+    let (shape, label_dim) = experiment.sample().expect("checked when loaded");
+    let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
+    let mut times = match what {
+        Cost::Train => timed(timing, training_step(experiment, &config, batch, runtime)?),
+        Cost::Sample => timed(timing, sampling(&config, batch, runtime.device())),
+    };
+    let median = median(&mut times);
+    let push = experiment.loss.push_weight > 0.0;
+    let flops = config.flops(what == Cost::Train, push) * batch as f64;
+    let set = kdm_kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
+    Ok(Benchmark {
+        preset: experiment.name.clone(),
+        what,
+        batch,
+        iters: timing.iters,
+        threads: runtime.threads(),
+        instruction_set: set.to_string(),
+        median_ms: median * 1e3,
+        ms_per_image: median * 1e3 / batch as f64,
+        gflops: flops / median / 1e9,
+        peak_rss_bytes: peak_rss(),
+    })
+}
+
+/// Seconds of each timed step.
+fn timed(timing: Timing, mut step: impl FnMut()) -> Vec<f64> {
+    (0..timing.warm_up).for_each(|_| step());
+    (0..timing.iters)
+        .map(|_| {
+            let started = Instant::now();
+            step();
+            started.elapsed().as_secs_f64()
+        })
+        .collect()
+}
+
+/// Sorts, and takes the middle.
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Median seconds of two pieces of work over `runs` alternating runs, after one each to warm up.
+pub fn alternating(work: [&dyn Fn(); 2], runs: usize) -> [f64; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for run in 0..=runs {
+        for (work, times) in work.iter().zip(&mut times) {
+            let started = Instant::now();
+            work();
+            if run > 0 {
+                times.push(started.elapsed().as_secs_f64());
+            }
+        }
+    }
+    times.map(|mut times| median(&mut times))
+}
+
+/// The process's largest resident memory so far, where the system tells.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Pairs of random numbers.
+fn pairs(config: &StudentConfig, batch: usize) -> Samples {
+    let n = batch * config.dim();
+    Samples {
+        shape: config.shape.clone(),
+        noise: kdm_random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
+        images: kdm_random::normal_vec(2, n),
+        labels: if config.label_dim > 0 { Labels::all(0, batch) } else { Labels::none(batch) },
+        seeds: Vec::new(),
+    }
+}
+
+/// One-step samples from `batch` rows of noise, host to host.
+pub fn sampling(config: &StudentConfig, batch: usize, device: &Device) -> impl FnMut() {
+    let sampler = Sampler::new(config.init(0, device), config, device);
+    let pairs = pairs(config, batch);
+    move || {
+        std::hint::black_box(sampler.sample(&pairs.noise, &pairs.labels));
+    }
+}
+
+/// Rows that the linear maps are timed on.
+const LINEAR_ROWS: usize = 256;
+
+/// Seconds a row of two students' linear maps from the noise encoder to the decoder: operator and
+/// projections; medians of `runs` alternating runs.
+pub fn linear_seconds(
+    students: [&Koopman; 2],
+    latent: usize,
+    device: &Device,
+    runs: usize,
+) -> [f64; 2] {
+    let values = kdm_random::normal_vec(0, LINEAR_ROWS * latent);
+    let z = Tensor::<2>::from_data(TensorData::new(values, [LINEAR_ROWS, latent]), device);
+    let maps = |student: &Koopman| {
+        let project = student.projection.as_ref();
+        let z = project.map_or_else(|| z.clone(), |p| p.noise.forward(z.clone()));
+        let z = student.operator.apply(z);
+        std::hint::black_box(project.map_or_else(|| z.clone(), |p| p.decoder.forward(z.clone())));
+    };
+    alternating([&|| maps(students[0]), &|| maps(students[1])], runs)
+        .map(|seconds| seconds / LINEAR_ROWS as f64)
+}
+
+/// A training step on `batch` pairs: latent noise, loss, gradients, Adam and the moving average.
+///
+/// # Errors
+/// When the classifier that the loss names can't be read.
+pub fn training_step(
+    experiment: &Experiment,
+    config: &StudentConfig,
+    batch: usize,
+    runtime: &Runtime,
+) -> Outcome<impl FnMut() + use<>> {
+    let device = runtime.training();
+    let seed = &mut InitSeed::new(1);
+    let discriminator = (experiment.loss.adversarial_weight > 0.0)
+        .then(|| DiscriminatorConfig { in_channels: config.shape[0] }.init(seed, &device));
+    let trainee = Trainee { student: config.init(0, &device), discriminator };
+    let optimizers = ["student.", "discriminator."];
+    let mut optimizers = optimizers
+        .map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
+    let mut trainee = Some(trainee);
+    let pairs = pairs(config, batch);
+    let reconstruction = experiment.loss.reconstruction;
+    let perceptual = if reconstruction.has_lpips() {
+        Some(kdm_nn::frozen(Perceptual::Lpips(Lpips::init(Pooling::Average, seed, &device))))
+    } else {
+        let files = LossFiles::of(experiment);
+        open_loss_network(reconstruction, files, &config.shape, &device)?.map(|n| n.network)
+    };
+    let objective = Objective {
+        config: experiment.loss.config(),
+        targets: experiment.loss.eigenvalues.targets(config.operator_dim(), 3),
+        distance: Distance::new(reconstruction, perceptual, &config.shape),
+    };
+    let config = config.clone();
+    let mut draws = 4;
+    Ok(move || {
+        let model = trainee.take().expect("put back below");
+        let mut latent = || {
+            draws += 1;
+            let shape = [batch, config.operator_dim()];
+            let values = kdm_random::normal_vec(draws, shape[0] * shape[1]);
+            Tensor::from_data(TensorData::new(values, shape), &device)
+        };
+        let noisy = objective.config.latent_noise > 0.0;
+        let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent() });
+        let batch = distill::to_tensors(pairs.clone(), config.label_dim, &device);
+        // A rate so small that the weights stay where they are.
+        let mut stepper = Stepper::new(&mut optimizers, 1e-9);
+        trainee = Some(
+            distill::step(
+                &objective,
+                model,
+                batch,
+                noise,
+                &ForwardMode::training(draws),
+                &mut stepper,
+            )
+            .0,
+        );
+    })
+}

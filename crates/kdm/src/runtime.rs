@@ -1,0 +1,61 @@
+//! Where work is computed: the one place that makes devices. A program makes a [`Runtime`] once and
+//! gives it down, with the observer, as a [`Context`].
+
+use burn::tensor::Device;
+use kdm_observer::{Observer, Silent};
+
+/// The device that work is computed on, and the threads of the host.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    device: Device,
+    threads: usize,
+}
+
+impl Runtime {
+    /// The CPU, with the threads of the process's pool.
+    pub fn cpu() -> Self {
+        Self { device: Device::flex(), threads: rayon::current_num_threads() }
+    }
+
+    /// The device, outside autodiff: for sampling, metrics and analysis.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The device with autodiff: for trainings.
+    pub fn training(&self) -> Device {
+        self.device.clone().autodiff()
+    }
+
+    /// Threads of the host.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+/// What stages and studies are given beside their own arguments: where to compute, and who watches.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Where to compute.
+    pub runtime: &'a Runtime,
+    /// Who is told of progress, and may stop the work.
+    pub observer: &'a dyn Observer,
+}
+
+impl<'a> Context<'a> {
+    /// Work that nobody watches.
+    pub fn silent(runtime: &'a Runtime) -> Self {
+        Self { runtime, observer: &Silent }
+    }
+
+    /// The device, outside autodiff.
+    pub fn device(&self) -> &'a Device {
+        self.runtime.device()
+    }
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("runtime", self.runtime).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,226 @@
+//! The distillation of a student from stored pairs.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use kdm_data::pairs::{Manifest, PairStore};
+use kdm_data::{atomic, model};
+use kdm_formats::{features, official};
+use kdm_koopman::origin::{Distillation, PairsStamp, Training};
+use kdm_koopman::student_file::{PerceptualStamp, StudentFile};
+use kdm_koopman::{DistillTask, Origin, Reconstruction};
+use kdm_metrics::features::extractor::load_classifier;
+use kdm_nn::state::load_state;
+use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
+use kdm_train::train;
+use serde_json::{Value, json};
+
+use crate::assets::{self, Role};
+use crate::run_folder::STUDENT;
+use crate::{Context, Experiment, Failure, Outcome};
+
+/// Streams of the experiment's seed.
+const STUDENT_STREAM: u64 = 11;
+const TRAINING_STREAM: u64 = 12;
+const TARGET_STREAM: u64 = 13;
+
+/// The network of a perceptual loss, frozen, and what identifies it.
+#[derive(Clone, Debug)]
+pub struct LossNetwork {
+    /// The network.
+    pub network: Perceptual,
+    /// Its name and hash.
+    pub stamp: PerceptualStamp,
+}
+
+/// The files that a loss with a perceptual distance looks through, where they are named.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LossFiles<'a> {
+    /// LPIPS weights, from `kdm import`.
+    pub lpips: Option<&'a Path>,
+    /// A classifier: a file of `kdm features train`, or the name of one that ships.
+    pub features: Option<&'a Path>,
+}
+
+impl<'a> LossFiles<'a> {
+    /// Those that the experiment names.
+    pub fn of(experiment: &'a Experiment) -> Self {
+        let path = |name: &'a Option<String>| name.as_deref().map(Path::new);
+        Self {
+            lpips: path(&experiment.loss.lpips_weights),
+            features: path(&experiment.loss.features),
+        }
+    }
+}
+
+/// The network of a perceptual loss on samples of `shape`, frozen; none where the loss has none.
+/// LPIPS is with average pooling, as in the paper.
+///
+/// # Errors
+/// When it is needed and not named, can't be read, or sees no such images.
+pub fn open_loss_network(
+    reconstruction: Reconstruction,
+    files: LossFiles,
+    shape: &[usize],
+    device: &Device,
+) -> Outcome<Option<LossNetwork>> {
+    if reconstruction.has_lpips() {
+        let Some(path) = files.lpips else {
+            return Err(Failure::Usage(
+                "the loss has LPIPS, and its weights are not named: give --lpips FILE, from `kdm \
+                 import vgg16.pth --heads vgg.pth`"
+                    .into(),
+            ));
+        };
+        let (network, sha256) = open_lpips(path, Pooling::Average, device)?;
+        let stamp = PerceptualStamp { name: "lpips".into(), sha256: Some(sha256) };
+        let network = kdm_nn::frozen(Perceptual::Lpips(network));
+        return Ok(Some(LossNetwork { network, stamp }));
+    }
+    if !reconstruction.has_features() {
+        return Ok(None);
+    }
+    let Some(source) = files.features else {
+        return Err(Failure::Usage(
+            "the loss has a classifier's features, and the classifier is not named: give \
+             --loss-features FILE, from `kdm features train`"
+                .into(),
+        ));
+    };
+    let file = assets::open(Role::Features, source)?;
+    let (described, network, stamp) = load_classifier(&file, device)?;
+    let sees = &described.network;
+    if *shape != [sees.in_channels, sees.resolution, sees.resolution] {
+        let problem = format!(
+            "the classifier sees images {0}x{1}x{1}, not {shape:?}",
+            sees.in_channels, sees.resolution
+        );
+        let action = "train one for these images: `kdm features train`";
+        return Err(kdm_data::Error::invalid(file.path(), "config.network", problem, action).into());
+    }
+    let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stamp = PerceptualStamp { name, sha256: Some(stamp.sha256) };
+    let network = kdm_nn::frozen(Perceptual::Classifier(network));
+    Ok(Some(LossNetwork { network, stamp }))
+}
+
+/// LPIPS from its model file, and the hash of its weights.
+///
+/// # Errors
+/// When the file is damaged or not of LPIPS.
+pub fn open_lpips(path: &Path, pooling: Pooling, device: &Device) -> Outcome<(Lpips, String)> {
+    let network = Lpips::init(pooling, &mut InitSeed::new(0), device);
+    open_weights(path, features::LPIPS, network)
+}
+
+/// A discriminator of images of `channels` from its model file.
+///
+/// # Errors
+/// When the file is damaged or no discriminator's.
+pub fn open_discriminator(path: &Path, channels: usize, device: &Device) -> Outcome<Discriminator> {
+    let config = DiscriminatorConfig { in_channels: channels };
+    let network = config.init(&mut InitSeed::new(0), device);
+    Ok(open_weights(path, official::DISCRIMINATOR, network)?.0)
+}
+
+/// A network that stands alone in a model file of this kind, and the hash of its weights.
+fn open_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<(M, String)> {
+    let (config, state): (Value, _) = model::read(path, kind)?;
+    let sha256 = model::fingerprint(&config, &state);
+    let network = load_state(network, &state).map_err(|e| {
+        kdm_data::Error::invalid(path, "tensors", e.to_string(), "import the weights again")
+    })?;
+    Ok((network, sha256))
+}
+
+/// Distills a student from the pairs of `store`, in the run folder `folder`. Gives the file of the
+/// student to use: the averaged weights that did best on the held-out pairs, or the last averaged
+/// ones when none are held out.
+///
+/// # Errors
+/// When the pairs are too few, a file can't be read or written, or the training stops.
+pub fn distill(
+    experiment: &Experiment,
+    store: PairStore,
+    folder: &Path,
+    context: Context,
+) -> Outcome<PathBuf> {
+    let manifest = store.manifest().clone();
+    let held_out = experiment.train.held_out;
+    if held_out >= store.len() {
+        return Err(Failure::Usage(format!(
+            "`train.held_out` is {held_out}, and `{}` has {} pairs; lower it with --set \
+             train.held_out=N",
+            store.folder().display(),
+            store.len()
+        )));
+    }
+    let shape = manifest.shape.clone();
+    let student = experiment.student_config(shape, manifest.label_dim, manifest.noise_std);
+    if let Some(problem) = student.problems().into_iter().next() {
+        return Err(problem.within("student").into());
+    }
+    let device = context.runtime.training();
+    let files = LossFiles::of(experiment);
+    let network =
+        open_loss_network(experiment.loss.reconstruction, files, &student.shape, &device)?;
+    let file = StudentFile {
+        student,
+        loss: experiment.loss.config(),
+        target_seed: kdm_random::derive_seed(experiment.seed, TARGET_STREAM),
+        perceptual: network.as_ref().map(|network| network.stamp.clone()),
+        origin: origin(experiment, &manifest),
+    };
+    let seed = kdm_random::derive_seed(experiment.seed, TRAINING_STREAM);
+    let network = network.map(|network| network.network);
+    let batch = experiment.train.batch;
+    let task = DistillTask::new(store, held_out, batch, seed, file.clone(), network, device);
+    let fresh = task.init(kdm_random::derive_seed(experiment.seed, STUDENT_STREAM));
+    let best_path = folder.join("best.safetensors");
+    let (looping, inputs) =
+        (experiment.student_loop(), experiment.student_inputs(&manifest.plan_hash()));
+    let trained = train(&task, fresh, &looping, &inputs, folder, &best_path, context.observer)?;
+    file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;
+    file.save(&trained.last.student, &folder.join("last.safetensors"))?;
+    let path = folder.join(STUDENT);
+    let kept = match trained.best {
+        Some((value, iteration)) => {
+            atomic::copy(&best_path, &path)?;
+            format!("best {} {value:.4} at iteration {iteration}", experiment.train.best_by)
+        }
+        None => {
+            file.save(&trained.averaged.student, &path)?;
+            "no pairs held out: the last averaged weights are kept".into()
+        }
+    };
+    if trained.replaced > 0 {
+        context.observer.warn(&format!(
+            "gradients that weren't finite were replaced in {} iterations",
+            trained.replaced
+        ));
+    }
+    context.observer.info(&format!("{}: {kept}", path.display()));
+    Ok(path)
+}
+
+/// Where a student of this experiment, trained on the pairs of `manifest`, is from.
+fn origin(experiment: &Experiment, manifest: &Manifest) -> Origin {
+    let Value::Object(mut settings) = json!(experiment.train) else { unreachable!("a section") };
+    ["iterations", "batch"].iter().for_each(|key| drop(settings.remove(*key)));
+    Origin::distilled(Distillation {
+        experiment: experiment.name.clone(),
+        seed: experiment.seed,
+        train: Training {
+            iterations: experiment.train.iterations,
+            batch: experiment.train.batch,
+            settings,
+        },
+        pairs: PairsStamp {
+            teacher: manifest.teacher.clone(),
+            sampling: json!(manifest.sampling),
+            count: manifest.count,
+            plan: manifest.plan_hash(),
+        },
+    })
+}

@@ -1,0 +1,138 @@
+//! The evaluation of a student against stored pairs.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use kdm_data::pairs::PairStore;
+use kdm_koopman::{Term, distill};
+use kdm_metrics::catalog::{self, Values};
+use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, measure};
+use kdm_nn::{Discriminator, Perceptual};
+use kdm_teacher::{Checkerboard, Teacher, solve};
+
+use super::distill::{LossFiles, open_loss_network};
+use super::pairs::Drawing;
+use crate::assets::{self, Role};
+use crate::benchmark::alternating;
+use crate::student::LoadedStudent;
+use crate::{Context, Outcome};
+
+/// Networks that a loss may take beside the student's.
+#[derive(Clone, Debug, Default)]
+pub struct LossNetworks {
+    /// With the perceptual distances.
+    pub perceptual: Option<Perceptual>,
+    /// For the adversarial term, which is left out without it.
+    pub discriminator: Option<Discriminator>,
+}
+
+/// Where a data set's points can be, for metrics of the checkerboard; none for other data.
+pub fn board(data: &str) -> Option<fn(&[f64]) -> bool> {
+    (data == "checkerboard").then_some(Checkerboard::contains as fn(&[f64]) -> bool)
+}
+
+/// The network that a student's loss looked through, for measuring the loss's terms: the file that
+/// is given, or the classifier of that name that ships with the program. None where the loss has no
+/// such network.
+///
+/// # Errors
+/// When it is needed and not given, or another network is.
+pub fn open_students_loss_network(
+    student: &LoadedStudent,
+    files: LossFiles,
+    device: &Device,
+) -> Outcome<Option<Perceptual>> {
+    let reconstruction = student.file.loss.reconstruction;
+    let trained = student.file.perceptual.as_ref();
+    let shipped = trained
+        .map(|stamp| stamp.name.as_str())
+        .filter(|name| files.features.is_none() && assets::is_built_in(Role::Features, name));
+    let files = LossFiles { features: files.features.or(shipped.map(Path::new)), ..files };
+    let shape = &student.config().shape;
+    let Some(found) = open_loss_network(reconstruction, files, shape, device)? else {
+        return Ok(None);
+    };
+    if let (Some(trained), Some(ours)) =
+        (trained.and_then(|stamp| stamp.sha256.as_ref()), found.stamp.sha256.as_ref())
+        && trained != ours
+    {
+        let problem = format!(
+            "the student's loss looked through the network {trained:.12}, and this is {ours:.12}"
+        );
+        let action = "give the file that it was trained with";
+        return Err(kdm_data::Error::invalid(&student.path, "perceptual", problem, action).into());
+    }
+    Ok(Some(found.network))
+}
+
+/// Evaluates a student on all pairs of a store.
+///
+/// # Errors
+/// When the pairs are of another kind than the student, features can't be compared, or the observer
+/// stops the work.
+pub fn evaluate(
+    student: &LoadedStudent,
+    store: &PairStore,
+    options: &MeasureOptions,
+    networks: &LossNetworks,
+    context: Context,
+) -> Outcome<Values> {
+    student.check_pairs(store)?;
+    let mut values = Values::default();
+    if options.groups.contains(&MetricGroup::Losses) {
+        values.extend(loss_values(student, store, networks, context.device()));
+    }
+    if options.groups.iter().any(|group| *group != MetricGroup::Losses) {
+        let pairs = store.range(0..store.len());
+        let (sampler, observer) = (&student.sampler, context.observer);
+        let drawn = sampler.sample_observed(&pairs.noise, &pairs.labels, observer)?;
+        let teacher = TeacherSamples::new(&pairs, options, observer)?;
+        values.extend(measure(&drawn, &teacher, options, observer)?);
+    }
+    Ok(values)
+}
+
+/// The terms of a student's loss on all pairs of a store.
+fn loss_values(
+    student: &LoadedStudent,
+    store: &PairStore,
+    networks: &LossNetworks,
+    device: &Device,
+) -> Values {
+    let objective = student.file.objective(networks.perceptual.clone());
+    let terms = distill::evaluate_losses(
+        &student.student,
+        networks.discriminator.as_ref(),
+        student.config(),
+        &objective,
+        store,
+        0..store.len(),
+        device,
+    );
+    let named = |(term, value): (Term, f64)| Some((catalog::find(term.name())?, value));
+    terms.into_iter().filter_map(named).collect()
+}
+
+/// How many times faster the student draws the same samples than the teacher.
+pub fn speed_up(
+    teacher: &Teacher,
+    drawing: &Drawing,
+    student: &LoadedStudent,
+    store: &PairStore,
+) -> f64 {
+    let dim = student.config().dim();
+    let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
+    let x: Vec<f64> = pairs.noise.iter().map(|x| f64::from(*x)).collect();
+    let Drawing { process, solver, steps, .. } = drawing;
+    let by_teacher = || {
+        std::hint::black_box(solve(teacher, process, *solver, *steps, x.clone(), &pairs.labels));
+    };
+    let by_student = || {
+        std::hint::black_box(student.sampler.sample(&pairs.noise, &pairs.labels));
+    };
+    let [teacher_time, student_time] = alternating([&by_teacher, &by_student], SPEED_RUNS);
+    teacher_time / student_time
+}
+
+/// Runs that the speed-up's medians are of.
+const SPEED_RUNS: usize = 5;

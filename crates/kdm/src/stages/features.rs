@@ -1,0 +1,267 @@
+//! Feature networks and the statistics of data sets that samples are compared with.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use kdm_data::{ImageSet, Split, TensorFile, hash};
+use kdm_metrics::FeatureSpace;
+use kdm_metrics::features::classifier_training::ClassifierTask;
+use kdm_metrics::features::extractor::ClassifierFile;
+use kdm_metrics::statistics::Origin;
+use kdm_metrics::{Extractor, Statistics};
+use kdm_nn::{ClassifierConfig, InitSeed};
+use kdm_observer::Observer;
+use kdm_train::{LoopConfig, OptimizerConfig, Schedule, Task, train};
+use serde_json::json;
+
+use super::images::{fit_images, open_images};
+use crate::assets::{self, Role};
+use crate::run_folder::FEATURES;
+use crate::{Context, Experiment, Failure, Outcome};
+
+/// The environment variable that names the folder of computed statistics.
+pub const CACHE_VARIABLE: &str = "KDM_CACHE";
+
+/// The features that an experiment's samples are measured by; none when it names none.
+///
+/// # Errors
+/// When they can't be read, or don't fit.
+pub fn feature_space(experiment: &Experiment, context: Context) -> Outcome<Option<FeatureSpace>> {
+    let e = &experiment.evaluate;
+    let (Some(features), Some(reference)) = (&e.features, &e.reference) else {
+        return Ok(None);
+    };
+    let (shape, _) = experiment.sample().expect("checked when loaded");
+    open_feature_space(Path::new(features), reference, &shape, context).map(Some)
+}
+
+/// A feature network and what to compare with, for images of `shape`.
+///
+/// # Errors
+/// When they can't be read, or don't fit.
+pub fn open_feature_space(
+    features: &Path,
+    reference: &str,
+    shape: &[usize],
+    context: Context,
+) -> Outcome<FeatureSpace> {
+    let extractor = open_features(features, context.device())?;
+    let reference = open_reference(&extractor, reference, shape, context.observer)?;
+    Ok(FeatureSpace { extractor, reference })
+}
+
+/// A feature network: a file's, or one that ships with the program.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn open_features(source: &Path, device: &Device) -> Outcome<Extractor> {
+    Ok(Extractor::load(&assets::open(Role::Features, source)?, device)?)
+}
+
+/// Statistics of features of a data set, which was opened from `source`: of the first `count`
+/// images or of all.
+///
+/// # Errors
+/// When its images don't fit the network, or there are fewer than two.
+pub fn reference_statistics(
+    extractor: &Extractor,
+    set: ImageSet,
+    source: &str,
+    split: Split,
+    count: Option<usize>,
+    observer: &dyn Observer,
+) -> Outcome<Statistics> {
+    let set = match extractor.classifier() {
+        Some(file) => {
+            let network = &file.network;
+            let side = network.resolution;
+            fit_images(set, source, &[network.in_channels, side, side], observer)?
+        }
+        None => set,
+    };
+    let count = count.unwrap_or(set.len());
+    if count < 2 || count > set.len() {
+        let problem = format!("{count} images are asked for, and there are {}", set.len());
+        let action = "give at least 2 and no more";
+        return Err(kdm_data::Error::invalid(source, "count", problem, action).into());
+    }
+    let found = extractor.inspect(&set.images(0..count), &set.shape(), observer)?;
+    let data = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let origin = Origin {
+        network: extractor.stamp().clone(),
+        data,
+        split: split.name().into(),
+        sha256: set.sha256(),
+    };
+    Ok(Statistics::of(&found, origin))
+}
+
+/// Statistics to compare with: a file's, ones that ship with the program, or those of a data set
+/// (its train split), which are computed and kept in the cache.
+///
+/// # Errors
+/// When there are none, or they are of another network.
+pub fn open_reference(
+    extractor: &Extractor,
+    source: &str,
+    shape: &[usize],
+    observer: &dyn Observer,
+) -> Outcome<Statistics> {
+    extractor.fits(shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
+    let path = Path::new(source);
+    let is_file = path.extension().is_some_and(|e| e == "npz" || e == "safetensors");
+    let statistics = if is_file {
+        Statistics::open(path)?
+    } else if let Some(statistics) = built_in_statistics(extractor, source)? {
+        statistics
+    } else {
+        cached_statistics(extractor, source, observer)?
+    };
+    statistics.check(extractor.stamp(), extractor.features()).map_err(|problem| {
+        let action = "make them with the same network: `kdm features stats`";
+        kdm_data::Error::invalid(path, "reference", problem.to_string(), action)
+    })?;
+    Ok(statistics)
+}
+
+/// Statistics that ship, where they are of this network.
+fn built_in_statistics(extractor: &Extractor, source: &str) -> Outcome<Option<Statistics>> {
+    if !assets::is_built_in(Role::Statistics, source) {
+        return Ok(None);
+    }
+    let statistics = Statistics::load(&assets::open(Role::Statistics, Path::new(source))?)?;
+    Ok((&statistics.origin.network == extractor.stamp()).then_some(statistics))
+}
+
+/// Statistics of a data set, from the cache if they are there. A file's name is a hash of network
+/// and images.
+fn cached_statistics(
+    extractor: &Extractor,
+    source: &str,
+    observer: &dyn Observer,
+) -> Outcome<Statistics> {
+    let set = ImageSet::open(source, Split::Train, observer)?;
+    let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
+    let folder = cache_folder();
+    let path = folder.join(format!("{}-{}.safetensors", extractor.stamp().name, &key[..16]));
+    if let Ok(file) = TensorFile::open(&path)
+        && let Ok(statistics) = Statistics::load(&file)
+    {
+        return Ok(statistics);
+    }
+    let statistics = reference_statistics(extractor, set, source, Split::Train, None, observer)?;
+    kdm_data::atomic::create_folder(&folder)?;
+    statistics.write(&path)?;
+    observer.info(&format!("statistics of {source} are kept in {}", path.display()));
+    Ok(statistics)
+}
+
+/// Where computed statistics are kept: [`CACHE_VARIABLE`], or `kdm` in the user's cache folder.
+fn cache_folder() -> PathBuf {
+    let named =
+        |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named(CACHE_VARIABLE)
+        .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("kdm")))
+        .or_else(|| named("HOME").map(|folder| folder.join(".cache/kdm")))
+        .unwrap_or_else(|| std::env::temp_dir().join("kdm"))
+}
+
+/// How a feature network is trained.
+#[derive(Clone, Debug)]
+pub struct FeatureTraining {
+    /// A labelled data set.
+    pub data: String,
+    /// A labelled set to validate on, all of it; none for the test split of `data`.
+    pub test_data: Option<String>,
+    /// Side of the images; smaller ones are zero-padded.
+    pub resolution: usize,
+    /// Channels of the first layer; features are 8 times as many.
+    pub width: usize,
+    /// Times that the whole set is seen.
+    pub epochs: f64,
+    /// Images an iteration.
+    pub batch: usize,
+    /// Learning rate, falling to zero.
+    pub lr: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// A trained feature network.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TrainedFeatures {
+    /// Its file.
+    pub path: PathBuf,
+    /// Share of test images whose class it tells.
+    pub accuracy: f64,
+}
+
+/// A data set with classes.
+fn labelled(set: ImageSet, source: &str) -> Outcome<ImageSet> {
+    if set.classes() == 0 {
+        let action = "give one with classes: sub-folders, or labels in dataset.json";
+        return Err(kdm_data::Error::invalid(source, "classes", "the set has none", action).into());
+    }
+    Ok(set)
+}
+
+/// Trains a small classifier in `folder`, whose features can then measure samples.
+///
+/// # Errors
+/// When the data don't fit, a file can't be written, or the training stops.
+pub fn train_features(
+    training: &FeatureTraining,
+    folder: &Path,
+    context: Context,
+) -> Outcome<TrainedFeatures> {
+    let FeatureTraining { resolution, width, batch, lr, seed, .. } = *training;
+    let observer = context.observer;
+    let images = ImageSet::open(&training.data, Split::Train, observer)?;
+    let shape = [images.shape()[0], resolution, resolution];
+    let images = labelled(fit_images(images, &training.data, &shape, observer)?, &training.data)?;
+    let (source, split) = match &training.test_data {
+        Some(source) => (source, Split::Train),
+        None => (&training.data, Split::Test),
+    };
+    let test = labelled(open_images(source, split, &shape, observer)?, source)?;
+    let classes = images.classes().max(test.classes());
+    let network = ClassifierConfig { resolution, in_channels: shape[0], classes, width };
+    if let Some(problem) = network.problems().into_iter().next() {
+        return Err(Failure::Usage(format!("--{} {}", problem.field, problem.problem)));
+    }
+    let iterations = (training.epochs * images.len() as f64 / batch as f64).ceil().max(1.0) as u64;
+    let stem = Path::new(&training.data).file_stem().unwrap_or_default();
+    let class_names = (0..classes as u32).map(|class| images.class_name(class)).collect();
+    let file = ClassifierFile { data: stem.to_string_lossy().into_owned(), class_names, network };
+    let device = context.runtime.training();
+    let looping = LoopConfig {
+        iterations,
+        lr,
+        schedule: Schedule::Cosine,
+        warmup: 100.min(iterations / 10),
+        optimizer: OptimizerConfig {
+            ema_rampup: Some(0.05),
+            ema_decay: 0.999,
+            ..OptimizerConfig::default()
+        },
+        log_every: 50,
+        validate_every: (iterations / 6).max(1),
+        checkpoint_every: 250,
+        best_by: "error".into(),
+    };
+    let inputs = json!({
+        "classifier": file, "data": images.sha256(), "batch": batch, "seed": seed,
+    });
+    let init = kdm_random::derive_seed(seed, 0);
+    let network = file.network.init(&mut InitSeed::new(init), &device);
+    let seed = kdm_random::derive_seed(seed, 1);
+    let task = ClassifierTask { file, images, test, batch, seed, device };
+    kdm_data::atomic::create_folder(folder)?;
+    let best = folder.join("best.safetensors");
+    let trained = train(&task, network, &looping, &inputs, folder, &best, observer)?;
+    let path = folder.join(FEATURES);
+    task.save(&trained.averaged, &path)?;
+    let accuracy = task.accuracy(&trained.averaged);
+    observer.info(&format!("test accuracy {:.2}%", 100.0 * accuracy));
+    Ok(TrainedFeatures { path, accuracy })
+}

@@ -1,0 +1,50 @@
+//! Data sets of images, fitted to what a network takes.
+
+use kdm_data::{ImageSet, Split};
+use kdm_observer::Observer;
+
+use crate::Outcome;
+
+/// The images of `source` as images of `shape` `[C, H, W]`; smaller ones are zero-padded.
+///
+/// # Errors
+/// When there is no such data set, or its images don't fit.
+pub fn open_images(
+    source: &str,
+    split: Split,
+    shape: &[usize],
+    observer: &dyn Observer,
+) -> Outcome<ImageSet> {
+    fit_images(ImageSet::open(source, split, observer)?, source, shape, observer)
+}
+
+/// The images of a set that was opened from `source` as images of `shape` `[C, H, W]`; smaller ones
+/// are zero-padded.
+///
+/// # Errors
+/// When they don't fit.
+pub fn fit_images(
+    images: ImageSet,
+    source: &str,
+    shape: &[usize],
+    observer: &dyn Observer,
+) -> Outcome<ImageSet> {
+    let [channels, height, width] = images.shape();
+    if shape.len() != 3 || shape[1] != shape[2] || channels != shape[0] {
+        let problem = format!("are [{channels}, {height}, {width}], and {shape:?} are needed");
+        return Err(misfit(source, problem).into());
+    }
+    if [height, width] != shape[1..] {
+        let side = shape[1];
+        observer.info(&format!(
+            "{source}: images of {height}x{width} are zero-padded to {side}x{side}"
+        ));
+    }
+    Ok(images.padded(shape[1]).map_err(|problem| misfit(source, problem.to_string()))?)
+}
+
+fn misfit(source: &str, problem: String) -> kdm_data::Error {
+    let action = "use a data set of that size, or set the network's resolution and channels to the \
+                  data's";
+    kdm_data::Error::invalid(source, "images", problem, action)
+}

@@ -1,0 +1,236 @@
+//! Pairs drawn from a teacher.
+
+use std::path::Path;
+
+use kdm_data::pairs::{
+    self, ImageType, Manifest, NoiseSource, PairStore, STORE_VERSION, Sampling, TeacherStamp,
+    Worker,
+};
+use kdm_data::{Array, Labels, array};
+use kdm_observer::Observer;
+use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve};
+use serde_json::json;
+
+use crate::{Experiment, Failure, Outcome};
+
+/// How pairs are drawn.
+#[derive(Clone, Debug)]
+pub struct Drawing {
+    /// Which noise levels.
+    pub process: Process,
+    /// Which solver.
+    pub solver: Solver,
+    /// Solver steps.
+    pub steps: usize,
+    /// Weight of classifier-free guidance; 1 for the teacher itself.
+    pub guidance: f64,
+    /// Pairs a batch.
+    pub batch: usize,
+}
+
+impl Drawing {
+    /// As the experiment says, within the noise levels that `teacher` knows.
+    pub fn of(experiment: &Experiment, teacher: &Teacher) -> Self {
+        let p = &experiment.pairs;
+        Self {
+            process: p.process.fit(teacher),
+            solver: p.solver,
+            steps: p.steps,
+            guidance: p.guidance,
+            batch: p.batch,
+        }
+    }
+
+    /// Network passes a pair (NFE); guidance takes two where one is taken without.
+    pub fn evaluations(&self, label_dim: usize) -> usize {
+        let passes = if self.guidance != 1.0 && label_dim > 0 { 2 } else { 1 };
+        passes * self.solver.evaluations(self.steps)
+    }
+}
+
+/// How many pairs, of which seeds, and how they are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct StorePlan {
+    /// Seed of the first pair; seeds count up from it.
+    pub first_seed: u64,
+    /// Pairs in the whole store.
+    pub count: usize,
+    /// How images are kept.
+    pub dtype: ImageType,
+    /// Pairs a shard.
+    pub shard_size: usize,
+}
+
+/// The manifest of a store drawn from `teacher`, before it is drawn.
+pub fn pair_plan(teacher: &Teacher, drawing: &Drawing, plan: StorePlan) -> Manifest {
+    let Drawing { process, solver, steps, guidance, .. } = drawing;
+    let StorePlan { first_seed, count, dtype, shard_size } = plan;
+    Manifest {
+        version: STORE_VERSION,
+        teacher: Some(teacher.stamp()),
+        sampling: Some(Sampling {
+            process: json!(process),
+            solver: json!(solver),
+            steps: *steps,
+            evaluations: drawing.evaluations(teacher.label_dim()),
+            guidance: (*guidance != 1.0).then_some(*guidance),
+        }),
+        noise: NoiseSource::Seeded {
+            generator: kdm_random::GENERATOR.into(),
+            first_seed: Some(first_seed),
+        },
+        noise_std: process.noise_std(),
+        shape: teacher.shape(),
+        dtype,
+        label_dim: teacher.label_dim(),
+        count,
+        shard_size,
+        history: Vec::new(),
+        shards: Vec::new(),
+        checksum: String::new(),
+    }
+}
+
+/// Draws a store, or what is missing of it; `task` is what the observer is told.
+///
+/// # Errors
+/// When the folder holds another store, or can't be written, or the observer stops the work:
+/// finished shards are kept.
+pub fn draw_pairs(
+    teacher: &Teacher,
+    plan: &Manifest,
+    drawing: &Drawing,
+    folder: &Path,
+    worker: Worker,
+    task: &str,
+    observer: &dyn Observer,
+) -> Outcome<Manifest> {
+    let guided = Guided { denoiser: teacher, weight: drawing.guidance };
+    let mut draw = |noise: &[f32], labels: &Labels| {
+        let x = noise.iter().map(|x| f64::from(*x)).collect();
+        let images = solve(&guided, &drawing.process, drawing.solver, drawing.steps, x, labels);
+        images.into_iter().map(|x| x as f32).collect()
+    };
+    Ok(pairs::generate(folder, plan, worker, drawing.batch, &mut draw, task, observer)?)
+}
+
+/// Brings pairs that another program drew into a store in `folder`. The noise's standard deviation
+/// is measured unless `noise_std` is given.
+///
+/// # Errors
+/// When the file is none of the forms that are known, its noise has no deviation, or `folder` can't
+/// be written.
+pub fn import_pairs(
+    file: &Path,
+    folder: &Path,
+    noise_std: Option<f64>,
+    dtype: ImageType,
+    shard_size: usize,
+    observer: &dyn Observer,
+) -> Outcome<Manifest> {
+    let found = pairs::read_pairs(file, observer)?;
+    let measured = found.noise_std();
+    let std = noise_std.unwrap_or(measured);
+    if !(std > 0.0 && std.is_finite()) {
+        return Err(Failure::Usage(format!(
+            "the noise has a standard deviation of {std}; give --noise-std"
+        )));
+    }
+    let source = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let manifest = pairs::import(folder, &found, &source, std, dtype, shard_size, observer)?;
+    observer.info(&format!("{}; noise of standard deviation {measured:.4} as found", found.found));
+    Ok(manifest)
+}
+
+/// Writes all pairs of a store as one `.npz` with arrays `noise`, `image` and, of a conditional one,
+/// `label`. Gives whether the noise was drawn again from its seeds.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn export_pairs(store: &PairStore, out: &Path) -> Outcome<bool> {
+    let manifest = store.manifest();
+    let all = store.range(0..store.len());
+    let shape = [&[store.len()], manifest.shape.as_slice()].concat();
+    let noise = Array::new(shape.clone(), all.noise);
+    let image = Array::new(shape, all.images);
+    let classes: Vec<f32> = all.labels.classes().into_iter().map(|class| class as f32).collect();
+    let label = Array::new([classes.len()], classes);
+    let mut arrays = vec![("noise", &noise), ("image", &image)];
+    if manifest.label_dim > 0 {
+        arrays.push(("label", &label));
+    }
+    array::write_npz(out, &arrays)?;
+    Ok(matches!(manifest.noise, NoiseSource::Seeded { .. }))
+}
+
+/// Whether `teacher`, which a person calls `name`, drew the store in `folder`.
+///
+/// # Errors
+/// When another did.
+pub fn check_drawn_by(
+    folder: &Path,
+    manifest: &Manifest,
+    teacher: &Teacher,
+    name: &str,
+) -> Outcome<()> {
+    let stamp = teacher.stamp();
+    if manifest.teacher.as_ref() == Some(&stamp) {
+        return Ok(());
+    }
+    let shown = |t: &TeacherStamp| format!("{} {} ({:.12})", t.name, t.data, t.sha256);
+    let found = manifest.teacher.as_ref().map_or("no known teacher".into(), shown);
+    let problem = format!("the pairs are from {found}, and `{name}` is {}", shown(&stamp));
+    let action = "give the teacher that drew them, or draw pairs from this one";
+    Err(kdm_data::Error::invalid(folder.join(pairs::MANIFEST), "teacher", problem, action).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_observer::Silent;
+    use kdm_teacher::distributions::DistributionConfig;
+
+    fn teacher() -> Teacher {
+        Teacher::exact(DistributionConfig::Checkerboard { conditional: true }).unwrap()
+    }
+
+    fn drawn(folder: &Path, batch: usize) -> Manifest {
+        let teacher = teacher();
+        let (process, solver) = (Process::Flow, Solver::Heun);
+        let drawing = Drawing { process, solver, steps: 4, guidance: 1.0, batch };
+        let plan = StorePlan { first_seed: 7, count: 40, dtype: ImageType::F32, shard_size: 16 };
+        let plan = pair_plan(&teacher, &drawing, plan);
+        draw_pairs(&teacher, &plan, &drawing, folder, Worker::ALONE, "pairs", &Silent).unwrap()
+    }
+
+    /// A pair is a function of its seed: the batch leaves no trace in the files.
+    #[test]
+    fn stores_are_the_same_whatever_the_batch() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (first, second) = (drawn(a.path(), 40), drawn(b.path(), 7));
+        assert_eq!(first, second);
+        let sampling = first.sampling.unwrap();
+        // Heun takes two evaluations a step and one in the last.
+        assert_eq!((sampling.steps, sampling.evaluations, sampling.guidance), (4, 7, None));
+    }
+
+    #[test]
+    fn exported_pairs_come_back_and_another_teacher_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, out) = (folder.path().join("pairs"), folder.path().join("pairs.npz"));
+        let manifest = drawn(&place, 40);
+        let store = PairStore::open(&place).unwrap();
+        assert!(export_pairs(&store, &out).unwrap());
+        let again = folder.path().join("again");
+        let imported = import_pairs(&out, &again, Some(1.0), ImageType::F32, 100, &Silent).unwrap();
+        assert_eq!((imported.count, imported.label_dim), (40, 8));
+        let pairs = PairStore::open(&again).unwrap().range(0..40);
+        let expected = store.range(0..40);
+        assert_eq!((pairs.images, pairs.noise), (expected.images, expected.noise));
+
+        check_drawn_by(&place, &manifest, &teacher(), "checkerboard").unwrap();
+        let other = Teacher::exact(DistributionConfig::by_name("mixture").unwrap()).unwrap();
+        let failure = check_drawn_by(&place, &manifest, &other, "mixture").unwrap_err();
+        assert!(failure.to_string().contains("`mixture` is"), "{failure}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The whole way, from teacher to report.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use kdm_data::atomic;
+use kdm_data::pairs::{PairStore, Worker};
+use kdm_metrics::catalog::{self, Values};
+use kdm_metrics::{MeasureOptions, MetricGroup};
+use kdm_teacher::{Distribution, Teacher};
+use serde_json::json;
+
+use super::distill::{LossFiles, distill, open_loss_network};
+use super::evaluate::{LossNetworks, board, evaluate, speed_up};
+use super::examine::{ReportInputs, write_run_report};
+use super::features::feature_space;
+use super::pairs::{Drawing, StorePlan, draw_pairs, pair_plan};
+use super::teacher::make_teacher;
+use crate::run_folder::{EVALUATION, STUDENT, pretty};
+use crate::student::LoadedStudent;
+use crate::{Context, Experiment, Outcome};
+
+/// Test pairs' seeds begin this far behind the training pairs'.
+const TEST_SEEDS: u64 = 1 << 40;
+
+/// What all students of an experiment share.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The teacher.
+    pub teacher: Teacher,
+    /// How its pairs were drawn.
+    pub drawing: Drawing,
+    /// The pairs to train on, compared with their checksums.
+    pub pairs: PairStore,
+    /// The pairs to measure by, likewise.
+    pub test: PairStore,
+}
+
+/// Makes the teacher and draws both stores of pairs in `folder`, or goes on with what is there.
+///
+/// # Errors
+/// When a stage fails or is stopped; what earlier stages made is kept.
+pub fn prepare(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Prepared> {
+    let teacher_folder = folder.join("teacher");
+    atomic::create_folder(&teacher_folder)?;
+    let teacher = make_teacher(experiment, &teacher_folder, context)?;
+    let p = &experiment.pairs;
+    let drawing = Drawing::of(experiment, &teacher);
+    let draw = |name: &str, task: &str, first_seed: u64, count: usize| -> Outcome<PairStore> {
+        let (dtype, shard_size) = (p.dtype, p.shard_size);
+        let plan = StorePlan { first_seed, count, dtype, shard_size };
+        let plan = pair_plan(&teacher, &drawing, plan);
+        let place = folder.join(name);
+        let observer = context.observer;
+        draw_pairs(&teacher, &plan, &drawing, &place, Worker::ALONE, task, observer)?;
+        Ok(PairStore::open_verified(&place)?)
+    };
+    let pairs = draw("pairs", "pairs", p.first_seed, p.count)?;
+    let test = draw("pairs-test", "test pairs", p.first_seed.wrapping_add(TEST_SEEDS), p.test)?;
+    Ok(Prepared { teacher, drawing, pairs, test })
+}
+
+/// The whole way, from teacher to report, in `folder`. Gives the evaluation.
+///
+/// # Errors
+/// When a stage fails or is stopped; what earlier stages made is kept.
+pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Values> {
+    let started = Instant::now();
+    let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder, context)?;
+    let path = distill_in(experiment, pairs, folder, context)?;
+    let student = LoadedStudent::open(&path, context.device())?;
+    let options = MeasureOptions {
+        groups: MetricGroup::ALL.to_vec(),
+        inside: match experiment.distribution() {
+            Some(Distribution::Checkerboard(_)) => board("checkerboard"),
+            _ => None,
+        },
+        directions: experiment.evaluate.directions,
+        lpips: None,
+        features: feature_space(experiment, context)?,
+    };
+    let (reconstruction, shape) = (student.file.loss.reconstruction, &student.config().shape);
+    let files = LossFiles::of(experiment);
+    let network = open_loss_network(reconstruction, files, shape, context.device())?;
+    let networks = LossNetworks { perceptual: network.map(|n| n.network), discriminator: None };
+    let mut values = evaluate(&student, &test, &options, &networks, context)?;
+    values.insert(&catalog::SPEED_UP, speed_up(&teacher, &drawing, &student, &test));
+    atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
+    let inputs = ReportInputs {
+        experiment,
+        teacher: &teacher,
+        drawing: &drawing,
+        student: &student,
+        test: &test,
+        values: &values,
+        features: options.features.as_ref(),
+    };
+    write_run_report(&inputs, folder, context)?;
+    let seconds = started.elapsed().as_secs_f64();
+    context.observer.info(&format!("the whole run took {seconds:.0} s"));
+    Ok(values)
+}
+
+/// Distills in `folder/distill`, and copies the student to use into `folder`.
+fn distill_in(
+    experiment: &Experiment,
+    pairs: PairStore,
+    folder: &Path,
+    context: Context,
+) -> Outcome<PathBuf> {
+    let place = folder.join("distill");
+    atomic::create_folder(&place)?;
+    let distilled = distill(experiment, pairs, &place, context)?;
+    let path = folder.join(STUDENT);
+    atomic::copy(&distilled, &path)?;
+    Ok(path)
+}

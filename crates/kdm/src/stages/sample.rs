@@ -1,0 +1,59 @@
+//! One-step samples with a student.
+
+use kdm_data::{Labels, Samples};
+use kdm_observer::Observer;
+
+use crate::student::LoadedStudent;
+use crate::{Failure, Outcome};
+
+/// Draws the images of `noise` (see [`LoadedStudent::draw_noise`]).
+///
+/// # Errors
+/// When the observer stops the work.
+pub fn sample(
+    student: &LoadedStudent,
+    noise: Samples,
+    observer: &dyn Observer,
+) -> Outcome<Samples> {
+    let images = student.sampler.sample_observed(&noise.noise, &noise.labels, observer)?;
+    Ok(Samples { images, ..noise })
+}
+
+/// Each of `noise` in every class, its seed's own class left aside: rows by noise, then by class.
+///
+/// # Errors
+/// When the student is unconditional.
+pub fn in_each_class(student: &LoadedStudent, noise: &Samples) -> Outcome<Samples> {
+    let classes = student.config().label_dim;
+    if classes == 0 {
+        return Err(Failure::Usage("--each-class: this model is unconditional".into()));
+    }
+    let rows = noise.noise.chunks(noise.dim());
+    let each = |seed: &u64| std::iter::repeat_n(*seed, classes);
+    Ok(Samples {
+        shape: noise.shape.clone(),
+        noise: rows.flat_map(|row| row.repeat(classes)).collect(),
+        images: Vec::new(),
+        labels: (0..noise.len()).flat_map(|_| (0..classes as u32).map(Some)).collect(),
+        seeds: noise.seeds.iter().flat_map(each).collect(),
+    })
+}
+
+/// The labels that noise without seeds is drawn with: those given, or none for an unconditional
+/// student.
+///
+/// # Errors
+/// When a conditional student is given none.
+pub fn labels_for_noise(
+    student: &LoadedStudent,
+    given: Option<Labels>,
+    rows: usize,
+) -> Outcome<Labels> {
+    match given {
+        Some(labels) => Ok(labels),
+        None if student.config().label_dim == 0 => Ok(Labels::none(rows)),
+        None => Err(Failure::Usage(
+            "this student is conditional: give --labels or --class beside --noise".into(),
+        )),
+    }
+}

@@ -1,0 +1,201 @@
+//! The teacher of an experiment: in closed form, from a file, or trained.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use kdm_data::{Labels, Samples, Split, atomic};
+use kdm_observer::Observer;
+use kdm_teacher::distributions::DistributionConfig;
+use kdm_teacher::{
+    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Teacher, solve, solve_stochastic,
+};
+use kdm_train::{Task, train};
+
+use super::images::open_images;
+use super::pairs::Drawing;
+use crate::assets::{self, Role};
+use crate::experiment::TeacherKind;
+use crate::run_folder::TEACHER;
+use crate::{Context, Experiment, Failure, Outcome};
+
+/// The stream of an experiment's seed that its teacher is trained with.
+const TEACHER_STREAM: u64 = 10;
+/// The best weights of a teacher's training.
+const BEST: &str = "teacher-best.safetensors";
+
+/// A teacher by its file, by the name of one that ships with the program, or by the name of one in
+/// closed form (`checkerboard`, `gaussian`, `mixture`).
+///
+/// # Errors
+/// When there is none of that name, or its file is damaged.
+pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
+    if let Some(config) = DistributionConfig::by_name(model) {
+        return Ok(Teacher::exact(config)?);
+    }
+    let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
+        Failure::Usage(text) => {
+            let exact = DistributionConfig::NAMES.join(", ");
+            Failure::Usage(format!("{text}; or one of the exact teachers {exact}"))
+        }
+        other => other,
+    })?;
+    Ok(Teacher::from_file(&file, device)?)
+}
+
+/// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or, with
+/// `churn` and the seed of its noise, by the stochastic sampler of Karras et al.
+pub fn draw_samples(
+    teacher: &Teacher,
+    drawing: &Drawing,
+    noise: &[f32],
+    labels: Labels,
+    churn: Option<(Churn, u64)>,
+) -> Samples {
+    let Drawing { process, solver, steps, guidance, .. } = drawing;
+    let std = process.noise_std();
+    let x: Vec<f64> = noise.iter().map(|e| f64::from(*e) * std).collect();
+    let guided = Guided { denoiser: teacher, weight: *guidance };
+    let x = match churn {
+        None => solve(&guided, process, *solver, *steps, x, &labels),
+        Some((churn, first)) => {
+            let seeds: Vec<u64> = (0..labels.len() as u64).map(|i| first.wrapping_add(i)).collect();
+            solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
+        }
+    };
+    let images = x.into_iter().map(|x| x as f32).collect();
+    Samples { shape: teacher.shape(), noise: noise.to_vec(), images, labels, seeds: Vec::new() }
+}
+
+/// D(x; sigma), the teacher's clean samples for rows of noisy ones x_0 + sigma e.
+pub fn denoise(teacher: &Teacher, noisy: &[f32], sigma: f64, labels: Labels) -> Samples {
+    let x: Vec<f64> = noisy.iter().map(|x| f64::from(*x)).collect();
+    let clean = teacher.denoise(&x, Level { alpha: 1.0, sigma }, &labels);
+    let images = clean.into_iter().map(|x| x as f32).collect();
+    Samples { shape: teacher.shape(), images, labels, ..Samples::default() }
+}
+
+/// The experiment's teacher, trained in `folder` if it has to be, in `folder/teacher.safetensors`.
+///
+/// # Errors
+/// When a file can't be read or written, or the training stops.
+pub fn make_teacher(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Teacher> {
+    let path = folder.join(TEACHER);
+    if !path.exists() {
+        match experiment.teacher.kind {
+            TeacherKind::Exact => {
+                Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?;
+            }
+            TeacherKind::File => copy_teacher(experiment, folder, &path, context.device())?,
+            TeacherKind::Network => train_network(experiment, folder, &path, context)?,
+            TeacherKind::FlowMlp => train_flow_mlp(experiment, folder, &path, context)?,
+        }
+    }
+    Ok(Teacher::load(&path, context.device())?)
+}
+
+/// Copies the file that the experiment names.
+fn copy_teacher(
+    experiment: &Experiment,
+    folder: &Path,
+    path: &Path,
+    device: &Device,
+) -> Outcome<()> {
+    let source = experiment.teacher.path.clone().unwrap_or_default();
+    if source.is_empty() {
+        return Err(Failure::Usage(
+            "`teacher.path` is missing; give the teacher's model file with --set teacher.path=FILE"
+                .into(),
+        ));
+    }
+    let source = Path::new(&source);
+    if !source.exists() && !assets::is_built_in(Role::Teacher, &source.to_string_lossy()) {
+        let shown = source.display();
+        return Err(Failure::Usage(format!(
+            "`teacher.path`: there is no `{shown}`; bring a teacher in with `kdm import FILE --out \
+             {shown}`, or name another with --set teacher.path=FILE"
+        )));
+    }
+    let file = assets::open(Role::Teacher, source)?;
+    let teacher = Teacher::from_file(&file, device)?;
+    let (shape, label_dim) = experiment.sample().expect("checked when loaded");
+    if teacher.shape() != shape || teacher.label_dim() != label_dim {
+        let problem = format!(
+            "draws {:?} of {} classes, and the experiment is of {shape:?} and {label_dim}",
+            teacher.shape(),
+            teacher.label_dim()
+        );
+        let action = "give another teacher, or set teacher.shape and teacher.label_dim";
+        return Err(kdm_data::Error::invalid(source, "teacher", problem, action).into());
+    }
+    atomic::create_folder(folder)?;
+    Ok(atomic::write(path, file.bytes())?)
+}
+
+/// Trains an MLP by flow matching in `folder` and writes it to `path`.
+fn train_flow_mlp(
+    experiment: &Experiment,
+    folder: &Path,
+    path: &Path,
+    context: Context,
+) -> Outcome<()> {
+    atomic::create_folder(folder)?;
+    let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
+    let device = context.runtime.training();
+    let config = experiment.flow_mlp();
+    let task = FlowTask {
+        distribution: experiment.distribution().expect("a flow-matching teacher learns one"),
+        config: config.clone(),
+        batch: experiment.teacher.train.batch,
+        seed,
+        device: device.clone(),
+    };
+    let network = config.init(&task.distribution, seed, &device);
+    train_task(experiment, &task, network, folder, path, context.observer)
+}
+
+/// Trains an image teacher in `folder` and writes it to `path`.
+fn train_network(
+    experiment: &Experiment,
+    folder: &Path,
+    path: &Path,
+    context: Context,
+) -> Outcome<()> {
+    let config = experiment.network_teacher().expect("checked when loaded");
+    let source = experiment.teacher.dataset.clone().unwrap_or_default();
+    let (channels, side) = (config.network.channels().0, config.network.resolution());
+    let shape = [channels, side, side];
+    let images = open_images(&source, Split::Train, &shape, context.observer)?;
+    if config.network.label_dim() > images.classes() {
+        let problem = format!(
+            "has {} classes, and the network {}",
+            images.classes(),
+            config.network.label_dim()
+        );
+        let action = "set teacher.network.label_dim to the data's";
+        return Err(kdm_data::Error::invalid(&source, "dataset.json", problem, action).into());
+    }
+    atomic::create_folder(folder)?;
+    let t = &experiment.teacher.train;
+    let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
+    let device = context.runtime.training();
+    let network = config.init(seed, &device);
+    let task = EdmTask { config, images, batch: t.batch, seed, augment: t.augment, device };
+    train_task(experiment, &task, network, folder, path, context.observer)
+}
+
+/// Trains `network` in `folder` and writes its averaged weights to `path`.
+fn train_task<T: Task>(
+    experiment: &Experiment,
+    task: &T,
+    network: T::Model,
+    folder: &Path,
+    path: &Path,
+    observer: &dyn Observer,
+) -> Outcome<()> {
+    let best = folder.join(BEST);
+    let looping = experiment.teacher_loop();
+    let inputs = experiment.teacher_inputs();
+    let trained = train(task, network, &looping, &inputs, folder, &best, observer)?;
+    task.save(&trained.averaged, path)?;
+    Ok(())
+}

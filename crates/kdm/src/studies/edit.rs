@@ -1,0 +1,76 @@
+//! Samples moved along a direction of the latent space.
+
+use kdm_analysis::Modes;
+use kdm_analysis::modes::largest_first;
+use kdm_data::{Labels, Samples};
+use kdm_koopman::editing::{class_direction, draw_along};
+
+use crate::student::LoadedStudent;
+use crate::{Failure, Outcome};
+
+/// Samples that directions are taken from; their seeds come after all that are likely to be asked
+/// for.
+const SAMPLES: u64 = 512;
+const FIRST_SEED: u64 = 2_000_000_000;
+
+/// A direction of the latent space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The mode of this rank, from 1: 1 carries most on real latents. One reach is the mode's
+    /// standard amplitude.
+    Mode(usize),
+    /// From one class to another, whose samples begin in the first. One reach is the distance of
+    /// the classes' mean latents.
+    Classes {
+        /// The class that samples begin in.
+        from: u32,
+        /// The class that they move to.
+        to: u32,
+    },
+}
+
+/// The samples of `seeds`, each moved along `direction` by up to `reach` to either side in `steps`
+/// (odd, at least 3) steps: a row of steps a seed, the sample itself in the middle.
+///
+/// # Errors
+/// When the student has no such mode or class, or its operator can't be split into modes.
+pub fn edit(
+    student: &LoadedStudent,
+    seeds: &[u64],
+    direction: Direction,
+    reach: f64,
+    steps: usize,
+) -> Outcome<Samples> {
+    if steps < 3 || steps.is_multiple_of(2) || !reach.is_finite() {
+        return Err(Failure::Usage(
+            "--steps: give an odd number of at least 3; --reach: a finite number".into(),
+        ));
+    }
+    let parts = student.stepwise()?;
+    let mut samples = student.draw_noise(seeds);
+    let others = student.draw_noise(&(FIRST_SEED..FIRST_SEED + SAMPLES).collect::<Vec<u64>>());
+    let direction: Vec<f64> = match direction {
+        Direction::Mode(rank) => {
+            let modes = Modes::of(&parts.student.operator.matrix())?;
+            let amplitudes = modes.amplitudes(&parts.encode_noise(&others.noise, &others.labels));
+            let ranked = largest_first(&amplitudes);
+            let Some(place) = rank.checked_sub(1).and_then(|rank| ranked.get(rank)) else {
+                let most = ranked.len();
+                return Err(Failure::Usage(format!(
+                    "--mode {rank}: the operator has modes 1 to {most}"
+                )));
+            };
+            let direction = modes.direction(&modes.modes()[*place], 0.0);
+            direction.into_iter().map(|x| x * amplitudes[*place]).collect()
+        }
+        Direction::Classes { from, to } => {
+            student.check_class(from, "--from-class")?;
+            student.check_class(to, "--to-class")?;
+            samples.labels = Labels::all(from, seeds.len());
+            class_direction(parts, &others.noise, from, to)?
+        }
+    };
+    let images = draw_along(parts, &samples, &direction, reach, steps);
+    let labels = samples.labels.repeat_each(steps);
+    Ok(Samples { shape: samples.shape, images, labels, ..Samples::default() })
+}
