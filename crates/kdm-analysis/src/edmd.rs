@@ -12,8 +12,6 @@ use kdm_koopman::{Decomposition, Error};
 
 use crate::Result;
 
-use crate::{Error, Result};
-
 /// Polynomials of `dim` variables of degree up to `degree`, lowest degrees first.
 #[derive(Clone, Debug)]
 pub struct Dictionary {

@@ -138,7 +138,7 @@ fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGall
     };
     let end =
         |i: usize| End { noise: &few.noise[i * dim..(i + 1) * dim], class: few.labels.class(i) };
-    let join = |space| {
+    let interpolated = |space| {
         let stepwise = subject.stepwise().ok()?;
         let pairs = (few.len() / 2).min(PAIRS);
         let images = (0..pairs)
@@ -151,8 +151,8 @@ fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGall
         teacher: teacher_of(&few),
         student: subject.sampler.sample_observed(&few.noise, &few.labels, observer)?,
         classes: if classes > 0 { Some(by_class()?) } else { None },
-        between_noises: join(InterpolationSpace::Noise),
-        between_latents: join(InterpolationSpace::Latent),
+        between_noises: interpolated(InterpolationSpace::Noise),
+        between_latents: interpolated(InterpolationSpace::Latent),
     })
 }
 

@@ -18,6 +18,7 @@ pub mod memorization;
 pub mod modes;
 mod note;
 pub mod principal;
+pub mod rank_reduction;
 pub mod rows;
 pub mod semantics;
 pub mod spectrum;

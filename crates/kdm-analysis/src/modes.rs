@@ -7,13 +7,10 @@
 
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
-use kdm_koopman::LowRank;
 use kdm_koopman::operator::{Affine, Complex};
 use kdm_koopman::{Decomposition, Error, LowRank};
 
 use crate::Result;
-
-use crate::{Error, Result};
 
 /// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
 /// real.
@@ -332,15 +329,6 @@ impl Modes {
 mod tests {
     use super::*;
     use kdm_random::normal_vec;
-    /// Row-major `[rows, inner]` times `[inner, columns]`.
-    fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {
-        let rows = a.len() / inner;
-        let of = |x: &[f64], height: usize, width: usize| {
-            Mat::from_fn(height, width, |i, j| x[i * width + j])
-        };
-        let c = of(a, rows, inner) * of(b, inner, columns);
-        (0..rows * columns).map(|i| c[(i / columns, i % columns)]).collect()
-    }
 
     /// Row-major `[rows, inner]` times `[inner, columns]`.
     fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {

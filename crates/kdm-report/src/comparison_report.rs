@@ -9,19 +9,19 @@ use crate::{Figure, Section, Table, grid};
 const IMAGES: usize = 40;
 const COLUMNS: usize = 20;
 
-/// Metrics in the table, where they were measured, and their headings.
-static METRICS: [(&Metric, &str); 11] = [
-    (&catalog::COORDINATE_RMSE, "coordinate rmse"),
-    (&catalog::SSIM, "ssim"),
-    (&catalog::SLICED_WASSERSTEIN2, "sw2"),
-    (&catalog::FID, "FID"),
-    (&catalog::FEATURE_FID, "feature FID"),
-    (&catalog::PRECISION, "precision"),
-    (&catalog::RECALL, "recall"),
-    (&catalog::FEATURE_PRECISION, "precision"),
-    (&catalog::FEATURE_RECALL, "recall"),
-    (&catalog::CLASS_AGREEMENT, "class accuracy"),
-    (&catalog::CLASS_SAME_AS_TEACHER, "same class"),
+/// Metrics in the table, where they were measured.
+static METRICS: [&Metric; 11] = [
+    &catalog::COORDINATE_RMSE,
+    &catalog::SSIM,
+    &catalog::SLICED_WASSERSTEIN2,
+    &catalog::FID,
+    &catalog::FEATURE_FID,
+    &catalog::PRECISION,
+    &catalog::RECALL,
+    &catalog::FEATURE_PRECISION,
+    &catalog::FEATURE_RECALL,
+    &catalog::CLASS_AGREEMENT,
+    &catalog::CLASS_SAME_AS_TEACHER,
 ];
 
 /// The section of a comparison, of samples of `shape`.
@@ -42,12 +42,10 @@ pub fn comparison_section(rows: &[ComparisonRow], shape: &[usize]) -> Section {
 
 /// The rows as a table.
 pub fn comparison_table(rows: &[ComparisonRow]) -> Table {
-    let metrics: Vec<&(&Metric, &str)> = METRICS
-        .iter()
-        .filter(|(metric, _)| rows.iter().any(|row| row.values.get(metric).is_some()))
-        .collect();
+    let measured = |metric: &Metric| rows.iter().any(|row| row.values.get(metric).is_some());
+    let metrics: Vec<&Metric> = METRICS.into_iter().filter(|metric| measured(metric)).collect();
     let mut columns = vec!["", "passes", "parameters", "iterations", "ms a sample"];
-    columns.extend(metrics.iter().map(|(_, heading)| *heading));
+    columns.extend(metrics.iter().map(|metric| metric.label));
     let cells = |row: &ComparisonRow| {
         let given = [
             row.name.clone(),
@@ -56,7 +54,7 @@ pub fn comparison_table(rows: &[ComparisonRow]) -> Table {
             row.iterations.map(|n| n.to_string()).unwrap_or_default(),
             format!("{:.2}", row.milliseconds),
         ];
-        let metric = |(metric, _): &&(&Metric, &str)| {
+        let metric = |metric: &&Metric| {
             row.values.get(metric).map(|x| format!("{x:.3}")).unwrap_or_default()
         };
         given.into_iter().chain(metrics.iter().map(metric)).collect()

@@ -7,6 +7,7 @@ pub mod cluster_report;
 pub mod comparison_report;
 pub mod format;
 pub mod grid;
+mod inversion_report;
 mod memorization;
 mod metric_table;
 pub mod operator_report;
@@ -19,8 +20,9 @@ pub mod training_curves;
 
 pub use cluster_report::cluster_section;
 pub use comparison_report::{comparison_section, comparison_table};
+pub use inversion_report::{inversion_section, inversion_table};
 pub use memorization::memorization_section;
-pub use metric_table::{metric_table, value_table};
+pub use metric_table::metric_table;
 pub use operator_report::operator_section;
 pub use page::{Figure, Page, Section, Table};
 pub use sample_figures::sample_section;
