@@ -229,7 +229,7 @@ fn analyze_modes(
     }
     let modes = match Modes::of(&affine) {
         Ok(modes) => modes,
-        Err(Error::NoEigenbasis) => {
+        Err(Error::Operator(kdm_koopman::Error::NoEigenvectors { .. })) => {
             notes.push(Note::NoEigenbasis);
             return Ok(None);
         }

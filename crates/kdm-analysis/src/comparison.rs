@@ -18,7 +18,7 @@ pub struct ComparisonRow {
     pub iterations: Option<u64>,
     /// Milliseconds a sample, in this run on this machine.
     pub milliseconds: f64,
-    /// The metrics.
+    /// Metrics of its samples.
     pub values: Values,
     /// The first samples, from the same noise and labels in every row.
     #[serde(skip)]

@@ -8,8 +8,9 @@
 use faer::Mat;
 use faer::linalg::solvers::SolveLstsqCore;
 use kdm_koopman::operator::Complex;
+use kdm_koopman::{Decomposition, Error};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Polynomials of `dim` variables of degree up to `degree`, lowest degrees first.
 #[derive(Clone, Debug)]
@@ -106,7 +107,10 @@ impl Edmd {
         let mut found: Vec<Complex> = self
             .koopman
             .eigenvalues()
-            .map_err(Error::decomposition("the eigenvalues of the operator on a dictionary"))?
+            .map_err(|_| Error::NoConvergence {
+                decomposition: Decomposition::Eigenvalues,
+                n: self.dictionary.len(),
+            })?
             .into_iter()
             .map(|l| (l.re, l.im))
             .collect();

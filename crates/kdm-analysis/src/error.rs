@@ -11,29 +11,22 @@ pub enum Error {
     /// The student has no operator.
     #[error("a direct student has no operator; give a student of the method `koopman`")]
     NoOperator,
-    /// The operator's matrix or bias holds NaN or infinity.
-    #[error("the operator has values that are not finite; distill the student again")]
-    NotFinite,
-    /// Eigenvectors of the operator are linearly dependent to machine precision.
+    /// The operator has values that are not finite, no basis of eigenvectors, or a decomposition of
+    /// it did not converge.
+    #[error(transparent)]
+    Operator(kdm_koopman::Error),
+    /// The principal directions of pushed latents were not found.
     #[error(
-        "the operator has no basis of eigenvectors, so it can't be split into modes; use principal \
-         directions instead"
+        "the principal directions of latents of dimension {n} were not found; distill the student \
+         again"
     )]
-    NoEigenbasis,
-    /// A decomposition of a matrix did not converge.
-    #[error("{of}: {reason}; distill the student again")]
-    Decomposition {
-        /// What was to be found, such as "the singular values of the operator".
-        of: &'static str,
-        /// The problem.
-        reason: String,
+    PrincipalDirections {
+        /// The latent dimension.
+        n: usize,
     },
-    /// The student's operator can't be worked with.
+    /// Features of samples can't be computed, or compared with the reference's.
     #[error(transparent)]
-    Koopman(#[from] kdm_koopman::Error),
-    /// Features can't be compared.
-    #[error(transparent)]
-    Metrics(#[from] kdm_metrics::Error),
+    Metrics(kdm_metrics::Error),
     /// An array has another length than what it belongs to.
     #[error("{what}: {found} values where {expected} were expected; give arrays of one shape")]
     Length {
@@ -45,7 +38,7 @@ pub enum Error {
         found: usize,
     },
     /// The observer asked the analysis to stop.
-    #[error("the analysis was stopped; run the same command again to start it anew")]
+    #[error("the analysis was stopped, and nothing is kept; run it again to start anew")]
     Stopped,
 }
 
@@ -55,12 +48,25 @@ impl From<Stopped> for Error {
     }
 }
 
-impl Error {
-    /// For `map_err` on a decomposition of faer's.
-    pub(crate) fn decomposition<E: std::fmt::Debug>(of: &'static str) -> impl FnOnce(E) -> Self {
-        move |e| Self::Decomposition { of, reason: format!("{e:?}") }
+impl From<kdm_koopman::Error> for Error {
+    fn from(error: kdm_koopman::Error) -> Self {
+        match error {
+            kdm_koopman::Error::Stopped => Self::Stopped,
+            error => Self::Operator(error),
+        }
     }
+}
 
+impl From<kdm_metrics::Error> for Error {
+    fn from(error: kdm_metrics::Error) -> Self {
+        match error {
+            kdm_metrics::Error::Stopped(_) => Self::Stopped,
+            error => Self::Metrics(error),
+        }
+    }
+}
+
+impl Error {
     /// An error unless `what` holds as many values as expected.
     pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
         if expected == found { Ok(()) } else { Err(Self::Length { what, expected, found }) }

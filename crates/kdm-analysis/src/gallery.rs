@@ -109,15 +109,6 @@ pub(crate) fn gallery(
     }
 }
 
-fn draw(
-    subject: &Subject,
-    noise: &[f32],
-    labels: &Labels,
-    observer: &dyn Observer,
-) -> Result<Vec<f32>> {
-    Ok(subject.sampler.sample_observed(noise, labels, observer)?)
-}
-
 fn teacher_of(samples: &Samples) -> Option<Vec<f32>> {
     (!samples.images.is_empty()).then(|| samples.images.clone())
 }
@@ -128,7 +119,7 @@ fn point_gallery(
     observer: &dyn Observer,
 ) -> Result<PointGallery> {
     let samples = subject.samples;
-    let student = draw(subject, &samples.noise, &samples.labels, observer)?;
+    let student = subject.sampler.sample_observed(&samples.noise, &samples.labels, observer)?;
     let clustered = 2 * clustering.samples.min(samples.len());
     let clusters = point_clusters(&student[..clustered], 2, clustering.config, clustering.mode_of);
     let noise = samples.noise[..clustered].to_vec();
@@ -142,7 +133,7 @@ fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGall
         let rows = few.first(CLASS_ROWS);
         let noise: Vec<f32> = rows.noise.chunks(dim).flat_map(|row| row.repeat(classes)).collect();
         let labels: Vec<u32> = (0..rows.len() * classes).map(|i| (i % classes) as u32).collect();
-        let images = draw(subject, &noise, &Labels::of(&labels), observer)?;
+        let images = subject.sampler.sample_observed(&noise, &Labels::of(&labels), observer)?;
         Ok(ImageRows { columns: classes, images })
     };
     let end =
@@ -158,7 +149,7 @@ fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGall
     Ok(ImageGallery {
         shape: config.shape.clone(),
         teacher: teacher_of(&few),
-        student: draw(subject, &few.noise, &few.labels, observer)?,
+        student: subject.sampler.sample_observed(&few.noise, &few.labels, observer)?,
         classes: if classes > 0 { Some(by_class()?) } else { None },
         between_noises: interpolated(InterpolationSpace::Noise),
         between_latents: interpolated(InterpolationSpace::Latent),

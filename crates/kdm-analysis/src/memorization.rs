@@ -1,10 +1,9 @@
 //! Nearest training images: whether samples are new, or copies of what the teacher learned from.
 
-use kdm_metrics::Extractor;
 use kdm_metrics::manifold::nearest;
-use kdm_metrics::{Values, catalog};
+use kdm_metrics::{Extractor, Values, catalog};
 use kdm_observer::Observer;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::Result;
 
@@ -25,22 +24,18 @@ pub struct KnownImages<'a> {
     pub test: Option<&'a [f32]>,
 }
 
-/// Distances of samples to the training images nearest to them, in feature space. In JSON only what
-/// is known.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Distances of samples to the training images nearest to them, in feature space. In JSON its
+/// [`Self::values`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Memorization {
     /// Median distance to the nearest training image.
-    #[serde(rename = "neighbour_distance")]
     pub distance: f64,
     /// The same of images of the test split.
-    #[serde(rename = "neighbour_distance_test", skip_serializing_if = "Option::is_none")]
     pub distance_of_test: Option<f64>,
     /// Share of samples that are nearer to a training image than all but 1% of the test images are:
     /// about 0.01 for new images, 1 for copies.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<f64>,
     /// The first samples and their nearest training images.
-    #[serde(skip)]
     pub nearest: NearestImages,
 }
 
@@ -68,6 +63,12 @@ impl Memorization {
         .into_iter()
         .filter_map(|(metric, value)| Some((metric, value?)))
         .collect()
+    }
+}
+
+impl Serialize for Memorization {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.values().serialize(serializer)
     }
 }
 

@@ -7,10 +7,10 @@
 
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, c64};
-use kdm_koopman::LowRank;
 use kdm_koopman::operator::{Affine, Complex};
+use kdm_koopman::{Decomposition, Error, LowRank};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// One mode: a real eigenvalue, or a pair of conjugate ones, whose contribution to a real latent is
 /// real.
@@ -72,6 +72,10 @@ pub struct Conditioning {
     pub eigenvalue_condition: (f64, f64),
 }
 
+fn failed(decomposition: Decomposition, n: usize) -> Error {
+    Error::NoConvergence { decomposition, n }
+}
+
 /// The length of a vector; none when it is not finite.
 fn length_of(values: impl Iterator<Item = c64>) -> Option<f64> {
     Some(values.map(|x| x.re * x.re + x.im * x.im).sum::<f64>().sqrt())
@@ -100,15 +104,16 @@ impl Modes {
     /// at a time.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], or [`Error::NoEigenbasis`] where eigenvectors are linearly dependent.
+    /// When values are not finite, or eigenvectors are linearly dependent
+    /// ([`Error::NoEigenvectors`]).
     pub fn of(affine: &Affine) -> Result<Self> {
         let n = affine.n;
-        if affine.matrix.iter().chain(&affine.bias).any(|x| !x.is_finite()) {
-            return Err(Error::NotFinite);
+        if !affine.is_finite() {
+            return Err(Error::NotFinite.into());
         }
         let eigen = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j])
             .eigen()
-            .map_err(Error::decomposition("the eigenvectors of the operator"))?;
+            .map_err(|_| failed(Decomposition::Eigenvectors, n))?;
         let lambda: Vec<c64> = (0..n).map(|i| eigen.S()[i]).collect();
         let mut order: Vec<usize> = (0..n).filter(|i| lambda[*i].im >= 0.0).collect();
         let modulus = |i: &usize| lambda[*i].re.hypot(lambda[*i].im);
@@ -129,7 +134,7 @@ impl Modes {
         if (0..order.len())
             .any(|k| !length_of((0..n).map(|j| left[(k, j)])).is_some_and(|l| l < 1e13))
         {
-            return Err(Error::NoEigenbasis);
+            return Err(Error::NoEigenvectors { n }.into());
         }
         let modes = order
             .iter()
@@ -296,9 +301,7 @@ impl Modes {
     pub fn conditioning(&self, affine: &Affine) -> Result<Conditioning> {
         let n = self.n;
         let matrix = Mat::from_fn(n, n, |i, j| affine.matrix[i * n + j]);
-        let singular = matrix
-            .singular_values()
-            .map_err(Error::decomposition("the singular values of the operator"))?;
+        let singular = matrix.singular_values().map_err(|_| failed(Decomposition::Svd, n))?;
         let (largest, smallest) = (singular[0], singular[n - 1]);
         let squares: f64 = affine.matrix.iter().map(|x| x * x).sum();
         let of_modes: f64 = self
@@ -326,6 +329,7 @@ impl Modes {
 mod tests {
     use super::*;
     use kdm_random::normal_vec;
+
     /// Row-major `[rows, inner]` times `[inner, columns]`.
     fn product(a: &[f64], b: &[f64], inner: usize, columns: usize) -> Vec<f64> {
         let rows = a.len() / inner;
@@ -465,8 +469,10 @@ mod tests {
         let of = |matrix: Vec<f64>| Modes::of(&Affine { n: 2, matrix, bias: vec![0.0; 2] });
         assert!(of(vec![f64::NAN, 0.0, 0.0, 1.0]).unwrap_err().to_string().contains("finite"));
         assert!(
-            of(vec![0.0, 1.0, 0.0, 0.0])
-                .is_err_and(|e| matches!(e, Error::NoEigenbasis) && e.to_string().contains("basis"))
+            of(vec![0.0, 1.0, 0.0, 0.0]).is_err_and(|e| matches!(
+                e,
+                crate::Error::Operator(Error::NoEigenvectors { n: 2 })
+            ) && e.to_string().contains("basis"))
         );
     }
 }

@@ -2,10 +2,10 @@
 //! given rank on real latents, beside which the truncation to modes is judged.
 
 use faer::{Mat, Side};
+use kdm_koopman::LowRank;
 use kdm_koopman::operator::Affine;
 
 use crate::{Error, Result};
-use kdm_koopman::LowRank;
 
 /// Principal directions of C z over real latents z.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Principal {
         let covariance = &pushed * pushed.transpose() * faer::Scale(1.0 / rows as f64);
         let eigen = covariance
             .self_adjoint_eigen(Side::Lower)
-            .map_err(Error::decomposition("the principal directions of pushed latents"))?;
+            .map_err(|_| Error::PrincipalDirections { n })?;
         // Rising in faer.
         let directions = Mat::from_fn(n, n, |i, k| eigen.U()[(i, n - 1 - k)]);
         let variances = (0..n).map(|k| eigen.S()[n - 1 - k].max(0.0)).collect();

@@ -1,18 +1,11 @@
-//! Rows of numbers on the host: means, deviations and distances.
+//! Rows of numbers on the host: deviations and distances.
 
-/// The mean of rows of `width` values: `[width]`.
-pub fn mean(rows: &[f32], width: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; width];
-    rows.chunks_exact(width)
-        .for_each(|row| sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x)));
-    let count = (rows.len() / width) as f64;
-    sum.into_iter().map(|s| s / count).collect()
-}
+use kdm_koopman::editing::mean_row;
 
 /// The standard deviation of a coordinate of rows of `width` values: the root mean square over all
 /// coordinates of their distance to the mean row.
 pub fn deviation(rows: &[f32], width: usize) -> f64 {
-    let middle = mean(rows, width);
+    let middle = mean_row(rows, width);
     let squares = rows.iter().enumerate().map(|(i, x)| (f64::from(*x) - middle[i % width]).powi(2));
     (squares.sum::<f64>() / rows.len() as f64).sqrt()
 }
@@ -44,7 +37,6 @@ mod tests {
 
     #[test]
     fn closed_forms() {
-        assert_eq!(mean(&[1.0, 2.0, 3.0, 6.0], 2), [2.0, 4.0]);
         // Distances to the mean row: 1 and 2 in each of two rows.
         assert_eq!(deviation(&[1.0, 2.0, 3.0, 6.0], 2), 2.5f64.sqrt());
         assert_eq!(pair_distances(&[0.0, 0.0, 3.0, 4.0, 1.0, 1.0, 1.0, 2.0], 2), [5.0, 1.0]);

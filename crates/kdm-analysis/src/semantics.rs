@@ -3,11 +3,11 @@
 //! intervals, and how much operator and decoder stretch distances.
 
 use kdm_data::images::shapes::{FACTORS, Factors, SIDE};
+use kdm_koopman::Stepwise;
 use serde::{Serialize, Serializer};
 
 use crate::rows::{deviation, distances, pair_distances};
 use crate::subject::{Activations, Subject};
-use kdm_koopman::Stepwise;
 
 /// The seed of the bootstrap, and of small steps in the latent space.
 const BOOTSTRAP_SEED: u64 = 16;

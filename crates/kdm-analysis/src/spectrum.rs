@@ -47,8 +47,11 @@ impl Spectrum {
     /// When the operator has values that are not finite, or no eigenvalue is found.
     pub fn of(operator: &Operator) -> Result<Self> {
         let complete = operator.dim() <= MOST;
-        let mut eigenvalues =
-            if complete { operator.eigenvalues() } else { operator.leading_eigenvalues(LEADING) }?;
+        let mut eigenvalues = if complete {
+            operator.eigenvalues()?
+        } else {
+            operator.leading_eigenvalues(LEADING)?
+        };
         let modulus = |l: &(f64, f64)| l.0.hypot(l.1);
         eigenvalues.sort_by(|a, b| modulus(b).total_cmp(&modulus(a)).then(a.1.total_cmp(&b.1)));
         let radius = eigenvalues.first().map_or(0.0, modulus);

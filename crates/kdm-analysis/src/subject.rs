@@ -3,12 +3,11 @@
 
 use burn::tensor::Device;
 use kdm_data::Samples;
-use kdm_koopman::{Sampler, Student, StudentConfig};
+use kdm_koopman::{Sampler, Stepwise, Student, StudentConfig};
 use kdm_metrics::{Extractor, Features, Statistics};
 use kdm_observer::Observer;
 
 use crate::{Error, Result};
-use kdm_koopman::Stepwise;
 
 /// A student, and the noise it is looked at on.
 #[derive(Clone, Copy, Debug)]

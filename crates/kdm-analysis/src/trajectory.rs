@@ -2,9 +2,9 @@
 //! decoded; beside the states a teacher's solver passes through.
 
 use kdm_data::Samples;
+use kdm_koopman::Stepwise;
 
 use crate::{Error, Modes, Result};
-use kdm_koopman::Stepwise;
 
 /// Samples whose path is followed.
 pub const SAMPLES: usize = 4;

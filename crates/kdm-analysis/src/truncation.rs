@@ -1,14 +1,15 @@
 //! What samples lose when the operator keeps only the modes that carry most on real latents, and
 //! when it keeps as many of the directions in which pushed latents vary most.
 
+use kdm_koopman::editing::mean_row;
 use kdm_koopman::operator::{Affine, Dense};
 use kdm_koopman::{Koopman, Operator, Sampler, Student};
-use kdm_metrics::{Features, Moments, Statistics, frechet_distance};
+use kdm_metrics::{Error, Features, Statistics};
 use kdm_observer::Observer;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::rows::{deviation, mean};
+use crate::rows::deviation;
 use crate::subject::{Activations, Subject};
 use crate::{Modes, Principal, Result};
 
@@ -99,9 +100,8 @@ fn with_operator(student: &Koopman, affine: &Affine, device: &burn::tensor::Devi
 ///
 /// # Errors
 /// When features are not finite.
-pub(crate) fn frechet_to(reference: &Statistics, found: &Features) -> Result<f64> {
-    let moments = Moments::of(&found.features, found.dim);
-    Ok(frechet_distance(&moments, &reference.moments).map_err(kdm_metrics::Error::from)?)
+fn frechet_to(reference: &Statistics, found: &Features) -> Result<f64> {
+    Ok(reference.distance_to(found).map_err(Error::from)?)
 }
 
 /// Samples by modes kept; `ranked`: places of the modes, the one that carries most first.
@@ -118,7 +118,7 @@ pub(crate) fn truncation(
 ) -> Result<Truncation> {
     let stepwise = subject.stepwise()?;
     let Subject { config, device, samples, .. } = *subject;
-    let centre = mean(&activations.latents, config.operator_dim());
+    let centre = mean_row(&activations.latents, config.operator_dim());
     let whole = TruncationError {
         coordinate_rmse: 0.0,
         frechet: (activations.features.as_ref().zip(subject.reference))
@@ -198,11 +198,10 @@ mod tests {
         assert!(first.images.chunks(3).all(|image| image == &first.images[..3]));
         // One image for all is off by the samples' deviation at least.
         assert!(first.by_modes.coordinate_rmse >= found.deviation);
-        let whole = modes.truncated(&ranked, &mean(&activations.latents, affine.n));
+        let whole = modes.truncated(&ranked, &mean_row(&activations.latents, affine.n));
         let student = with_operator(stepwise.student, &whole, subject.device);
         let again = Sampler::new(Student::Koopman(student), subject.config, subject.device);
-        let samples = subject.samples;
-        let drawn = again.sample(&samples.noise, &samples.labels);
+        let drawn = again.sample(&subject.samples.noise, &subject.samples.labels);
         let off = drawn.iter().zip(&activations.images).map(|(a, b)| (a - b).abs());
         // Rounding of f32.
         assert!(off.fold(0.0, f32::max) < 1e-4);

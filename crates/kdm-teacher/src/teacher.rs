@@ -226,6 +226,26 @@ mod tests {
         }
     }
 
+    /// A row without a class is denoised over all classes, whatever the labels of the others; a
+    /// class that the teacher doesn't know is none.
+    #[test]
+    fn each_row_has_its_own_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = DistributionConfig::Checkerboard { conditional: true };
+        for teacher in [network_teacher(folder.path()), Teacher::exact(board).unwrap()] {
+            let x = [0.4, -1.1, 2.0, 0.3, -0.7, 0.2];
+            let level = Level { alpha: 1.0, sigma: 1.5 };
+            let mixed: Labels = [Some(5), None, Some(8)].into_iter().collect();
+            let denoised = teacher.denoise(&x, level, &mixed);
+            for (row, label) in [Some(5), None, None].into_iter().enumerate() {
+                let place = 2 * row..2 * row + 2;
+                let alone = teacher.denoise(&x[place.clone()], level, &Labels::from_iter([label]));
+                assert_eq!(denoised[place], alone, "{row}");
+            }
+            assert_ne!(denoised[..2], teacher.denoise(&x[..2], level, &Labels::none(1)));
+        }
+    }
+
     #[test]
     fn a_saved_teacher_is_the_same_teacher() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for x = x_0 + s
-//! e (Karras et al., arXiv:2206.00364, table 1); and the same for discrete DDPM and flow-matching
-//! networks.
+//! How a network becomes a denoiser: D(x; s) = c_skip x + c_out F(c_in x; c_noise), for
+//! x = x_0 + s e (Karras et al., arXiv:2206.00364, table 1); and the same for discrete DDPM and
+//! flow-matching networks.
 
 use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
@@ -17,29 +17,29 @@ pub enum Prediction {
     Sample,
 }
 
-/// The noise added in each step of a discrete DDPM.
+/// The variances of the noise added in each step of a discrete DDPM (Ho et al., arXiv:2006.11239).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Betas {
     /// Evenly spaced.
     Linear {
-        /// The first.
+        /// The first beta.
         start: f64,
-        /// The last.
+        /// The last beta.
         end: f64,
     },
     /// Squares of evenly spaced numbers (latent diffusion).
     ScaledLinear {
-        /// The first.
+        /// The first beta.
         start: f64,
-        /// The last.
+        /// The last beta.
         end: f64,
     },
     /// Of a squared-cosine signal level (Nichol and Dhariwal, arXiv:2102.09672).
     Cosine,
     /// Given one by one.
     Given {
-        /// All of them.
+        /// All of them, each between 0 and 1, the first step first.
         betas: Vec<f64>,
     },
 }
@@ -48,7 +48,7 @@ pub enum Betas {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Preconditioning {
-    /// Karras et al.
+    /// Karras et al. (EDM); noise levels are continuous.
     Edm {
         /// Standard deviation of the data.
         sigma_data: f64,
@@ -308,8 +308,8 @@ impl Conditioner {
     }
 }
 
-/// u_{m-1} .. u_0: u_m = 0, u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) =
-/// sin^2(pi j / (2 m (c_2 + 1))).
+/// u_{m-1} .. u_0 of 2206.00364, table 1: u_m = 0,
+/// u_{j-1} = sqrt((u_j^2 + 1) / max(a(j-1)/a(j), c_1) - 1), a(j) = sin^2(pi j / (2 m (c_2 + 1))).
 fn iddpm_levels(c_1: f64, c_2: f64, m: usize) -> Vec<f64> {
     let a = |j: usize| {
         (std::f64::consts::FRAC_PI_2 * j as f64 / (m as f64 * (c_2 + 1.0))).sin().powi(2)
