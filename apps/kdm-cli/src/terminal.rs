@@ -1,6 +1,6 @@
-//! The terminal as an observer of long work: progress on standard error, as a bar with rate and time
-//! left on a terminal and as plain lines elsewhere; messages as log lines; and Ctrl-C or SIGTERM as
-//! the wish to stop.
+//! The terminal as an observer of long work: progress on standard error, as a bar with rate and
+//! time left on a terminal and as plain lines elsewhere; messages as log lines; and Ctrl-C or
+//! SIGTERM as the wish to stop.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -20,8 +20,8 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 /// The exit code of a program that a signal ended.
 const INTERRUPTED: i32 = 130;
 
-/// Makes the first Ctrl-C or SIGTERM stop work at its next step, with what was finished kept, and the
-/// second one end the program at once.
+/// Makes the first Ctrl-C or SIGTERM stop work at its next step, with what was finished kept, and
+/// the second one end the program at once.
 pub fn stop_on_signals() {
     let handler = || {
         if STOPPING.swap(true, Ordering::SeqCst) {

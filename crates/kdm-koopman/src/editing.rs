@@ -1,4 +1,4 @@
-//! Samples moved along a direction of the latent space: an operator's mode, or the way from one
+//! Samples moved along a direction of the latent space: an operator's mode, or the path from one
 //! class to another.
 
 use kdm_data::{Labels, Samples};

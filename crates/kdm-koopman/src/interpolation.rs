@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::host;
 use crate::stepwise::Stepwise;
 
-/// Where the way between two samples lies.
+/// Where the path between two samples lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterpolationSpace {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::runtime::Runtime;
 use crate::stages::distill::{LossFiles, open_loss_network};
+use crate::timing::{alternating, median};
 use crate::{Experiment, Failure, Outcome};
 
 /// Which cost of a student.
@@ -110,27 +111,6 @@ fn timed(timing: Timing, mut step: impl FnMut()) -> Vec<f64> {
             started.elapsed().as_secs_f64()
         })
         .collect()
-}
-
-/// Sorts, and takes the middle.
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Median seconds of two pieces of work over `runs` alternating runs, after one each to warm up.
-pub fn alternating(work: [&dyn Fn(); 2], runs: usize) -> [f64; 2] {
-    let mut times = [Vec::new(), Vec::new()];
-    for run in 0..=runs {
-        for (work, times) in work.iter().zip(&mut times) {
-            let started = Instant::now();
-            work();
-            if run > 0 {
-                times.push(started.elapsed().as_secs_f64());
-            }
-        }
-    }
-    times.map(|mut times| median(&mut times))
 }
 
 /// The process's largest resident memory so far, where the system tells.

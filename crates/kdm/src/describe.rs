@@ -42,7 +42,8 @@ fn file(path: &Path, device: &Device) -> Outcome<Value> {
 fn foreign(path: &Path, device: &Device) -> Outcome<Value> {
     let imported = kdm_formats::import(path, &kdm_formats::Options::default(), device)?;
     Ok(json!({
-        "kind": format!("foreign {}", imported.kind()), "found": imported.found, "ignored": imported.ignored,
+        "kind": format!("foreign {}", imported.kind()), "found": imported.found,
+        "ignored": imported.ignored,
         "next": "kdm import FILE --out MODEL.safetensors",
     }))
 }
@@ -82,7 +83,7 @@ fn folder(path: &Path, device: &Device) -> Outcome<Value> {
             "noise_std": manifest.noise_std,
             "teacher": manifest.teacher,
             "sampling": manifest.sampling,
-            "history": if manifest.history.is_empty() { Value::Null } else { json!(manifest.history) },
+            "history": (!manifest.history.is_empty()).then_some(&manifest.history),
             "shards": format!("{there} of {}", manifest.shard_count()),
             "complete": manifest.is_complete(),
         }));

@@ -46,7 +46,10 @@ impl Failure {
             Self::Usage(_) | Self::Configuration(_) => 2,
             Self::Stopped(_)
             | Self::File(kdm_data::Error::Stopped { .. })
-            | Self::Train(kdm_train::Error::Stopped { .. }) => 130,
+            | Self::Train(kdm_train::Error::Stopped { .. })
+            | Self::Koopman(kdm_koopman::Error::Stopped)
+            | Self::Analysis(kdm_analysis::Error::Stopped)
+            | Self::Metrics(kdm_metrics::Error::Stopped(_)) => 130,
             _ => 1,
         }
     }

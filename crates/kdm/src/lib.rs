@@ -2,9 +2,9 @@
 //! stored noise-image pairs, with a Koopman operator (Berman et al., "One-Step Offline Distillation
 //! of Diffusion-based Models via Koopman Modeling", NeurIPS 2025).
 //!
-//! This crate is the library as a whole: what the program `kdm` does, without a terminal. Work takes
-//! a [`Context`]: the [`runtime`] that computes, and an [`observer`] that is told of progress and may
-//! stop it.
+//! This crate is the library as a whole: what the program `kdm` does, without a terminal. Work
+//! takes a [`Context`]: the [`runtime`] that computes, and an [`observer`] that is told of progress
+//! and may stop it.
 //!
 //! # Where to begin
 //!
@@ -65,6 +65,7 @@ pub mod sample_files;
 pub mod stages;
 pub mod student;
 pub mod studies;
+pub mod timing;
 
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;

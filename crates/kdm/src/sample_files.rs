@@ -75,7 +75,8 @@ pub fn write_samples(
         None => write_folder(out, samples, columns)?,
         Some(other) => {
             return Err(Failure::Usage(format!(
-                "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a folder",
+                "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a \
+                 folder",
                 out.display()
             )));
         }

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use kdm::analysis::ClusterConfig;
-use kdm::report::theory_page;
+use kdm::report::{Table, theory_page};
 use kdm::stages::examine::{AnalysisRequest, analyze_student, write_report};
 use kdm::stages::features::{open_features, open_reference};
 use kdm::stages::teacher::open_teacher;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{columns, print, print_json};
+use super::output::{print, print_json};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -103,7 +103,7 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
     if json {
         return print_json(&found);
     }
-    let tables: Vec<String> = page.tables().map(columns).collect();
+    let tables: Vec<String> = page.tables().map(Table::text).collect();
     print(&format!("{}report: {}\n", tables.join("\n"), path.display()))
 }
 

@@ -24,7 +24,8 @@ pub struct Args {
     /// The student's file
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// Latent dimensions that the operator keeps; see the truncation in `kdm analyze` for what a rank costs
+    /// Latent dimensions that the operator keeps; see the truncation in `kdm analyze` for what a
+    /// rank costs
     #[arg(long, value_name = "K")]
     rank: usize,
     /// What is kept
@@ -68,7 +69,7 @@ impl Args {
             "rank             {} of {}\n\
              error            {:.1}% of the samples' standard deviation, to the whole student's\n\
              flops saved      {:.2}% of a sample's\n\
-             operator         {:.2} times faster, with all linear maps between encoder and decoder\n\
+             operator         {:.2} times faster, with all linear maps from encoder to decoder\n\
              sampling         {:.2} times faster\n\
              model: {}\n",
             found.rank,

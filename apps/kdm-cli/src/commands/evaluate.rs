@@ -14,7 +14,7 @@ use kdm::stages::features::open_feature_space;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
-use super::output::{columns, print, print_json};
+use super::output::{print, print_json};
 
 /// Groups of metrics, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -116,7 +116,7 @@ impl Args {
             object["pairs"] = json!(store.len());
             return print_json(&object);
         }
-        print(&columns(&metric_table("Evaluation", &values)))
+        print(&metric_table("Evaluation", &values).text())
     }
 
     /// The networks of the loss's terms.

@@ -9,7 +9,7 @@ use kdm::sample_files::{read_labels, read_rows};
 use kdm::studies::invert::invert_images;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{columns, print, print_json};
+use super::output::{print, print_json};
 
 /// Flags of `kdm invert`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ impl Args {
         if self.json {
             return print_json(&found);
         }
-        let rows = columns(&inversion_table(&found));
+        let rows = inversion_table(&found).text();
         print(&format!("{rows}report: {}\n", report.display()))
     }
 

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 
 use kdm::data::Samples;
-use kdm::report::Table;
 use kdm::run_folder::pretty;
 use kdm::{Outcome, sample_files};
 use serde::Serialize;
@@ -19,15 +18,6 @@ pub fn print(text: &str) -> Outcome<()> {
 /// Prints one JSON object, or array, to standard output.
 pub fn print_json(value: &impl Serialize) -> Outcome<()> {
     print(&pretty(&json!(value)))
-}
-
-/// A table's rows as text in columns.
-pub fn columns(table: &Table) -> String {
-    let line = |cells: &Vec<String>| match &cells[..] {
-        [name, value, note] => format!("{name:24} {value:>10}  {note}\n"),
-        cells => cells.join("  ") + "\n",
-    };
-    table.rows.iter().map(line).collect()
 }
 
 /// Writes samples (see [`sample_files::write_samples`]) and says so on standard error.

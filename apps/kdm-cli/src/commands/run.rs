@@ -7,7 +7,7 @@ use kdm::run_folder::{REPORT, next_run_folder, open_run};
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{columns, print, print_json};
+use super::output::{print, print_json};
 
 /// Which experiment, and where.
 #[derive(Debug, clap::Args)]
@@ -65,7 +65,7 @@ impl Args {
         if self.json {
             return print_json(&values);
         }
-        let rows = columns(&metric_table("Evaluation", &values));
+        let rows = metric_table("Evaluation", &values).text();
         print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::ArgGroup;
 use kdm::data::{Labels, Samples};
 use kdm::sample_files::{read_labels, read_rows};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
@@ -11,7 +12,8 @@ use super::output::write_samples;
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).multiple(true).args(["n", "seeds", "noise"]))]
+#[command(group = ArgGroup::new("source").required(true).multiple(true)
+    .args(["n", "seeds", "noise"]))]
 pub struct Args {
     /// The student's file, or fashion-mnist
     #[arg(long, value_name = "M")]

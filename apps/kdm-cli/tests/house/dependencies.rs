@@ -15,12 +15,12 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("kdm-kernels", &["random"], &[]),
     ("kdm-nn", &["kernels", "random"], &[]),
     ("kdm-data", &["observer", "random"], &[]),
-    ("kdm-train", &["data", "kernels", "nn", "observer"], &[]),
+    ("kdm-train", &["data", "kernels", "nn", "observer"], &["random"]),
     ("kdm-teacher", &["data", "kernels", "nn", "random", "train", "observer"], &[]),
     ("kdm-metrics", &["data", "nn", "random", "train", "observer"], &[]),
     ("kdm-koopman", &["data", "kernels", "nn", "random", "train", "metrics", "observer"], &[]),
     ("kdm-analysis", &["data", "koopman", "metrics", "nn", "random", "observer"], &[]),
-    ("kdm-report", &["analysis", "metrics", "data"], &[]),
+    ("kdm-report", &["analysis", "koopman", "metrics", "data"], &["observer", "random"]),
     ("kdm-formats", &["data", "nn", "koopman", "teacher"], &["random"]),
 ];
 

@@ -89,13 +89,15 @@ fn students_are_examined() {
     let truncation = found["truncation"].as_array().unwrap();
     let (first, last) = (&truncation[0], truncation.last().unwrap());
     assert_eq!(
-        (&first["rank"], &last["rank"], &last["rmse"]),
+        (&first["rank"], &last["rank"], &last["coordinate_rmse"]),
         (&Value::from(0), &Value::from(16), &Value::from(0.0))
     );
     // The best of each rank on latents; images are near to linear in them here.
     let rmse = |row: &Value, key: &str| row.pointer(key).unwrap().as_f64().unwrap();
     assert!(
-        truncation.iter().all(|row| rmse(row, "/principal/rmse") <= 1.05 * rmse(row, "/rmse")),
+        truncation.iter().all(|row| {
+            rmse(row, "/principal/coordinate_rmse") <= 1.05 * rmse(row, "/coordinate_rmse")
+        }),
         "{truncation:?}"
     );
     let radius = found["spectral_radius"].as_f64().unwrap();
@@ -157,11 +159,12 @@ fn images_are_inverted_and_samples_edited() {
     let out = folder.at("back");
     let invert = ["invert --model fashion-mnist --pairs", &pairs, "--out", &out, "--json --steps"];
     let found = json(&[&invert[..], &["25"]].concat());
-    let of = |key: &str| found[key].as_f64().unwrap();
+    let of = |key: &str| found["coordinate_rmse"][key].as_f64().unwrap();
     assert_eq!(found["images"], 3);
     // Descent begins at the encoder's latent; a quarter of a hundred steps make its drawing better.
-    assert!(of("refined latent") < of("encoder"), "{found}");
-    assert!(of("likeness of latents") > 0.0 && of("refined noise") < 1.0, "{found}");
+    assert!(of("refined_latent") < of("encoder"), "{found}");
+    assert!(found["latent_cosine"].as_f64().unwrap() > 0.0, "{found}");
+    assert!(of("refined_noise") < 1.0, "{found}");
     let noise = array_of(&folder.path("back/inversion.npz"), "noise");
     assert_eq!(noise.shape, [3, 1, 32, 32]);
     assert!(folder.path("back/figures/inversion.png").exists());

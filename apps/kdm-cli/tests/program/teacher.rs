@@ -26,7 +26,8 @@ fn teachers_denoise_and_sample_as_the_closed_form_says() {
     };
     done(&["teacher denoise --model gaussian --input", &eps, "--sigma 0.7 --out", &out]);
     let level = kdm::teacher::Level { alpha: 1.0, sigma: 0.7 };
-    close(&kdm::teacher::Denoiser::denoise(&teacher, &wide, level, &[]), 1e-6);
+    let labels = kdm::data::Labels::none(3);
+    close(&kdm::teacher::Denoiser::denoise(&teacher, &wide, level, &labels), 1e-6);
     done(&[
         "teacher sample --model gaussian --noise",
         &eps,

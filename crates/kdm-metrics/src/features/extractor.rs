@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::catalog::{self, FeatureMetrics};
+use crate::error::UnfitImages;
+use crate::stamp::Stamp;
 
 /// The kind that classifiers' model files name.
 pub const CLASSIFIER: &str = "classifier";
@@ -30,15 +32,6 @@ pub struct ClassifierFile {
     pub class_names: Vec<String>,
     /// The network.
     pub network: ClassifierConfig,
-}
-
-/// Which network made features: its name and the hash of its weights.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
-    /// `inception`, or the data set of a classifier.
-    pub name: String,
-    /// SHA-256 of its configuration and weights.
-    pub sha256: String,
 }
 
 /// A feature network ready to run.
@@ -66,21 +59,6 @@ pub struct Features {
     pub classes: usize,
     /// `[N, classes]`.
     pub logits: Vec<f32>,
-}
-
-/// Images of a shape that a feature network doesn't take.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the features `{network}` are of images {expected}, and these are {found:?}; choose the \
-     features of a network for such images"
-)]
-pub struct UnfitImages {
-    /// The network's name.
-    pub network: String,
-    /// The shapes that it takes, in words.
-    pub expected: String,
-    /// The images' shape.
-    pub found: Vec<usize>,
 }
 
 impl Features {

@@ -7,6 +7,8 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 use kdm_random::Permutation;
 use serde::Serialize;
 
+use crate::error::FrechetError;
+
 /// Mean and covariance of features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
@@ -64,25 +66,6 @@ impl Moments {
 /// Rows a block.
 const ROWS: usize = 4096;
 
-/// Why there is no Fréchet distance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FrechetError {
-    /// The features are of different networks.
-    #[error("features of {0} and of {1} values can't be compared; take both from one network")]
-    Dimensions(usize, usize),
-    /// Some value is NaN or infinite.
-    #[error("the features have values that are not finite; look at the images that they are of")]
-    NotFinite,
-    /// An extrapolation needs more samples.
-    #[error("{found} samples are too few to extrapolate from; draw at least {needed}")]
-    TooFew {
-        /// Samples there are.
-        found: usize,
-        /// The least number.
-        needed: usize,
-    },
-}
-
 /// |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) (1706.08500, eq. 6). The root is taken by
 /// eigenvalues, those below zero (rounding) as zero, so it exists for singular covariances too.
 ///
@@ -94,7 +77,7 @@ pub enum FrechetError {
 /// let b: Vec<f32> = a.chunks(2).flat_map(|x| [x[0] + 3.0, x[1] + 4.0]).collect();
 /// let distance = frechet_distance(&Moments::of(&a, 2), &Moments::of(&b, 2))?;
 /// assert!((distance - 25.0).abs() < 1e-4);
-/// # Ok::<(), kdm_metrics::frechet::FrechetError>(())
+/// # Ok::<(), kdm_metrics::FrechetError>(())
 /// ```
 ///
 /// # Errors

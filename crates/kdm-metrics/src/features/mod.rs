@@ -11,9 +11,10 @@ mod pairwise;
 mod perceptual;
 pub mod statistics;
 
+pub use crate::stamp::Stamp;
 pub(crate) use extractor::image_tensor;
 pub(crate) use extractor::in_parts;
-pub use extractor::{CLASSIFIER, ClassifierFile, Extractor, Features, Stamp, UnfitImages};
-pub use frechet::{FrechetError, Moments, frechet_distance};
+pub use extractor::{CLASSIFIER, ClassifierFile, Extractor, Features};
+pub use frechet::{Moments, frechet_distance};
 pub use perceptual::lpips;
 pub use statistics::{OtherNetwork, Statistics};

@@ -14,7 +14,9 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::features::{Features, FrechetError, Moments, Stamp, frechet_distance};
+use crate::error::{FrechetError, OtherNetwork};
+use crate::features::{Features, Moments, frechet_distance};
+use crate::stamp::Stamp;
 
 /// The kind that statistics' files name.
 pub const KIND: &str = "statistics";
@@ -44,29 +46,6 @@ pub struct Statistics {
     pub moments: Moments,
     /// Features of the first images, `[n, dim]`; empty when they weren't kept.
     pub features: Vec<f32>,
-}
-
-/// Statistics of another network than the features that are compared with them.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the statistics are of the network `{}` ({}, {expected_dim} features), and the features come \
-     from `{}` ({}, {found_dim}); make them with the same network: `kdm features stats`",
-    expected.name, short(&expected.sha256), found.name, short(&found.sha256)
-)]
-pub struct OtherNetwork {
-    /// The statistics' network.
-    pub expected: Box<Stamp>,
-    /// Values of its feature vectors.
-    pub expected_dim: usize,
-    /// The network of the features.
-    pub found: Box<Stamp>,
-    /// Values of its feature vectors.
-    pub found_dim: usize,
-}
-
-/// The beginning of a hash, for messages.
-fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or("unknown")
 }
 
 const ACTION: &str = "make the statistics again with `kdm features stats`";

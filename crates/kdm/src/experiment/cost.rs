@@ -13,8 +13,8 @@ impl Experiment {
         student.flops(true, self.loss.push_weight > 0.0) * self.train.batch as f64
     }
 
-    /// What the experiment costs, a line each, for a person. The student is made on `device` to count
-    /// its parameters.
+    /// What the experiment costs, a line each, for a person. The student is made on `device` to
+    /// count its parameters.
     pub fn costs(&self, device: &Device) -> Vec<String> {
         let Ok((shape, label_dim)) = self.sample() else { return Vec::new() };
         let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());

@@ -110,8 +110,8 @@ impl Experiment {
         }
     }
 
-    /// What the teacher's training depends on: kept in its checkpoints, and compared when it is gone
-    /// on with.
+    /// What the teacher's training depends on: kept in its checkpoints, and compared when it is
+    /// gone on with.
     pub fn teacher_inputs(&self) -> Value {
         json!({ "teacher": self.teacher, "seed": self.seed })
     }

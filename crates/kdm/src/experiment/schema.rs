@@ -50,7 +50,7 @@ pub struct Variant {
 pub enum TeacherKind {
     /// Closed form.
     Exact,
-    /// A perceptron trained by flow matching.
+    /// An MLP trained by flow matching.
     FlowMlp,
     /// An image network trained with EDM's loss on a data set.
     Network,

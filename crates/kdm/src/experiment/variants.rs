@@ -25,15 +25,15 @@ impl Experiment {
                 || !plain
                 || all.iter().any(|e: &Self| e.name == variant.name)
             {
-                let mend = "name each variant once, with letters, digits, `-`, `_` and `.`";
-                return Err(Failure::Usage(format!("{label}: {mend}")));
+                let action = "name each variant once, with letters, digits, `-`, `_` and `.`";
+                return Err(Failure::Usage(format!("{label}: {action}")));
             }
             if let Some(key) =
                 variant.set.keys().find(|key| !["student", "loss", "train"].contains(&key.as_str()))
             {
-                let mend = "variants differ in `student`, `loss` and `train`: they share teacher \
+                let action = "variants differ in `student`, `loss` and `train`: they share teacher \
                             and pairs";
-                return Err(Failure::Usage(format!("{label}: `{key}`: {mend}")));
+                return Err(Failure::Usage(format!("{label}: `{key}`: {action}")));
             }
             let Ok(Value::Table(mut table)) = Value::try_from(self) else {
                 unreachable!("plain data")

@@ -224,3 +224,123 @@ fn origin(experiment: &Experiment, manifest: &Manifest) -> Origin {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::stages::pairs::{Drawing, StorePlan, draw_pairs, pair_plan};
+    use crate::student::LoadedStudent;
+    use kdm_data::pairs::{ImageType, Worker};
+    use kdm_observer::{Event, Observer, Silent};
+    use std::cell::Cell;
+
+    fn experiment(settings: &[&str]) -> Experiment {
+        let tiny = [
+            "teacher.kind=exact",
+            "pairs.count=96",
+            "pairs.test=32",
+            "student.latent=8",
+            "student.network={kind='mlp',hidden=16,layers=2}",
+            "train.batch=16",
+            "train.iterations=12",
+            "train.held_out=16",
+            "train.log_every=4",
+            "train.validate_every=6",
+            "train.checkpoint_every=5",
+        ];
+        let all: Vec<String> = tiny.iter().chain(settings).map(ToString::to_string).collect();
+        Experiment::load("checkerboard", &all).unwrap()
+    }
+
+    fn store(folder: &Path) -> PairStore {
+        let experiment = experiment(&[]);
+        let teacher = kdm_teacher::Teacher::exact(experiment.exact()).unwrap();
+        let drawing = Drawing { steps: 4, ..Drawing::of(&experiment, &teacher) };
+        let plan = StorePlan { first_seed: 0, count: 96, dtype: ImageType::F32, shard_size: 40 };
+        let plan = pair_plan(&teacher, &drawing, plan);
+        draw_pairs(&teacher, &plan, &drawing, folder, Worker::ALONE, "pairs", &Silent).unwrap();
+        PairStore::open_verified(folder).unwrap()
+    }
+
+    /// Stops the training once it has come to its eighth iteration.
+    #[derive(Default)]
+    struct StopAtEight(Cell<u64>);
+
+    impl Observer for StopAtEight {
+        fn event(&self, event: &Event) {
+            if let Event::Advanced { done, .. } = event {
+                self.0.set(*done);
+            }
+        }
+
+        fn stopping(&self) -> bool {
+            self.0.get() >= 8
+        }
+    }
+
+    /// A distillation that was stopped goes on and ends in the bytes of one that was not; the
+    /// student's file says which experiment and which teacher it is from.
+    #[test]
+    fn a_stopped_distillation_goes_on_to_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runtime, experiment) = (Runtime::cpu(), experiment(&[]));
+        let pairs = store(&folder.path().join("pairs"));
+        let place = |name: &str| {
+            let place = folder.path().join(name);
+            atomic::create_folder(&place).unwrap();
+            place
+        };
+        let silent = Context::silent(&runtime);
+        let whole = distill(&experiment, pairs.clone(), &place("whole"), silent).unwrap();
+        let stopping = StopAtEight::default();
+        let context = Context { runtime: &runtime, observer: &stopping };
+        let failure = distill(&experiment, pairs.clone(), &place("again"), context).unwrap_err();
+        assert_eq!(failure.exit_code(), 130);
+        assert!(failure.to_string().contains("--resume"), "{failure}");
+        let again = distill(&experiment, pairs, &place("again"), silent).unwrap();
+        assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&again).unwrap());
+
+        let student = LoadedStudent::open(&whole, runtime.device()).unwrap();
+        let origin = &student.file.origin;
+        assert_eq!(origin.data(), Some("checkerboard"));
+        let training = &origin.distillation().unwrap().train;
+        assert_eq!((training.iterations, training.batch), (12, 16));
+        assert_eq!(student.file.perceptual, None);
+        assert!(student.process().is_ok());
+    }
+
+    #[test]
+    fn a_distillation_without_pairs_to_train_on_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ["pairs.count=1000", "train.held_out=96"];
+        let (runtime, experiment) = (Runtime::cpu(), experiment(&settings));
+        let pairs = store(&folder.path().join("pairs"));
+        let failure =
+            distill(&experiment, pairs, folder.path(), Context::silent(&runtime)).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.to_string().contains("`train.held_out` is 96"), "{failure}");
+    }
+
+    #[test]
+    fn a_loss_needs_its_network() {
+        let runtime = Runtime::cpu();
+        let open = |reconstruction, files, shape: &[usize]| {
+            open_loss_network(reconstruction, files, shape, runtime.device())
+        };
+        let none = LossFiles::default();
+        assert!(open(Reconstruction::L2, none, &[2]).unwrap().is_none());
+        for (kind, flag) in
+            [(Reconstruction::Lpips, "--lpips"), (Reconstruction::L2Features, "--loss-features")]
+        {
+            let failure = open(kind, none, &[1, 32, 32]).unwrap_err();
+            assert!(failure.to_string().contains(flag), "{failure}");
+        }
+        let files = LossFiles { features: Some(Path::new("fashion-mnist-loss")), ..none };
+        let found = open(Reconstruction::L2Features, files, &[1, 32, 32]).unwrap().unwrap();
+        assert_eq!(found.stamp.name, "fashion-mnist-loss");
+        assert!(found.stamp.sha256.is_some());
+        let failure = open(Reconstruction::L2Features, files, &[3, 32, 32]).unwrap_err();
+        assert!(failure.to_string().contains("kdm features train"), "{failure}");
+    }
+}

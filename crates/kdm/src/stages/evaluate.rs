@@ -13,8 +13,8 @@ use kdm_teacher::{Checkerboard, Teacher, solve};
 use super::distill::{LossFiles, open_loss_network};
 use super::pairs::Drawing;
 use crate::assets::{self, Role};
-use crate::benchmark::alternating;
 use crate::student::LoadedStudent;
+use crate::timing::alternating;
 use crate::{Context, Outcome};
 
 /// Networks that a loss may take beside the student's.

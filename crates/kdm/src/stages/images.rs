@@ -48,3 +48,33 @@ fn misfit(source: &str, problem: String) -> kdm_data::Error {
                   data's";
     kdm_data::Error::invalid(source, "images", problem, action)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_observer::{Event, Silent};
+    use std::cell::RefCell;
+
+    /// Smaller images are zero-padded, which is said; others are refused with what to do.
+    #[test]
+    fn images_are_fitted_or_refused() {
+        let told = RefCell::new(Vec::new());
+        let keep = |event: &Event| {
+            if let Event::Info(text) = event {
+                told.borrow_mut().push(text.to_string());
+            }
+        };
+        let set = || ImageSet::open("shapes", Split::Test, &Silent).unwrap();
+        let [channels, side, _] = set().shape();
+        let same = fit_images(set().first(3), "shapes", &[channels, side, side], &keep).unwrap();
+        assert_eq!((same.shape(), told.borrow().len()), ([channels, side, side], 0));
+        let wide = side + 8;
+        let padded = fit_images(set().first(3), "shapes", &[channels, wide, wide], &keep).unwrap();
+        assert_eq!(padded.shape(), [channels, wide, wide]);
+        assert!(told.borrow()[0].contains("zero-padded"), "{:?}", told.borrow());
+        for shape in [vec![channels, side / 2, side / 2], vec![1, side, side], vec![side]] {
+            let failure = fit_images(set().first(3), "shapes", &shape, &Silent).unwrap_err();
+            assert!(failure.to_string().contains("`shapes`"), "{failure}");
+        }
+    }
+}

@@ -142,8 +142,8 @@ pub fn import_pairs(
     Ok(manifest)
 }
 
-/// Writes all pairs of a store as one `.npz` with arrays `noise`, `image` and, of a conditional one,
-/// `label`. Gives whether the noise was drawn again from its seeds.
+/// Writes all pairs of a store as one `.npz` with arrays `noise`, `image` and, of a conditional
+/// one, `label`. Gives whether the noise was drawn again from its seeds.
 ///
 /// # Errors
 /// When the file can't be written.

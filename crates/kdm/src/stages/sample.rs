@@ -57,3 +57,30 @@ pub fn labels_for_noise(
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+    use kdm_observer::Silent;
+
+    /// A sample depends on its own noise and class alone; each class has the same noise.
+    #[test]
+    fn every_seed_is_drawn_in_every_class() {
+        let runtime = Runtime::cpu();
+        let student = LoadedStudent::open("fashion-mnist".as_ref(), runtime.device()).unwrap();
+        let noise = student.draw_noise(&[3, 8]);
+        let each = in_each_class(&student, &noise).unwrap();
+        let classes = student.config().label_dim;
+        assert_eq!((each.len(), each.seeds[classes - 1], each.seeds[classes]), (2 * classes, 3, 8));
+        assert_eq!(each.labels.class(classes + 4), Some(4));
+        let dim = noise.dim();
+        assert_eq!(each.noise[(classes + 4) * dim..(classes + 5) * dim], noise.noise[dim..]);
+        let drawn = sample(&student, each, &Silent).unwrap();
+        let one = Samples { labels: Labels::all(4, 2), ..noise };
+        let one = sample(&student, one, &Silent).unwrap();
+        assert_eq!(drawn.images[4 * dim..5 * dim], one.images[..dim]);
+        assert_eq!(drawn.images[(classes + 4) * dim..(classes + 5) * dim], one.images[dim..]);
+        assert!(labels_for_noise(&student, None, 2).is_err());
+    }
+}

@@ -42,8 +42,8 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
     Ok(Teacher::from_file(&file, device)?)
 }
 
-/// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or, with
-/// `churn` and the seed of its noise, by the stochastic sampler of Karras et al.
+/// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or,
+/// with `churn` and the seed of its noise, by the stochastic sampler of Karras et al.
 pub fn draw_samples(
     teacher: &Teacher,
     drawing: &Drawing,
@@ -198,4 +198,65 @@ fn train_task<T: Task>(
     let trained = train(task, network, &looping, &inputs, folder, &best, observer)?;
     task.save(&trained.averaged, path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+
+    fn made(settings: &[&str], folder: &Path) -> Outcome<Teacher> {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let experiment = Experiment::load("checkerboard", &settings)?;
+        make_teacher(&experiment, folder, Context::silent(&Runtime::cpu()))
+    }
+
+    /// An exact teacher is written and read back; a file that is there is taken as it is.
+    #[test]
+    fn a_teacher_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ["teacher.kind=exact", "teacher.data={name='mixture'}"];
+        let exact = made(&settings[..1], folder.path()).unwrap();
+        assert_eq!(exact.stamp().data, "checkerboard");
+        let again = made(&settings[..1], folder.path()).unwrap();
+        assert_eq!(again.stamp(), exact.stamp());
+        let by_name = open_teacher("checkerboard", Runtime::cpu().device()).unwrap();
+        assert_eq!(by_name.stamp(), exact.stamp());
+    }
+
+    /// A teacher that isn't there, or draws other samples, is refused before any work.
+    #[test]
+    fn another_teacher_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = ["teacher.kind=file", "teacher.shape=[2]"];
+        let failure = made(&file, folder.path()).unwrap_err();
+        assert!(failure.to_string().contains("`teacher.path` is missing"), "{failure}");
+        let missing = [file[0], file[1], "teacher.path=nowhere.safetensors"];
+        let failure = made(&missing, folder.path()).unwrap_err();
+        assert!(failure.to_string().contains("kdm import"), "{failure}");
+        let other = [file[0], file[1], "teacher.path=fashion-mnist"];
+        let failure = made(&other, folder.path()).unwrap_err();
+        assert!(failure.to_string().contains("teacher.shape"), "{failure}");
+        assert!(open_teacher("chekerboard", Runtime::cpu().device()).is_err());
+    }
+
+    /// The probability-flow ODE from unit noise and the denoiser agree with the closed form: at
+    /// sigma close to 0 a sample of the data is its own denoised one.
+    #[test]
+    fn samples_lie_where_the_data_do() {
+        let teacher = open_teacher("checkerboard", Runtime::cpu().device()).unwrap();
+        let drawing = Drawing {
+            process: kdm_teacher::Process::Flow,
+            solver: kdm_teacher::Solver::Heun,
+            steps: 40,
+            guidance: 1.0,
+            batch: 64,
+        };
+        let noise = kdm_random::normal_vec(3, 2 * 64);
+        let samples = draw_samples(&teacher, &drawing, &noise, Labels::none(64), None);
+        let clean = denoise(&teacher, &samples.images, 1e-3, Labels::none(64));
+        let off = clean.images.iter().zip(&samples.images).map(|(a, b)| (a - b).abs());
+        // Samples near a square's edge are moved by about sigma.
+        assert!(off.fold(0.0, f32::max) < 0.05);
+    }
 }

@@ -9,8 +9,9 @@ use kdm_koopman::origin::Compression;
 use kdm_koopman::{Sampler, Student, StudentConfig};
 use serde::Serialize;
 
-use crate::benchmark::{alternating, linear_seconds};
+use crate::benchmark::linear_seconds;
 use crate::student::LoadedStudent;
+use crate::timing::alternating;
 use crate::{Context, Failure, Outcome};
 
 /// Samples that the two students are compared on.
@@ -98,8 +99,8 @@ pub fn compress(
     })
 }
 
-/// Root mean squared error of a coordinate of the other sampler's samples to the student's, over the
-/// standard deviation of those.
+/// Root mean squared error of a coordinate of the other sampler's samples to the student's, over
+/// the standard deviation of those.
 fn relative_error(student: &LoadedStudent, other: &Sampler, samples: &Samples) -> f64 {
     let images = student.sampler.sample(&samples.noise, &samples.labels);
     let found = other.sample(&samples.noise, &samples.labels);

@@ -7,7 +7,7 @@ use kdm_observer::Observer;
 use crate::Outcome;
 use crate::student::LoadedStudent;
 
-/// The samples on the ways from each of `stops` to the next, `steps` (at least 2) a way, both ends
+/// Interpolations from each of `stops` to the next, `steps` (at least 2) samples each, both ends
 /// among them.
 ///
 /// # Errors

@@ -13,8 +13,8 @@ use crate::student::LoadedStudent;
 use crate::{Context, Failure, Outcome};
 
 /// Recovers latents and noise of `samples`' images, writes them as `inversion.npz` in `folder` with
-/// a page, and gives them with the page's path. Where the images' own noise is in `samples`, what is
-/// found is compared with it.
+/// a page, and gives them with the page's path. Where the images' own noise is in `samples`, what
+/// is found is compared with it.
 ///
 /// # Errors
 /// When the student is a direct one, its operator can't be inverted, files can't be written, or the
