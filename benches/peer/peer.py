@@ -1,4 +1,4 @@
-"""The student's two costs in PyTorch, beside ours: the same networks, the same step, one after the other in turns.
+"""The student's two costs in PyTorch, compared with ours: the same networks, the same step, in alternating runs.
 
     pip install torch
     cargo build --release
@@ -6,9 +6,9 @@
     python benches/peer/peer.py train --preset cifar10-uncond --batch 8
     python benches/peer/peer.py train --preset checkerboard --batch 4096
 
-Each round times a few steps of `kdm bench` in a process of its own and then a few steps here, in float32, eager, on as
-many threads. Printed are the medians over all rounds, their ratio (above 1: ours is faster) and the peak memory of either
-process. It knows three presets' sizes; they are written out below, so that nothing is shared with the code it measures.
+Each round times a few steps of `kdm bench` in a separate process and then a few steps here, in float32, eager, with the
+same thread count. The output has the medians over all rounds, their ratio (above 1: ours is faster) and the peak memory
+of each process. The sizes of the presets are written out below, so that nothing is shared with the code it measures.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SKIP = math.sqrt(0.5)
 
 
 class Block(nn.Module):
-    """A residual block of the DDPM++ kind: norm, SiLU, convolution, twice, with the embedding's shift and attention."""
+    """A DDPM++ residual block: twice norm, SiLU and convolution, with the embedding's shift; then attention."""
 
     def __init__(self, inputs, outputs, embedding, dropout, resample=None, attention=False):
         super().__init__()
@@ -43,7 +43,7 @@ class Block(nn.Module):
             self.norm2, self.qkv, self.proj = norm(outputs), nn.Conv2d(outputs, 3 * outputs, 1), nn.Conv2d(outputs, outputs, 1)
 
     def resized(self, x):
-        # The box filter: means of 2x2 pixels, or every pixel twice.
+        # The box filter: 2x2 average pooling, or nearest-neighbour upsampling.
         if self.resample == "down":
             return F.avg_pool2d(x, 2)
         return F.interpolate(x, scale_factor=2) if self.resample == "up" else x
@@ -133,7 +133,7 @@ class Discriminator(nn.Sequential):
 
 
 class Student(nn.Module):
-    """Encoders, a dense operator, a decoder. Samples of one dimension are points."""
+    """Encoders, a dense operator, a decoder. Samples with one axis are points."""
 
     def __init__(self, shape, latent, network):
         super().__init__()
@@ -156,7 +156,7 @@ class Student(nn.Module):
 
 
 def preset(name):
-    """The student, and whether the loss has the push term (and the discriminator)."""
+    """The student, and whether the loss has the push term (and the discriminator's)."""
     if name == "cifar10-uncond":
         return Student([3, 32, 32], 1024, lambda encoder: UNet(3, 1) if encoder else UNet(1, 3)), True
     if name.startswith("checkerboard"):

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm::data::array;
 use kdm::formats::{Options, import};
@@ -191,5 +190,5 @@ fn worst_gradient(name: &str, golden: &Golden, all: &StateDict) -> f64 {
 }
 
 fn load_on(path: &Path, device: &Device) -> kdm::nn::Discriminator {
-    kdm::pipeline::load_discriminator(path, 3).unwrap().to_device(device)
+    kdm::stages::distill::open_discriminator(path, 3, device).unwrap()
 }

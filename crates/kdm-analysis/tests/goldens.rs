@@ -7,7 +7,7 @@ use kdm_analysis::Modes;
 use kdm_data::{Array, array};
 use kdm_koopman::operator::Affine;
 
-/// The formula's operator on 24 numbers, and 40 latents.
+/// The formula's operator of dimension 24, and 40 latents.
 fn formula() -> (Affine, Vec<f32>) {
     let n = 24;
     let entry = |p: usize| {

@@ -13,9 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use kdm_data::Labels;
-use kdm_data::pairs::{
-    self, ImageType, MANIFEST, Manifest, PairStore, Predicate, Sampling, Worker,
-};
+use kdm_data::pairs::{self, ImageType, MANIFEST, PairStore, Predicate, Sampling, Worker};
 use kdm_observer::Silent;
 use serde_json::json;
 

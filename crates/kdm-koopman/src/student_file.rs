@@ -21,7 +21,8 @@ pub const KIND: &str = "student";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerceptualStamp {
-    /// `lpips`, or the name of the data set that a classifier learned.
+    /// `lpips`, or the name of a classifier: that of its file without folder and extension, or the
+    /// name by which it ships.
     pub name: String,
     /// Hash of its file; none where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

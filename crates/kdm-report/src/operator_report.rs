@@ -129,8 +129,12 @@ fn truncation_table(found: &Truncation) -> Table {
     let heading = frechet_name(found);
     let of_principal = format!("{heading} by principal directions");
     let measured = found.rows.iter().any(|row| row.by_modes.frechet.is_some());
-    let mut columns =
-        vec!["modes kept", "rank", "coordinate rmse to all modes' samples", "of their deviation"];
+    let mut columns = vec![
+        "modes kept",
+        "rank",
+        "coordinate rmse to all modes' samples",
+        "of their standard deviation",
+    ];
     columns.extend(measured.then_some(heading));
     columns.push("coordinate rmse by as many principal directions");
     columns.extend(measured.then_some(of_principal.as_str()));

@@ -32,7 +32,8 @@ pub enum Error {
     /// The observer wanted the training to stop.
     #[error(
         "stopped at iteration {iteration} of {iterations}; the checkpoint of that iteration is \
-         kept in `{}`; run the same command with --resume to continue", checkpoint.display()
+         kept in `{}`; run the same command again to continue, with --resume where it has that \
+         flag", checkpoint.display()
     )]
     Stopped {
         /// Iterations done, which the checkpoint holds.

@@ -74,7 +74,7 @@ pub struct StudentArgs {
     /// a .npz with mu and sigma, or a data set (with --features)
     #[arg(long, value_name = "STATS|SET", requires = "features")]
     reference: Option<String>,
-    /// The student's teacher, to draw its own way from noise to image beside the operator's: a
+    /// The student's teacher, to draw its own path from noise to image beside the operator's: a
     /// model file, or fashion-mnist
     #[arg(long, value_name = "T")]
     teacher: Option<String>,

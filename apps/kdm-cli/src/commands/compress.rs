@@ -1,4 +1,4 @@
-//! `kdm compress`: a student whose operator works on fewer numbers.
+//! `kdm compress`: a student with an operator of lower rank.
 
 use std::path::PathBuf;
 

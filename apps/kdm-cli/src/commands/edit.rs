@@ -31,7 +31,7 @@ pub struct Args {
     /// The class that --to-class moves away from
     #[arg(long, value_name = "CLASS", requires = "to_class")]
     from_class: Option<u32>,
-    /// How far, to either side: in deviations of the mode, or in differences of the classes
+    /// How far, to either side: in standard amplitudes of the mode, or in distances of the classes
     #[arg(long, default_value_t = 2.0, value_name = "X")]
     reach: f64,
     /// Pictures a row, the middle one the sample itself; an odd number

@@ -68,6 +68,26 @@ pub fn kill(mut child: Child) {
     child.wait().unwrap();
 }
 
+/// Sends Ctrl-C's signal to a program and gives what it said and how it ended. The program's output
+/// is piped.
+#[cfg(unix)]
+pub fn interrupted(child: Child) -> Output {
+    let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    assert!(sent.unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+/// Waits until there is a file at `path`, for a minute at most.
+pub fn wait_for(path: &Path) {
+    for _ in 0..600 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{} was not written within a minute", path.display());
+}
+
 /// Checks that the `values` of `what` have a finite number at each of `keys`, words with spaces
 /// between them.
 pub fn check_finite(what: &str, values: &Value, keys: &str) {

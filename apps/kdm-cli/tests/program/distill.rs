@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use kdm::data::{Array, array};
 use serde_json::Value;
 
 use crate::common::{
-    Folder, distill, done, fails, image_experiment, json, kdm, kill, start, store, text,
+    Folder, distill, done, fails, image_experiment, interrupted, json, kdm, kill, start, store,
+    text, wait_for,
 };
 
 /// A distillation killed at random moments and resumed ends in the same bytes as one never killed.
@@ -76,6 +78,32 @@ fn a_killed_distillation_resumes_to_the_same_bits() {
             .collect()
     };
     assert_eq!(log("whole"), log("killed"));
+}
+
+/// Ctrl-C ends a distillation at its next step with a checkpoint and says how to go on; what is
+/// resumed ends in the same bytes as one never stopped.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_distillation_with_a_checkpoint() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", "1500", &[]);
+    let (whole, stopped) = (folder.at("whole"), folder.at("stopped"));
+    // Long enough that the signal comes in the middle, with no checkpoint of its own before.
+    let longer = ["--set train.iterations=400 --set train.checkpoint_every=100000"];
+    done(&distill(&pairs, &whole, &longer));
+    let mut command = kdm(&distill(&pairs, &stopped, &longer));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&folder.path("stopped/metrics.jsonl"));
+    let output = interrupted(child);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("--resume") && !message.contains("panicked"), "{message}");
+    assert!(folder.path("stopped/checkpoint.safetensors").exists());
+    done(&distill(&pairs, &stopped, &[&longer[..], &["--resume"]].concat()));
+    for name in ["student.safetensors", "last.safetensors", "last-ema.safetensors"] {
+        let read = |run: &str| fs::read(folder.path(run).join(name)).unwrap();
+        assert!(read("whole") == read("stopped"), "{name} differs");
+    }
 }
 
 #[test]

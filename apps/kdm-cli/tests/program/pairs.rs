@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kdm::data::{Array, array};
 
 use crate::common::{
-    Folder, array_of, check_failure, contents, distill, done, fails, generate, json, kdm, kill,
-    start, store, write_rows,
+    Folder, array_of, check_failure, contents, distill, done, fails, generate, interrupted, json,
+    kdm, kill, start, store, text, wait_for, write_rows,
 };
 
 /// 50 000 pairs in other batches, with other threads, by two workers, and after being killed: the
@@ -182,6 +182,28 @@ fn full_disks_read_only_folders_and_strange_folders() {
         assert_eq!(names, ["manifest.json"], "no part file is left");
         done(&generate(&out, "40000", &["--steps 1"]));
     }
+}
+
+/// Ctrl-C ends a drawing at its next batch: finished shards stay, and the same command goes on to
+/// the same bytes.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_drawing_and_keeps_its_shards() {
+    let folder = Folder::new();
+    let draw = ["pairs generate --teacher fashion-mnist --steps 3 --batch 2 --shard-size 4"];
+    let (whole, stopped) = (folder.at("whole"), folder.at("stopped"));
+    let arguments = |out| [&draw[..], &["--count 24 --out", out]].concat();
+    done(&arguments(&whole));
+    let mut command = kdm(&arguments(&stopped));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&folder.path("stopped/shard-00000.safetensors"));
+    let output = interrupted(child);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("same command"), "{message}");
+    assert!(contents(Path::new(&stopped)).len() < contents(Path::new(&whole)).len());
+    done(&arguments(&stopped));
+    assert!(contents(Path::new(&stopped)) == contents(Path::new(&whole)));
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn dry_runs_presets_benches_and_completions() {
 fn presets_tell_their_cost() {
     let folder = Folder::new();
     let told = done(&["run cifar10-uncond --dry-run"]);
-    assert!(told.contains("# student: 47476165 parameters; latent of 1024 numbers"), "{told}");
+    assert!(told.contains("# student: 47476165 parameters; latent dimension 1024"), "{told}");
     assert!(told.contains("# one-step sample: 11.019 GFLOP a sample"), "{told}");
     for name in ["checkerboard-paper", "cifar10-cond", "cifar10-factorized", "ffhq64", "afhqv2-64"]
     {

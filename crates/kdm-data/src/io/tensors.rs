@@ -274,7 +274,7 @@ mod tests {
     fn other_floats_are_kept_as_f32() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.safetensors");
-        let values = vec![1f32, -0.5, 65504.0, 6.0e-8];
+        let values = [1f32, -0.5, 65504.0, 6.0e-8];
         let halves: Vec<half::f16> = values.iter().map(|x| half::f16::from_f32(*x)).collect();
         let brains: Vec<half::bf16> = values.iter().map(|x| half::bf16::from_f32(*x)).collect();
         let state = BTreeMap::from([

@@ -179,8 +179,8 @@ mod tests {
             prop_assert_eq!(op.dim(), n);
             for (row, z) in zs.chunks(n).enumerate() {
                 for i in 0..n {
-                    let row = &a.matrix[i * n..(i + 1) * n];
-                    let product: f64 = row.iter().zip(z).map(|(a, z)| a * f64::from(*z)).sum();
+                    let weights = &a.matrix[i * n..(i + 1) * n];
+                    let product: f64 = weights.iter().zip(z).map(|(a, z)| a * f64::from(*z)).sum();
                     let sum = product + a.bias[i];
                     // f32 rounding of sums of products of size 1.
                     prop_assert!((f64::from(applied[row * n + i]) - sum).abs() < 1e-5);

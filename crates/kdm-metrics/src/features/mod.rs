@@ -17,4 +17,4 @@ pub(crate) use extractor::in_parts;
 pub use extractor::{CLASSIFIER, ClassifierFile, Extractor, Features};
 pub use frechet::{Moments, frechet_distance};
 pub use perceptual::lpips;
-pub use statistics::{OtherNetwork, Statistics};
+pub use statistics::Statistics;

@@ -27,7 +27,7 @@ impl Experiment {
         let (flops, step) = (student.flops(false, push), student.flops(true, push));
         vec![
             format!(
-                "student: {} parameters; latent of {} numbers",
+                "student: {} parameters; latent dimension {}",
                 student.parameters(device),
                 student.operator_dim()
             ),

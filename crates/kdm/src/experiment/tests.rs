@@ -1,91 +1,82 @@
-#[cfg(test)]
-mod tests {
-    use super::*;
+//! Tests of experiments: presets, settings, and mistakes in them.
 
-    #[test]
-    fn presets_load_and_survive_their_own_toml() {
-        for (name, _) in PRESETS {
-            let experiment = Experiment::load(name, &[]).unwrap();
-            let table = experiment.to_toml().parse::<Table>().unwrap();
-            assert_eq!(Experiment::from_table("again", table).unwrap(), experiment);
-        }
-        assert_eq!(Experiment::load("checkerboard-paper", &[]).unwrap().train.iterations, 20_001);
-    }
+use toml::Table;
 
-    /// The paper's numbers: 47.5 M parameters, 11.0 GFLOP a sample, latents of 1024 (and 512 for
-    /// 64x64 images).
-    #[test]
-    fn image_presets_are_of_the_papers_sizes() {
-        let student = |name: &str| {
-            let e = Experiment::load(name, &[]).unwrap();
-            let (shape, label_dim) = e.sample().unwrap();
-            e.student_config(shape, label_dim, e.pairs.process.noise_std())
-        };
-        let uncond = student("cifar10-uncond");
-        let millions = uncond.parameters() as f64 / 1e6;
-        assert!((millions - 47.5).abs() < 0.05, "{millions} million parameters");
-        let gflops = uncond.flops(false, true) / 1e9;
-        assert!((gflops - 11.0).abs() < 0.2, "{gflops} GFLOP a sample");
-        assert_eq!((uncond.operator_dim(), uncond.noise_std), (1024, 80.0));
-        let cond = student("cifar10-cond");
-        assert!(cond.operator.control && cond.label_dim == 10);
-        assert_eq!(
-            student("cifar10-factorized").operator.kind,
-            kdm_koopman::OperatorKind::Factorized
-        );
-        for name in ["ffhq64", "afhqv2-64"] {
-            let config = student(name);
-            assert_eq!((config.shape.as_slice(), config.operator_dim()), (&[3, 64, 64][..], 512));
-        }
-    }
+use super::{Experiment, PRESETS};
+use crate::runtime::Runtime;
 
-    #[test]
-    fn settings_reach_every_depth() {
-        let set = [
-            "train.lr=0.5",
-            "student.operator.projection=8",
-            "student.operator.kind=factorized",
-            "name=x y",
-        ];
-        let settings: Vec<String> = set.iter().map(ToString::to_string).collect();
-        let e = Experiment::load("checkerboard", &settings).unwrap();
-        assert_eq!(
-            (e.train.lr, e.student.operator.projection, e.name.as_str()),
-            (0.5, Some(8), "x y")
-        );
-        assert_eq!(e.student.operator.kind, kdm_koopman::OperatorKind::Factorized);
-        let other =
-            ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
-        assert_eq!(
-            Experiment::load("checkerboard", &other).unwrap().pairs.process.noise_std(),
-            10.0
-        );
+#[test]
+fn presets_load_and_survive_their_own_toml() {
+    for (name, _) in PRESETS {
+        let experiment = Experiment::load(name, &[]).unwrap();
+        let table = experiment.to_toml().parse::<Table>().unwrap();
+        assert_eq!(Experiment::from_table("again", table).unwrap(), experiment);
     }
+    assert_eq!(Experiment::load("checkerboard-paper", &[]).unwrap().train.iterations, 20_001);
+}
 
-    #[test]
-    fn mistakes_are_named_with_their_mend() {
-        let message = |setting: &str| {
-            Experiment::load("checkerboard", &[setting.to_string()]).unwrap_err().to_string()
-        };
-        for (setting, parts) in [
-            ("train.itrations=5", ["train.itrations", "did you mean `iterations`"]),
-            ("train.lr=-1", ["`train.lr` is -1", "above 0"]),
-            ("train.batch=\"many\"", ["train.batch", "invalid type"]),
-            ("loss.reconstruction=l3", ["loss.reconstruction", "did you mean `l2`"]),
-            ("train.held_out=50000", ["train.held_out", "none to train on"]),
-            ("student.operator.control=true", ["student.operator.control", "no labels"]),
-            ("train.best_by=fid", ["train.best_by", "one of"]),
-        ] {
-            let message = message(setting);
-            assert!(parts.iter().all(|part| message.contains(part)), "{setting}: {message}");
-        }
-        // Several problems are told at once.
-        let settings = ["train.lr=-1".to_string(), "pairs.count=0".to_string()];
-        let both = Experiment::load("checkerboard", &settings).unwrap_err().to_string();
-        assert!(both.contains("train.lr") && both.contains("pairs.count"), "{both}");
-        let close = Experiment::load("chekerboard", &[]).unwrap_err();
-        assert!(
-            close.to_string().contains("did you mean `checkerboard`") && close.exit_code() == 2
-        );
+/// The paper's numbers: 47.5 M parameters, 11.0 GFLOP a sample, latents of 1024 (and 512 for
+/// 64x64 images).
+#[test]
+fn image_presets_are_of_the_papers_sizes() {
+    let student = |name: &str| {
+        let e = Experiment::load(name, &[]).unwrap();
+        let (shape, label_dim) = e.sample().unwrap();
+        e.student_config(shape, label_dim, e.pairs.process.noise_std())
+    };
+    let uncond = student("cifar10-uncond");
+    let millions = uncond.parameters(Runtime::cpu().device()) as f64 / 1e6;
+    assert!((millions - 47.5).abs() < 0.05, "{millions} million parameters");
+    let gflops = uncond.flops(false, true) / 1e9;
+    assert!((gflops - 11.0).abs() < 0.2, "{gflops} GFLOP a sample");
+    assert_eq!((uncond.operator_dim(), uncond.noise_std), (1024, 80.0));
+    let cond = student("cifar10-cond");
+    assert!(cond.operator.control && cond.label_dim == 10);
+    assert_eq!(student("cifar10-factorized").operator.kind, kdm_koopman::OperatorKind::Factorized);
+    for name in ["ffhq64", "afhqv2-64"] {
+        let config = student(name);
+        assert_eq!((config.shape.as_slice(), config.operator_dim()), (&[3, 64, 64][..], 512));
     }
+}
+
+#[test]
+fn settings_reach_every_depth() {
+    let set = [
+        "train.lr=0.5",
+        "student.operator.projection=8",
+        "student.operator.kind=factorized",
+        "name=x y",
+    ];
+    let settings: Vec<String> = set.iter().map(ToString::to_string).collect();
+    let e = Experiment::load("checkerboard", &settings).unwrap();
+    assert_eq!((e.train.lr, e.student.operator.projection, e.name.as_str()), (0.5, Some(8), "x y"));
+    assert_eq!(e.student.operator.kind, kdm_koopman::OperatorKind::Factorized);
+    let other =
+        ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
+    assert_eq!(Experiment::load("checkerboard", &other).unwrap().pairs.process.noise_std(), 10.0);
+}
+
+#[test]
+fn mistakes_are_named_with_their_fix() {
+    let message = |setting: &str| {
+        Experiment::load("checkerboard", &[setting.to_string()]).unwrap_err().to_string()
+    };
+    for (setting, parts) in [
+        ("train.itrations=5", ["train.itrations", "did you mean `iterations`"]),
+        ("train.lr=-1", ["`train.lr` is -1", "above 0"]),
+        ("train.batch=\"many\"", ["train.batch", "invalid type"]),
+        ("loss.reconstruction=l3", ["loss.reconstruction", "did you mean `l2`"]),
+        ("train.held_out=50000", ["train.held_out", "none to train on"]),
+        ("student.operator.control=true", ["student.operator.control", "no labels"]),
+        ("train.best_by=fid", ["train.best_by", "one of"]),
+    ] {
+        let message = message(setting);
+        assert!(parts.iter().all(|part| message.contains(part)), "{setting}: {message}");
+    }
+    // Several problems are told at once.
+    let settings = ["train.lr=-1".to_string(), "pairs.count=0".to_string()];
+    let both = Experiment::load("checkerboard", &settings).unwrap_err().to_string();
+    assert!(both.contains("train.lr") && both.contains("pairs.count"), "{both}");
+    let close = Experiment::load("chekerboard", &[]).unwrap_err();
+    assert!(close.to_string().contains("did you mean `checkerboard`") && close.exit_code() == 2);
 }
