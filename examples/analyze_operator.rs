@@ -1,7 +1,7 @@
 //! Takes apart the Koopman operator of the student that ships with the library: its spectrum, the
 //! modes that carry most on real latents, and how much of the operator a low rank keeps.
 //!
-//!     cargo run --release -p kdm --example analyze_operator
+//!     cargo run --release --example analyze_operator
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Distills an exact teacher in a loop of one's own: pairs from a closed form, the student, its
 //! loss, and Adam with a moving average, without the trainer and its files.
 //!
-//!     cargo run --release -p kdm --example distill_in_a_loop
+//!     cargo run --release --example distill_in_a_loop
 
 use kdm::data::{Labels, Samples};
 use kdm::koopman::distill::{Trainee, step, to_tensors};

@@ -1,6 +1,6 @@
 //! Draws images with the student that ships with the library and writes them as one picture.
 //!
-//!     cargo run --release -p kdm --example sample_shipped_student
+//!     cargo run --release --example sample_shipped_student
 
 use std::path::Path;
 

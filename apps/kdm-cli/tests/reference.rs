@@ -131,8 +131,8 @@ fn image_students_have_the_official_losses_and_gradients() {
             assert!(here < 1e-3, "{name}: gradients are off by {here}");
         } else if here >= 1e-3 {
             // A LeakyReLU input of the discriminator at its kink (zero) has two derivatives, and
-            // rounding decides which one is taken. Then the official gradient is that of inputs which differ
-            // by no more than a few units of f32's last place.
+            // rounding decides which one is taken. Then the official gradient is that of inputs
+            // which differ by no more than a few units of f32's last place.
             let moved = |key: &str, seed: u64| {
                 let rows = golden.rows(key, &device);
                 let factors: Vec<f32> = normal_vec(seed, rows.shape().num_elements());

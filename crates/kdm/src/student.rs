@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use kdm_data::pairs::{PairStore, TeacherStamp, label_of_seed, noise_of_seed};
+use kdm_data::pairs::{Manifest, PairStore, TeacherStamp, label_of_seed, noise_of_seed};
 use kdm_data::{Labels, Samples};
 use kdm_koopman::stepwise::Stepwise;
 use kdm_koopman::student_file::StudentFile;
@@ -163,15 +163,16 @@ impl LoadedStudent {
         Err(kdm_data::Error::invalid(store.folder(), "pairs", problem, action).into())
     }
 
-    /// The first `count` pairs of a store that is of the student's kind, and the store. Only the
-    /// shards that hold them are compared with their checksums.
+    /// The first `count` pairs of a store that is of the student's kind, or all of fewer; and the
+    /// store. Only the shards that hold them are compared with their checksums.
     ///
     /// # Errors
     /// When the store is damaged, or of another kind; see [`Self::check_pairs`].
     pub fn first_pairs(&self, folder: &Path, count: usize) -> Outcome<(PairStore, Samples)> {
+        let count = count.min(Manifest::read(folder)?.count);
         let store = PairStore::open_part(folder, 0..count)?;
         self.check_pairs(&store)?;
-        let pairs = store.range(0..store.len().min(count));
+        let pairs = store.range(0..count);
         Ok((store, pairs))
     }
 

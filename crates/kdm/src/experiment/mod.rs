@@ -1,8 +1,8 @@
 //! Experiments as configuration: TOML files over common values, strict about every key.
 //!
-//! `schema` says what an experiment is, `presets` which ones ship and how files lie over each other,
-//! `variants` how the students of a comparison differ, `validation` what is impossible, `derived`
-//! what the other crates are told, and `cost` what a run takes.
+//! `schema` says what an experiment is, `presets` which ones ship and how files lie over each
+//! other, `variants` how the students of a comparison differ, `validation` what is impossible,
+//! `derived` what the other crates are told, and `cost` what a run takes.
 
 mod cost;
 mod derived;
