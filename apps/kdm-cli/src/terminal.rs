@@ -32,8 +32,39 @@ pub fn stop_on_signals() {
             b"\nstopping at the next step; press Ctrl-C again to stop at once\n",
         );
     };
-    if let Err(e) = ctrlc::set_handler(handler) {
-        tracing::debug!("signals are not handled: {e}");
+    // Without a handler a signal ends the program at once, as it would anyway.
+    let _ = ctrlc::set_handler(handler);
+}
+
+/// How much is said, from little to much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    /// Errors alone.
+    Error,
+    /// What a person should know.
+    Warning,
+    /// All there is.
+    #[default]
+    Info,
+}
+
+impl Level {
+    /// What `KDM_LOG` asks for; [`Self::Info`] unless it says less.
+    fn of(variable: Option<&str>) -> Self {
+        match variable.map(str::trim) {
+            Some("off" | "error") => Self::Error,
+            Some("warn" | "warning") => Self::Warning,
+            _ => Self::Info,
+        }
+    }
+
+    /// What a message of this level begins with.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
     }
 }
 
@@ -46,8 +77,10 @@ struct Shown {
 }
 
 /// Shows what long work says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Terminal {
+    /// Messages beyond this level are not shown.
+    level: Level,
     /// The tasks that have begun and not ended, the innermost last.
     shown: RefCell<Vec<Shown>>,
 }
@@ -71,8 +104,8 @@ impl Observer for Terminal {
                 drop(shown);
                 self.line(&format!("{task}: {note} ({seconds:.1} s)"));
             }
-            Event::Info(text) => self.above_bars(|| tracing::info!("{text}")),
-            Event::Warning(text) => self.above_bars(|| tracing::warn!("{text}")),
+            Event::Info(text) => self.say(Level::Info, text),
+            Event::Warning(text) => self.say(Level::Warning, text),
         }
     }
 
@@ -82,6 +115,18 @@ impl Observer for Terminal {
 }
 
 impl Terminal {
+    /// Shows as much as the environment variable `KDM_LOG` says.
+    pub fn new() -> Self {
+        let level = Level::of(std::env::var("KDM_LOG").ok().as_deref());
+        Self { level, shown: RefCell::default() }
+    }
+
+    fn say(&self, level: Level, text: &str) {
+        if level <= self.level {
+            self.line(&format!("{}: {text}", level.name()));
+        }
+    }
+
     fn begin(&self, task: &str, unit: &str) {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
@@ -149,6 +194,14 @@ fn pace(done: u64, total: u64, rate: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn less_is_said_when_asked_to() {
+        assert_eq!(Level::of(None), Level::Info);
+        assert_eq!(Level::of(Some("debug")), Level::Info);
+        assert!(Level::Warning > Level::of(Some("error")));
+        assert!(Level::Info > Level::of(Some("warn")) && Level::Warning <= Level::of(Some("warn")));
+    }
 
     #[test]
     fn paces_are_told_in_fitting_units() {

@@ -39,7 +39,7 @@ Start here:
   kdm run checkerboard            the whole way, teacher to report, in minutes
   kdm run fashion-mnist           the same for images, from a teacher that ships with the program
 
-KDM_LOG=debug prints more, KDM_LOG=error less. Ctrl-C stops at the next step and keeps what was
+KDM_LOG=warn or KDM_LOG=error prints less. Ctrl-C stops at the next step and keeps what was
 finished. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped. Results go to standard output,
 progress and messages to standard error."
 )]
@@ -128,7 +128,7 @@ impl Cli {
             .build_global()
             .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
         kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
-        let (runtime, terminal) = (Runtime::cpu(), Terminal::default());
+        let (runtime, terminal) = (Runtime::cpu(), Terminal::new());
         let context = Context { runtime: &runtime, observer: &terminal };
         match self.command {
             Command::Run(args) => args.run(context),

@@ -145,7 +145,7 @@ fn students_are_examined() {
     fails(
         &[&look[..], &["--features fashion-mnist"]].concat(),
         2,
-        &["--features", "not of images"],
+        &["--features", "choose the features"],
     );
 }
 
