@@ -10,7 +10,7 @@
 //!   [`pairs::PairStore`] reads it, [`pairs::filter()`] and [`pairs::import()`] make one of other
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
-//! - [`array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
+//! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
 //! - [`atomic`]: files that are written whole or not at all;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
