@@ -1,5 +1,6 @@
 //! What a student is trained for, as plain data; the same words as in presets and model files.
 
+use kdm_metrics::catalog::{self, Metric};
 use kdm_nn::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -29,17 +30,22 @@ pub enum Term {
 }
 
 impl Term {
-    /// Its key in logs, tables and the catalog of metrics.
-    pub fn name(self) -> &'static str {
+    /// Its entry in the catalog of metrics.
+    pub fn metric(self) -> &'static Metric {
         match self {
-            Self::Latent => "latent",
-            Self::Rec => "rec",
-            Self::Push => "push",
-            Self::Adversarial => "adversarial",
-            Self::Eigen => "eigen",
-            Self::Total => "total",
-            Self::Discriminator => "discriminator",
+            Self::Latent => &catalog::LATENT,
+            Self::Rec => &catalog::REC,
+            Self::Push => &catalog::PUSH,
+            Self::Adversarial => &catalog::ADVERSARIAL,
+            Self::Eigen => &catalog::EIGEN,
+            Self::Total => &catalog::TOTAL,
+            Self::Discriminator => &catalog::DISCRIMINATOR,
         }
+    }
+
+    /// Its key in logs and tables.
+    pub fn name(self) -> &'static str {
+        self.metric().key
     }
 }
 

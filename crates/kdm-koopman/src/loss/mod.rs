@@ -5,9 +5,9 @@
 //!     + 0.01 w_adv BCE(disc(x_push), 1) + L_eig
 //! ```
 //!
-//! with means over all elements. A new term needs a variant of [`Term`], its weight in
-//! [`LossConfig`], and its value in [`Objective::terms`]; all else (logs, validation, tables) goes
-//! over the terms that there are.
+//! with means over all elements. A new term needs a variant of [`Term`] with its entry in the
+//! catalog of metrics, its weight in [`LossConfig`], and its value in [`Objective::terms`]; all else
+//! (logs, validation, tables) goes over the terms that there are.
 
 mod config;
 mod distance;

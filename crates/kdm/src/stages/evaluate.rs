@@ -4,9 +4,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::PairStore;
-use kdm_koopman::{Term, distill};
-use kdm_metrics::catalog::{self, Values};
-use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, measure};
+use kdm_koopman::distill;
+use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, Values, measure};
 use kdm_nn::{Discriminator, Perceptual};
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
@@ -109,8 +108,7 @@ fn loss_values(
         0..store.len(),
         device,
     );
-    let named = |(term, value): (Term, f64)| Some((catalog::find(term.name())?, value));
-    terms.into_iter().filter_map(named).collect()
+    terms.into_iter().map(|(term, value)| (term.metric(), value)).collect()
 }
 
 /// How many times faster the student draws the same samples than the teacher.
