@@ -88,7 +88,7 @@ pub struct Terminal {
 impl Observer for Terminal {
     fn event(&self, event: &Event) {
         match *event {
-            Event::Began { task, unit } => self.begin(task, unit),
+            Event::Began { task, .. } => self.begin(task),
             Event::Advanced { task, unit, done, total, rate, note } => {
                 let mut shown = self.shown.borrow_mut();
                 if let Some(shown) = shown.iter_mut().rev().find(|shown| shown.task == task) {
@@ -102,7 +102,9 @@ impl Observer for Terminal {
                     shown.drain(place..).for_each(|shown| shown.clear());
                 }
                 drop(shown);
-                self.line(&format!("{task}: {note} ({seconds:.1} s)"));
+                if !note.is_empty() {
+                    self.line(&format!("{task}: {note} ({seconds:.1} s)"));
+                }
             }
             Event::Info(text) => self.say(Level::Info, text),
             Event::Warning(text) => self.say(Level::Warning, text),
@@ -127,15 +129,8 @@ impl Terminal {
         }
     }
 
-    fn begin(&self, task: &str, unit: &str) {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
-            let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}");
-            bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template"));
-            bar.set_prefix(task.to_string());
-            bar
-        });
-        let shown = Shown { task: task.into(), bar, last_line: Instant::now() };
+    fn begin(&self, task: &str) {
+        let shown = Shown { task: task.into(), bar: None, last_line: Instant::now() };
         self.shown.borrow_mut().push(shown);
     }
 
@@ -156,6 +151,9 @@ impl Terminal {
 impl Shown {
     fn advance(&mut self, unit: &str, done: u64, total: u64, rate: Option<f64>, note: &str) {
         let pace = pace(done, total, rate);
+        if self.bar.is_none() && std::io::stderr().is_terminal() {
+            self.bar = Some(bar(&self.task, unit));
+        }
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
@@ -171,6 +169,15 @@ impl Shown {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A bar, made once there is something to show.
+fn bar(task: &str, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}");
+    bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template"));
+    bar.set_prefix(task.to_string());
+    bar
 }
 
 /// Rate and time left, such as "12/s  3 min left"; seconds a step where steps are slow.

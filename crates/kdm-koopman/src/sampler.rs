@@ -113,7 +113,7 @@ impl Sampler {
             });
         }
         progress.report(count as u64, count as u64, "");
-        progress.finish("drawn");
+        progress.finish("");
         Ok(drawn)
     }
 

@@ -52,7 +52,7 @@ pub enum Event<'a> {
     Finished {
         /// The task.
         task: &'a str,
-        /// What came of it.
+        /// What came of it; empty where there is nothing to say.
         note: &'a str,
         /// Seconds it took.
         seconds: f64,
@@ -165,7 +165,7 @@ impl Progress<'_> {
         self.started.elapsed()
     }
 
-    /// Ends the task, saying what came of it.
+    /// Ends the task, saying what came of it; nothing for a part of other work.
     pub fn finish(self, note: &str) {
         let seconds = self.elapsed().as_secs_f64();
         self.observer.event(&Event::Finished { task: &self.task, note, seconds });

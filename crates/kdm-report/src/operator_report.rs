@@ -212,8 +212,8 @@ fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
         }
     }
     let below = if teacher.is_some() {
-        " Below it the teacher's state x_t at its solver's times, scaled to deviation 1, and its \
-         denoised estimate."
+        " Below it the teacher's state x_t at its solver's times, scaled to standard deviation 1, \
+         and its denoised estimate."
     } else {
         ""
     };

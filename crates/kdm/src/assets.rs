@@ -96,5 +96,10 @@ pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
             names.join(", ")
         )));
     }
+    if source.is_dir() {
+        let problem = "this is a folder, and a model file is needed";
+        let action = "give the file in it, such as student.safetensors or teacher.safetensors";
+        return Err(kdm_data::Error::invalid(source, "file", problem, action).into());
+    }
     Ok(TensorFile::open(source)?)
 }

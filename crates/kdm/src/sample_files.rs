@@ -67,21 +67,30 @@ pub fn write_samples(
     label_dim: usize,
     columns: Option<usize>,
 ) -> Outcome<()> {
+    check_out(out)?;
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, &images(samples))?,
         Some("npz") => write_npz(out, samples, label_dim)?,
-        Some("png") => atomic::write(out, &picture(samples, columns)?)?,
+        Some(_) => atomic::write(out, &picture(samples, columns)?)?,
         None => write_folder(out, samples, columns)?,
-        Some(other) => {
-            return Err(Failure::Usage(format!(
-                "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a \
-                 folder",
-                out.display()
-            )));
-        }
     }
     Ok(())
+}
+
+/// Whether samples can be written to a file of this name, before they are drawn.
+///
+/// # Errors
+/// When the name asks for a form that can't be written.
+pub fn check_out(out: &Path) -> Outcome<()> {
+    let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
+        None | Some("npy" | "npz" | "png") => Ok(()),
+        Some(other) => Err(Failure::Usage(format!(
+            "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a folder",
+            out.display()
+        ))),
+    }
 }
 
 /// Rows of `samples`' shape as an array.

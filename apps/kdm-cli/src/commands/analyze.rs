@@ -11,7 +11,7 @@ use kdm::stages::teacher::open_teacher;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{print, print_json};
+use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,8 @@ impl Args {
 /// Runs the experiments and writes their page.
 fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
     kdm::data::atomic::create_folder(out)?;
-    let found = theory(out, context)?;
+    let kept = "stopped; finished trainings are kept; run the same command again to continue";
+    let found = or_stopped(theory(out, context), || kept.into())?;
     let page = theory_page(&found);
     let path = write_report(out, &page)?;
     if json {
@@ -155,7 +156,8 @@ impl StudentArgs {
             neighbours: self.neighbours.as_deref(),
             teacher: teacher.as_ref(),
         };
-        let (found, report) = analyze_student(&student, &request, &self.out, context)?;
+        let found = analyze_student(&student, &request, &self.out, context);
+        let (found, report) = or_stopped(found, || NOTHING_KEPT.into())?;
         if self.json {
             return print_json(&found.json());
         }

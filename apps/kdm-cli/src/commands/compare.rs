@@ -5,8 +5,8 @@ use kdm::run_folder::REPORT;
 use kdm::studies::compare_students::compare;
 use kdm::{Context, Failure, Outcome};
 
-use super::output::{print, print_json};
-use super::run::RunArgs;
+use super::output::{or_stopped, print, print_json};
+use super::run::{RunArgs, resume_text};
 
 /// Flags of `kdm compare`.
 #[derive(Debug, clap::Args)]
@@ -29,8 +29,10 @@ impl Args {
                 self.run.preset
             )));
         }
+        let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
         let folder = self.run.open(&experiment)?;
-        let rows = compare(&experiment, &folder, context)?;
+        let resume = resume_text("compare", &preset, &settings, &folder);
+        let rows = or_stopped(compare(&experiment, &folder, context), || resume)?;
         if self.json {
             return print_json(&rows);
         }

@@ -117,6 +117,9 @@ fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
 fn export(set: &ImageSet, n: Option<usize>, out: &Path, context: Context) -> Outcome<usize> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     let all = if extension.as_deref() == Some("png") { 64 } else { set.len() };
+    if n == Some(0) {
+        return Err(Failure::Usage("-n 0: give at least 1".into()));
+    }
     let n = n.unwrap_or(all).min(set.len());
     let shape = set.shape();
     match extension.as_deref() {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use kdm::data::pairs::PairStore;
 use kdm::run_folder::open_run;
-use kdm::stages::distill::distill;
+use kdm::stages::distill::{distill, student_for};
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::print;
+use super::output::{or_stopped, print};
 
 /// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
@@ -30,15 +30,28 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
-    /// Opens the folder for the experiment; none after a dry run.
-    pub fn open(&self, context: Context) -> Outcome<Option<Experiment>> {
+    /// The experiment; none after a dry run.
+    pub fn load(&self, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
         if self.dry_run {
             dry_run(&experiment, context)?;
             return Ok(None);
         }
-        open_run(&self.out, &experiment, self.resume)?;
         Ok(Some(experiment))
+    }
+
+    /// Opens the folder for the experiment.
+    pub fn open(&self, experiment: &Experiment) -> Outcome<()> {
+        open_run(&self.out, experiment, self.resume)
+    }
+
+    /// What is kept of a training that was stopped, and how it continues.
+    pub fn stopped_text(&self) -> String {
+        format!(
+            "stopped; the training's checkpoint is kept in `{}`; run the same command with --resume \
+             to continue",
+            self.out.display()
+        )
     }
 }
 
@@ -62,9 +75,13 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        let Some(experiment) = self.training.open(context)? else { return Ok(()) };
+        let Some(experiment) = self.training.load(context)? else { return Ok(()) };
+        // What is wrong with the pairs is told before a folder is begun.
         let store = PairStore::open_verified(&self.pairs)?;
-        let student = distill(&experiment, store, &self.training.out, context)?;
+        student_for(&experiment, &store)?;
+        self.training.open(&experiment)?;
+        let student = distill(&experiment, store, &self.training.out, context);
+        let student = or_stopped(student, || self.training.stopped_text())?;
         print(&format!("{}\n", student.display()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kdm::sample_files::check_out;
 use kdm::studies::edit::{Direction, edit};
 use kdm::{Context, LoadedStudent, Outcome};
 
@@ -52,6 +53,7 @@ impl Args {
             (None, Some(to), Some(from)) => Direction::Classes { from, to },
             _ => unreachable!("clap asks for a mode or two classes"),
         };
+        check_out(&self.out)?;
         let samples = edit(&student, &seeds, direction, self.reach, self.steps)?;
         write_samples(&self.out, &samples, 0, Some(self.steps))
     }

@@ -11,10 +11,11 @@ use kdm::report::metric_table;
 use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
 use kdm::stages::evaluate::{LossNetworks, board, evaluate, open_students_loss_network};
 use kdm::stages::features::open_feature_space;
+use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
-use super::output::{print, print_json};
+use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Groups of metrics, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,6 +95,12 @@ impl Args {
         if self.directions == 0 {
             return Err(Failure::Usage("--directions 0: give at least 1".into()));
         }
+        if let Some(name) = &self.data
+            && DistributionConfig::by_name(name).is_none()
+        {
+            let known = DistributionConfig::NAMES.join(", ");
+            return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
+        }
         let student = LoadedStudent::open(&self.model, context.device())?;
         let store = PairStore::open_verified(&self.pairs)?;
         let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
@@ -105,7 +112,8 @@ impl Args {
             features: self.feature_space(&student, context)?,
         };
         let networks = self.loss_networks(&student, context)?;
-        let values = evaluate(&student, &store, &options, &networks, context)?;
+        let values = evaluate(&student, &store, &options, &networks, context);
+        let values = or_stopped(values, || NOTHING_KEPT.into())?;
         if self.json {
             let mut object = json!(values);
             if let Some(space) = &options.features {

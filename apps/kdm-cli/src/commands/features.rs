@@ -8,7 +8,7 @@ use kdm::stages::features::{FeatureTraining, open_features, reference_statistics
 use kdm::{Context, Failure, Outcome};
 
 use super::data::SplitName;
-use super::output::{print, print_json};
+use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -104,7 +104,10 @@ impl TrainArgs {
             lr: self.lr,
             seed: self.seed,
         };
-        let trained = train_features(&training, &self.out, context)?;
+        let trained = or_stopped(train_features(&training, &self.out, context), || {
+            "stopped; the training's checkpoint is kept; run the same command again to continue"
+                .into()
+        })?;
         if self.json {
             return print_json(&trained);
         }
@@ -119,7 +122,8 @@ impl StatsArgs {
         let set = ImageSet::open(&self.data, split, context.observer)?;
         let (source, count) = (&self.data, self.count);
         let statistics =
-            reference_statistics(&extractor, set, source, split, count, context.observer)?;
+            reference_statistics(&extractor, set, source, split, count, context.observer);
+        let statistics = or_stopped(statistics, || NOTHING_KEPT.into())?;
         statistics.write(&self.out)?;
         let count = statistics.moments.count;
         let name = &extractor.stamp().name;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use kdm::data::Labels;
 use kdm::koopman::interpolation::InterpolationSpace;
+use kdm::sample_files::check_out;
 use kdm::studies::interpolate::interpolate;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::write_samples;
+use super::output::{NOTHING_KEPT, or_stopped, write_samples};
 use super::sample::parse_seeds;
 
 /// Spaces' names.
@@ -68,7 +69,9 @@ impl Args {
             SpaceName::Noise => InterpolationSpace::Noise,
             SpaceName::Latent => InterpolationSpace::Latent,
         };
-        let samples = interpolate(&student, space, &stops, self.steps, context.observer)?;
+        check_out(&self.out)?;
+        let samples = interpolate(&student, space, &stops, self.steps, context.observer);
+        let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, 0, Some(self.steps))
     }
 }

@@ -9,7 +9,7 @@ use kdm::sample_files::{read_labels, read_rows};
 use kdm::studies::invert::invert_images;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{print, print_json};
+use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Flags of `kdm invert`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,8 @@ impl Args {
         student.koopman()?;
         let samples = self.samples(&student)?;
         let config = InversionConfig { steps: self.steps, cutoff: self.cutoff };
-        let (found, report) = invert_images(&student, &samples, config, &self.out, context)?;
+        let found = invert_images(&student, &samples, config, &self.out, context);
+        let (found, report) = or_stopped(found, || NOTHING_KEPT.into())?;
         if self.json {
             return print_json(&found);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kdm::data::Samples;
 use kdm::run_folder::pretty;
-use kdm::{Outcome, sample_files};
+use kdm::{Failure, Outcome, sample_files};
 use serde::Serialize;
 use serde_json::json;
 
@@ -31,3 +31,18 @@ pub fn write_samples(
     eprintln!("{} samples in {}", samples.len(), out.display());
     Ok(())
 }
+
+/// A result whose failure, where it is that somebody stopped the work, says what `text` does: what
+/// is kept, and the command that continues.
+pub fn or_stopped<T>(result: Outcome<T>, text: impl FnOnce() -> String) -> Outcome<T> {
+    result.map_err(|failure| match failure.exit_code() {
+        STOPPED => Failure::Stopped(text()),
+        _ => failure,
+    })
+}
+
+/// The exit code of work that was stopped.
+const STOPPED: u8 = 130;
+
+/// The text of a stop of work that leaves nothing behind.
+pub const NOTHING_KEPT: &str = "stopped, and nothing was written; run the same command again";

@@ -299,6 +299,16 @@ impl FilterArgs {
         let (neighbours, references) = (self.neighbours, self.references);
         let outliers =
             self.outliers_above.map(|above| OutlierScore { above, neighbours, references });
+        let numbers = [
+            ("--below-norm", self.below_norm),
+            ("--above-norm", self.above_norm),
+            ("--outliers-above", self.outliers_above),
+            ("--radius", self.radius),
+        ];
+        let bad = numbers.into_iter().find(|(_, value)| value.is_some_and(|x| !x.is_finite()));
+        if let Some((flag, _)) = bad {
+            return Err(Failure::Usage(format!("{flag}: give a finite number")));
+        }
         let drop = Predicate {
             below_norm: self.below_norm,
             above_norm: self.above_norm,

@@ -1,13 +1,13 @@
 //! `kdm run`: from teacher to report with one command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kdm::report::metric_table;
 use kdm::run_folder::{REPORT, next_run_folder, open_run};
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{print, print_json};
+use super::output::{or_stopped, print, print_json};
 
 /// Which experiment, and where.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub struct RunArgs {
     out: Option<PathBuf>,
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    pub settings: Vec<String>,
     /// Go on with the run in --out
     #[arg(long, requires = "out")]
     resume: bool,
@@ -60,12 +60,24 @@ impl Args {
         if self.dry_run {
             return super::distill::dry_run(&experiment, context);
         }
+        let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
         let folder = self.run.open(&experiment)?;
-        let values = run(&experiment, &folder, context)?;
+        let resume = resume_text("run", &preset, &settings, &folder);
+        let values = or_stopped(run(&experiment, &folder, context), || resume)?;
         if self.json {
             return print_json(&values);
         }
         let rows = metric_table("Evaluation", &values).text();
         print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
     }
+}
+
+/// What is kept of a run that was stopped, and the command that continues it.
+pub fn resume_text(command: &str, preset: &str, settings: &[String], folder: &Path) -> String {
+    let settings: String = settings.iter().map(|setting| format!(" --set {setting}")).collect();
+    let folder = folder.display();
+    format!(
+        "stopped; what was finished is kept in `{folder}`; continue with `kdm {command} \
+         {preset}{settings} --out {folder} --resume`"
+    )
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::ArgGroup;
 use kdm::data::{Labels, Samples};
-use kdm::sample_files::{read_labels, read_rows};
+use kdm::sample_files::{check_out, read_labels, read_rows};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::write_samples;
+use super::output::{NOTHING_KEPT, or_stopped, write_samples};
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
@@ -91,7 +91,9 @@ impl Args {
         } else if let Some(labels) = self.given_labels(&student, noise.len())? {
             noise.labels = labels;
         }
-        let samples = sample(&student, noise, context.observer)?;
+        check_out(&self.out)?;
+        let samples = sample(&student, noise, context.observer);
+        let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, classes, columns)
     }
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use kdm::data::Labels;
 use kdm::run_folder::TEACHER;
-use kdm::sample_files::{read_labels, read_rows};
+use kdm::sample_files::{check_out, read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
 use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
-use super::output::{print, write_samples};
+use super::output::{NOTHING_KEPT, or_stopped, print, write_samples};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -213,8 +213,10 @@ impl Command {
     pub fn run(self, context: Context) -> Outcome<()> {
         match self {
             Self::Train(args) => {
-                let Some(experiment) = args.open(context)? else { return Ok(()) };
-                make_teacher(&experiment, &args.out, context)?;
+                let Some(experiment) = args.load(context)? else { return Ok(()) };
+                args.open(&experiment)?;
+                let teacher = make_teacher(&experiment, &args.out, context);
+                or_stopped(teacher, || args.stopped_text())?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),
@@ -233,7 +235,10 @@ impl SampleArgs {
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
-        let samples = draw_samples(&teacher, &drawing, &noise.data, labels, churn);
+        check_out(&self.out)?;
+        let samples =
+            draw_samples(&teacher, &drawing, &noise.data, labels, churn, context.observer);
+        let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, teacher.label_dim(), None)
     }
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! with means over all elements. A new term needs a variant of [`Term`] with its entry in the
-//! catalog of metrics, its weight in [`LossConfig`], and its value in [`Objective::terms`]; all else
-//! (logs, validation, tables) goes over the terms that there are.
+//! catalog of metrics, its weight in [`LossConfig`], and its value in [`Objective::terms`]; all
+//! else (logs, validation, tables) goes over the terms that there are.
 
 mod config;
 mod distance;

@@ -224,7 +224,7 @@ pub(crate) fn in_parts(
         done += part.len() / dim;
     }
     progress.report(done as u64, total as u64, "");
-    progress.finish(&format!("of {total} images"));
+    progress.finish("");
     Ok(())
 }
 

@@ -43,8 +43,7 @@ pub(super) fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         None => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
             let close = closest(source, names.iter().copied())
-                .map(|c| format!("; did you mean `{c}`?"))
-                .unwrap_or_default();
+                .map_or(".".into(), |c| format!("; did you mean `{c}`?"));
             let known = names.join(", ");
             return Err(Failure::Usage(format!(
                 "no preset `{source}`{close} Presets are {known}; or give a file that ends in .toml"

@@ -9,7 +9,7 @@ use kdm_data::{atomic, model};
 use kdm_formats::{features, official};
 use kdm_koopman::origin::{Distillation, PairsStamp, Training};
 use kdm_koopman::student_file::{PerceptualStamp, StudentFile};
-use kdm_koopman::{DistillTask, Origin, Reconstruction};
+use kdm_koopman::{DistillTask, Origin, Reconstruction, StudentConfig};
 use kdm_metrics::features::extractor::load_classifier;
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
@@ -134,6 +134,28 @@ fn open_weights<M: Module>(path: &Path, kind: &str, network: M) -> Outcome<(M, S
     Ok((network, sha256))
 }
 
+/// The student that the experiment distills from the pairs of `store`.
+///
+/// # Errors
+/// When there are too few pairs for the training, or no such student for samples like these.
+pub fn student_for(experiment: &Experiment, store: &PairStore) -> Outcome<StudentConfig> {
+    let (manifest, held_out) = (store.manifest(), experiment.train.held_out);
+    if held_out >= store.len() {
+        return Err(Failure::Usage(format!(
+            "`train.held_out` is {held_out}, and `{}` has {} pairs; lower it with --set \
+             train.held_out=N",
+            store.folder().display(),
+            store.len()
+        )));
+    }
+    let shape = manifest.shape.clone();
+    let student = experiment.student_config(shape, manifest.label_dim, manifest.noise_std);
+    match student.problems().into_iter().next() {
+        Some(problem) => Err(problem.within("student").into()),
+        None => Ok(student),
+    }
+}
+
 /// Distills a student from the pairs of `store`, in the run folder `folder`. Gives the file of the
 /// student to use: the averaged weights that did best on the held-out pairs, or the last averaged
 /// ones when none are held out.
@@ -146,21 +168,8 @@ pub fn distill(
     folder: &Path,
     context: Context,
 ) -> Outcome<PathBuf> {
-    let manifest = store.manifest().clone();
-    let held_out = experiment.train.held_out;
-    if held_out >= store.len() {
-        return Err(Failure::Usage(format!(
-            "`train.held_out` is {held_out}, and `{}` has {} pairs; lower it with --set \
-             train.held_out=N",
-            store.folder().display(),
-            store.len()
-        )));
-    }
-    let shape = manifest.shape.clone();
-    let student = experiment.student_config(shape, manifest.label_dim, manifest.noise_std);
-    if let Some(problem) = student.problems().into_iter().next() {
-        return Err(problem.within("student").into());
-    }
+    let student = student_for(experiment, &store)?;
+    let (manifest, held_out) = (store.manifest().clone(), experiment.train.held_out);
     let device = context.runtime.training();
     let files = LossFiles::of(experiment);
     let network =
@@ -184,23 +193,19 @@ pub fn distill(
     file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;
     file.save(&trained.last.student, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);
-    let kept = match trained.best {
-        Some((value, iteration)) => {
-            atomic::copy(&best_path, &path)?;
-            format!("best {} {value:.4} at iteration {iteration}", experiment.train.best_by)
-        }
+    match trained.best {
+        Some(_) => atomic::copy(&best_path, &path)?,
         None => {
             file.save(&trained.averaged.student, &path)?;
-            "no pairs held out: the last averaged weights are kept".into()
+            context.observer.info("no pairs held out: the last averaged weights are kept");
         }
-    };
+    }
     if trained.replaced > 0 {
         context.observer.warn(&format!(
             "gradients that weren't finite were replaced in {} iterations",
             trained.replaced
         ));
     }
-    context.observer.info(&format!("{}: {kept}", path.display()));
     Ok(path)
 }
 

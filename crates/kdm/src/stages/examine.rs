@@ -211,8 +211,8 @@ fn log_rows(folder: &Path) -> Outcome<Vec<Value>> {
 /// When the folder can't be written.
 pub fn write_report(folder: &Path, page: &Page) -> Outcome<PathBuf> {
     let figures = folder.join("figures");
-    atomic::create_folder(&figures)?;
     for figure in page.figures() {
+        atomic::create_folder(&figures)?;
         atomic::write(&figures.join(figure.file_name()), &figure.png)?;
     }
     let path = folder.join(REPORT);

@@ -117,10 +117,8 @@ pub fn open_reference(
     } else {
         cached_statistics(extractor, source, observer)?
     };
-    statistics.check(extractor.stamp(), extractor.features()).map_err(|problem| {
-        let action = "make them with the same network: `kdm features stats`";
-        kdm_data::Error::invalid(path, "reference", problem.to_string(), action)
-    })?;
+    let checked = statistics.check(extractor.stamp(), extractor.features());
+    checked.map_err(kdm_metrics::Error::from)?;
     Ok(statistics)
 }
 

@@ -137,9 +137,7 @@ pub fn import_pairs(
         )));
     }
     let source = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let manifest = pairs::import(folder, &found, &source, std, dtype, shard_size, observer)?;
-    observer.info(&format!("{}; noise of standard deviation {measured:.4} as found", found.found));
-    Ok(manifest)
+    Ok(pairs::import(folder, &found, &source, std, dtype, shard_size, observer)?)
 }
 
 /// Writes all pairs of a store as one `.npz` with arrays `noise`, `image` and, of a conditional

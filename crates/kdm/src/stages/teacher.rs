@@ -42,28 +42,48 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
     Ok(Teacher::from_file(&file, device)?)
 }
 
+/// Values of samples that are drawn between two looks at the observer.
+const DRAWN_AT_A_TIME: usize = 1 << 15;
+
 /// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or,
-/// with `churn` and the seed of its noise, by the stochastic sampler of Karras et al.
+/// with `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample
+/// depends on its own noise and label alone.
+///
+/// # Errors
+/// When the observer stops it.
 pub fn draw_samples(
     teacher: &Teacher,
     drawing: &Drawing,
     noise: &[f32],
     labels: Labels,
     churn: Option<(Churn, u64)>,
-) -> Samples {
+    observer: &dyn Observer,
+) -> Outcome<Samples> {
     let Drawing { process, solver, steps, guidance, .. } = drawing;
-    let std = process.noise_std();
-    let x: Vec<f64> = noise.iter().map(|e| f64::from(*e) * std).collect();
+    let (std, dim, count) = (process.noise_std(), teacher.dim(), labels.len());
     let guided = Guided { denoiser: teacher, weight: *guidance };
-    let x = match churn {
-        None => solve(&guided, process, *solver, *steps, x, &labels),
-        Some((churn, first)) => {
-            let seeds: Vec<u64> = (0..labels.len() as u64).map(|i| first.wrapping_add(i)).collect();
-            solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
-        }
-    };
-    let images = x.into_iter().map(|x| x as f32).collect();
-    Samples { shape: teacher.shape(), noise: noise.to_vec(), images, labels, seeds: Vec::new() }
+    let at_a_time = (DRAWN_AT_A_TIME / dim).max(1);
+    let mut progress = observer.begin("teacher's samples", "samples");
+    let mut images = Vec::with_capacity(noise.len());
+    for start in (0..count).step_by(at_a_time) {
+        progress.advance(start as u64, count as u64, "")?;
+        let rows = start..(start + at_a_time).min(count);
+        let labels = labels.range(rows.clone());
+        let part = &noise[rows.start * dim..rows.end * dim];
+        let x: Vec<f64> = part.iter().map(|e| f64::from(*e) * std).collect();
+        let x = match churn {
+            None => solve(&guided, process, *solver, *steps, x, &labels),
+            Some((churn, first)) => {
+                let seeds: Vec<u64> = rows.map(|i| first.wrapping_add(i as u64)).collect();
+                solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
+            }
+        };
+        images.extend(x.into_iter().map(|x| x as f32));
+    }
+    progress.report(count as u64, count as u64, "");
+    progress.finish("");
+    let shape = teacher.shape();
+    Ok(Samples { shape, noise: noise.to_vec(), images, labels, seeds: Vec::new() })
 }
 
 /// D(x; sigma), the teacher's clean samples for rows of noisy ones x_0 + sigma e.
@@ -204,6 +224,7 @@ fn train_task<T: Task>(
 mod tests {
     use super::*;
     use crate::runtime::Runtime;
+    use kdm_observer::Silent;
 
     fn made(settings: &[&str], folder: &Path) -> Outcome<Teacher> {
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
@@ -253,7 +274,8 @@ mod tests {
             batch: 64,
         };
         let noise = kdm_random::normal_vec(3, 2 * 64);
-        let samples = draw_samples(&teacher, &drawing, &noise, Labels::none(64), None);
+        let samples =
+            draw_samples(&teacher, &drawing, &noise, Labels::none(64), None, &Silent).unwrap();
         let clean = denoise(&teacher, &samples.images, 1e-3, Labels::none(64));
         let off = clean.images.iter().zip(&samples.images).map(|(a, b)| (a - b).abs());
         // Samples near a square's edge are moved by about sigma.
