@@ -25,14 +25,27 @@ pub const REPORT: &str = "report.html";
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
 ///
 /// # Errors
+/// As [`check_run`], and when the folder can't be written.
+pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
+    check_run(folder, experiment, resume)?;
+    let config = folder.join(CONFIG);
+    if !config.exists() {
+        atomic::create_folder(folder)?;
+        atomic::write(&config, experiment.to_toml().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Whether `folder` can become a run of this experiment, or holds one that goes on when `resume` is
+/// set. Nothing is written.
+///
+/// # Errors
 /// When the folder holds something and `resume` is not set, or holds a run of another
 /// configuration.
-pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
+pub fn check_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
     let config = folder.join(CONFIG);
     let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if !occupied {
-        atomic::create_folder(folder)?;
-        atomic::write(&config, experiment.to_toml().as_bytes())?;
         return Ok(());
     }
     let shown = folder.display();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kdm::data::pairs::PairStore;
-use kdm::run_folder::open_run;
+use kdm::run_folder::{check_run, open_run};
 use kdm::stages::distill::{distill, student_for};
 use kdm::{Context, Experiment, Outcome};
 
@@ -40,6 +40,11 @@ impl TrainingArgs {
         Ok(Some(experiment))
     }
 
+    /// Whether the folder can be opened for the experiment.
+    pub fn check(&self, experiment: &Experiment) -> Outcome<()> {
+        check_run(&self.out, experiment, self.resume)
+    }
+
     /// Opens the folder for the experiment.
     pub fn open(&self, experiment: &Experiment) -> Outcome<()> {
         open_run(&self.out, experiment, self.resume)
@@ -48,8 +53,8 @@ impl TrainingArgs {
     /// What is kept of a training that was stopped, and how it continues.
     pub fn stopped_text(&self) -> String {
         format!(
-            "stopped; the training's checkpoint is kept in `{}`; run the same command with --resume \
-             to continue",
+            "stopped; the training's checkpoint is kept in `{}`; run the same command with \
+             --resume to continue",
             self.out.display()
         )
     }
@@ -77,6 +82,7 @@ impl Args {
     pub fn run(self, context: Context) -> Outcome<()> {
         let Some(experiment) = self.training.load(context)? else { return Ok(()) };
         // What is wrong with the pairs is told before a folder is begun.
+        self.training.check(&experiment)?;
         let store = PairStore::open_verified(&self.pairs)?;
         student_for(&experiment, &store)?;
         self.training.open(&experiment)?;
