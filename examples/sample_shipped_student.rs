@@ -4,9 +4,11 @@
 
 use std::path::Path;
 
-use kdm::data::{Labels, atomic};
+use kdm::data::atomic;
+use kdm::observer::Silent;
 use kdm::report::grid;
 use kdm::runtime::Runtime;
+use kdm::stages::sample::{in_each_class, sample};
 use kdm::{LoadedStudent, Outcome};
 
 /// Rows of the picture.
@@ -15,17 +17,14 @@ const SEEDS: u64 = 6;
 fn main() -> Outcome<()> {
     let runtime = Runtime::cpu();
     let student = LoadedStudent::open(Path::new("fashion-mnist"), runtime.device())?;
-    let classes = student.config().label_dim as u32;
+    let classes = student.config().label_dim;
 
     // Each seed's noise in every class: what the class decides, and what the noise does.
     let noise = student.draw_noise(&(0..SEEDS).collect::<Vec<u64>>());
-    let rows = noise.noise.chunks(noise.dim());
-    let repeated: Vec<f32> = rows.flat_map(|row| row.repeat(classes as usize)).collect();
-    let labels: Labels = (0..SEEDS).flat_map(|_| (0..classes).map(Some)).collect();
-    let images = student.sampler.sample(&repeated, &labels);
+    let samples = sample(&student, in_each_class(&student, &noise)?, &Silent)?;
 
     let out = std::env::temp_dir().join("kdm-samples.png");
-    atomic::write(&out, &grid::png(&images, &noise.shape, classes as usize))?;
-    println!("{} images in {}", labels.len(), out.display());
+    atomic::write(&out, &grid::png(&samples.images, &samples.shape, classes))?;
+    println!("{} images in {}", samples.len(), out.display());
     Ok(())
 }

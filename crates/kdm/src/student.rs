@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use kdm_data::Samples;
 use kdm_data::pairs::{Manifest, PairStore, TeacherStamp, label_of_seed, noise_of_seed};
-use kdm_data::{Labels, Samples};
 use kdm_koopman::stepwise::Stepwise;
 use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::{Koopman, Sampler, Student, StudentConfig};
@@ -189,9 +189,4 @@ impl LoadedStudent {
             ))
         })
     }
-}
-
-/// Labels of `n` samples: one class for all, or none.
-pub fn labels_of(class: Option<u32>, n: usize) -> Labels {
-    class.map_or_else(|| Labels::none(n), |class| Labels::all(class, n))
 }
