@@ -6,6 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::{Cursor, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mimalloc::MiMalloc;
 
@@ -42,6 +43,11 @@ fn there(pointer: *mut u8, bytes: usize) -> *mut u8 {
 /// Ends the process as a failed command does. Files are whole or not there whenever it ends.
 #[cold]
 fn out_of_memory(bytes: usize) -> ! {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    if ENDING.swap(true, Ordering::SeqCst) {
+        // What ends a process may allocate too.
+        std::process::abort();
+    }
     // On the stack: there is nothing to allocate from.
     let mut text = Cursor::new([0u8; 512]);
     let _ = writeln!(

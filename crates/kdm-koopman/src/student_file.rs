@@ -226,6 +226,40 @@ mod tests {
         refused("config");
     }
 
+    /// Whatever byte of a model file changes, it is not read, or it is the same student.
+    #[test]
+    fn a_changed_byte_changes_no_student_unnoticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("student.safetensors");
+        let device = Device::flex();
+        let mut written: StudentFile = serde_json::from_value(older(json!({}))).unwrap();
+        written.student.network = NetworkConfig::Mlp { hidden: 12, layers: 2 };
+        written.save(&written.student.init(1, &device), &path).unwrap();
+        let (whole, expected) =
+            (std::fs::read(&path).unwrap(), state_dict(&written.student.init(1, &device)));
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        assert!(whole.len() > header + 1000);
+        let (mut flips, mut refused) = (0, 0);
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &changed).unwrap();
+            flips += 1;
+            match StudentFile::load(&path, &device) {
+                Err(_) => refused += 1,
+                Ok((file, student)) => {
+                    assert_eq!(
+                        (file, state_dict(&student)),
+                        (written.clone(), expected.clone()),
+                        "{at}"
+                    );
+                }
+            }
+        }
+        // What is read all the same: a changed name of the checksum's key.
+        assert!(flips > 3000 && refused + 10 >= flips, "{refused} of {flips}");
+    }
+
     /// The student that ships with the program was written by commit 8696b89.
     #[test]
     fn the_shipped_student_loads() {

@@ -19,7 +19,7 @@ const KIND: &str = "checkpoint";
 const VERSION: u64 = 2;
 
 /// What to do about a checkpoint that can't be used.
-const DAMAGED: &str = "begin a new run; this file is damaged";
+const DAMAGED: &str = "bring it back from a copy, or remove it: then the training begins anew";
 
 /// How far a training has come, beside its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,12 @@ impl Checkpoint {
         module: M,
         optimizers: &mut [Optimizer],
     ) -> Result<(Self, M)> {
-        let file = TensorFile::open(path)?;
+        let file = TensorFile::open(path).map_err(|e| match e {
+            Error::Invalid { path, field, problem, .. } => {
+                Error::invalid(path, field, problem, DAMAGED)
+            }
+            other => other,
+        })?;
         let metadata = file.metadata();
         if metadata["kind"] != KIND || metadata["version"] != VERSION {
             return Err(Error::invalid(

@@ -14,7 +14,7 @@ pub enum Error {
     /// A gradient has a value that is NaN or infinite.
     #[error(
         "iteration {iteration}: the gradient of `{parameter}` is not finite (loss {loss}); {kept}; \
-         lower `train.lr` and resume, or set `train.non_finite` to \"replace\" as the paper does"
+         {action}"
     )]
     NonFinite {
         /// The iteration, counted from 1.
@@ -25,6 +25,21 @@ pub enum Error {
         loss: f64,
         /// Which checkpoint is kept, in words.
         kept: String,
+        /// What to do.
+        action: String,
+    },
+    /// The training has come to its end in values that are NaN or infinite.
+    #[error(
+        "the training ended at iteration {iteration} with {what} not finite: it has diverged; \
+         {action}"
+    )]
+    Diverged {
+        /// Iterations in all.
+        iteration: u64,
+        /// What is not finite, in words.
+        what: String,
+        /// What to do.
+        action: String,
     },
     /// Weights don't fit the network.
     #[error(transparent)]
@@ -43,4 +58,18 @@ pub enum Error {
         /// The checkpoint's file.
         checkpoint: PathBuf,
     },
+}
+
+/// What to do about values that are not finite, where nothing more is known of the settings.
+pub(crate) const DIVERGED: &str = "begin another training with a lower `train.lr`";
+
+impl Error {
+    /// The same error; where values are not finite, it ends in this action.
+    #[must_use]
+    pub fn advise(mut self, advice: &str) -> Self {
+        if let Self::NonFinite { action, .. } | Self::Diverged { action, .. } = &mut self {
+            *action = advice.to_string();
+        }
+        self
+    }
 }

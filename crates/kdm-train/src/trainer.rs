@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use kdm_nn::state::{load_state, state_dict};
 use kdm_observer::Observer;
 use serde_json::Value;
 
+use crate::error::DIVERGED;
 use crate::optimizer::StepReport;
 use crate::{
     CHECKPOINT, Checkpoint, Error, Losses, MetricsLog, NonFinite, Optimizer, OptimizerConfig,
-    Result, Schedule, Stepper, Task,
+    Result, Schedule, Stepper, Task, read_metrics,
 };
 
 /// The settings of a training.
@@ -63,8 +64,8 @@ pub struct Trained<M> {
 ///
 /// # Errors
 /// When a file can't be read or written, the checkpoint is of a training with other inputs, a
-/// gradient is not finite and the configuration says stop, or the observer stops it
-/// ([`Error::Stopped`]).
+/// gradient is not finite and the configuration says stop, what it ends in is not finite, or the
+/// observer stops it ([`Error::Stopped`]).
 pub fn train<T: Task>(
     task: &T,
     model: T::Model,
@@ -97,6 +98,8 @@ pub fn train<T: Task>(
         }
         report(&mut progress, &run);
     }
+    let averaged = averaged(&model, &run.optimizers)?;
+    run.check_end(task, &averaged, folder)?;
     progress.finish(&match run.at.best {
         Some((value, iteration)) => {
             format!("trained; best {} {value:.4} at {iteration}", config.best_by)
@@ -104,7 +107,7 @@ pub fn train<T: Task>(
         None => "trained".into(),
     });
     Ok(Trained {
-        averaged: averaged(&model, &run.optimizers)?,
+        averaged,
         last: model.valid(),
         best: run.at.best,
         replaced: run.at.replaced,
@@ -127,6 +130,8 @@ struct Run<'a> {
     logged: (Instant, u64),
     /// The loss last logged.
     loss: f64,
+    /// The last validation's iteration and values.
+    validated: Option<(u64, Vec<(String, f64)>)>,
 }
 
 impl<'a> Run<'a> {
@@ -153,8 +158,18 @@ impl<'a> Run<'a> {
         let log = MetricsLog::open(folder, at.iteration)?;
         let (checkpointed, started) = (resumed.then_some(at.iteration), Instant::now());
         let logged = (started, at.iteration);
-        let loss = f64::NAN;
-        let run = Self { config, optimizers, at, log, path, checkpointed, started, logged, loss };
+        let run = Self {
+            config,
+            optimizers,
+            at,
+            log,
+            path,
+            checkpointed,
+            started,
+            logged,
+            loss: f64::NAN,
+            validated: None,
+        };
         Ok((run, model))
     }
 
@@ -187,7 +202,35 @@ impl<'a> Run<'a> {
         };
         let (iteration, parameter) = (self.at.iteration + 1, parameter.clone());
         let loss = scalar(losses.total.clone());
-        Err(Error::NonFinite { iteration, parameter, loss, kept })
+        let action = DIVERGED.to_string();
+        Err(Error::NonFinite { iteration, parameter, loss, kept, action })
+    }
+
+    /// A training whose end is not finite has failed, whatever was done about its gradients: in its
+    /// averaged weights, their validation, or the loss of the last iteration. It fails again when
+    /// it is gone on with.
+    fn check_end<T: Task>(&self, task: &T, averaged: &T::Model, folder: &Path) -> Result<()> {
+        let iteration = self.at.iteration;
+        let finite = |data: &TensorData| data.iter::<f32>().all(f32::is_finite);
+        let weight = state_dict(averaged).into_iter().find(|(_, data)| !finite(data));
+        let logged_null = |line: &Value| {
+            line["iteration"] == iteration && line.get("train/loss").is_some_and(Value::is_null)
+        };
+        let what = if let Some((name, _)) = weight {
+            format!("`{name}`")
+        } else if !self.loss.is_finite() && read_metrics(folder)?.iter().any(logged_null) {
+            "the loss".into()
+        } else {
+            let values = match &self.validated {
+                Some((at, values)) if *at == iteration => values.clone(),
+                _ => task.validate(averaged),
+            };
+            match values.into_iter().find(|(_, value)| !value.is_finite()) {
+                Some((name, _)) => format!("`{name}`"),
+                None => return Ok(()),
+            }
+        };
+        Err(Error::Diverged { iteration, what, action: DIVERGED.into() })
     }
 
     /// A line of the log.
@@ -223,6 +266,7 @@ impl<'a> Run<'a> {
             self.at.best = Some((value, self.at.iteration));
             task.save(&averaged, best_file)?;
         }
+        self.validated = Some((self.at.iteration, values));
         Ok(())
     }
 
@@ -275,7 +319,7 @@ fn scalar(value: Tensor<1>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
     use kdm_nn::{InitSeed, Linear, LinearConfig};
     use kdm_observer::{Event, Silent};
     use serde_json::json;
@@ -346,9 +390,18 @@ mod tests {
     }
 
     fn run(task: &Fit, folder: &Path, observer: &dyn Observer) -> Result<Trained<Linear>> {
+        run_with(&config(), task, folder, observer)
+    }
+
+    fn run_with(
+        config: &LoopConfig,
+        task: &Fit,
+        folder: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Trained<Linear>> {
         let inputs = json!({"data": "plane"});
         let best = folder.join("best.safetensors");
-        train(task, Fit::model(), &config(), &inputs, folder, &best, observer)
+        train(task, Fit::model(), config, &inputs, folder, &best, observer)
     }
 
     /// Stops after some iterations of this process.
@@ -434,6 +487,20 @@ mod tests {
             let at = format!("iteration {}: the gradient of `", bad + 1);
             let text = error.to_string();
             assert!(text.starts_with(&at) && text.contains(kept), "{text}");
+        }
+    }
+
+    /// Replaced gradients are no success where the training ends in a loss that is none, then and
+    /// when it is gone on with; in the middle they are.
+    #[test]
+    fn an_end_that_is_not_finite_is_a_failure() {
+        let mut config = config();
+        config.optimizer.non_finite = NonFinite::Replace;
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let error = run_with(&config, &Fit { bad: 10 }, folder.path(), &Silent).unwrap_err();
+            let text = error.advise("lower --lr").to_string();
+            assert!(text.contains("the loss") && text.ends_with("lower --lr"), "{text}");
         }
     }
 }

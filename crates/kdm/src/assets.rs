@@ -108,3 +108,25 @@ pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
     }
     Ok(TensorFile::open(source)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files that ship have no checksum of their own: these are the bytes that were made.
+    #[test]
+    fn what_ships_is_what_was_made() {
+        let found: Vec<String> =
+            ASSETS.iter().map(|asset| kdm_data::hash::sha256(asset.bytes)).collect();
+        assert_eq!(
+            found,
+            [
+                "377cccdcef35122c6fa6d8e53dfd6e41bd7dfac7c46c4efd953e6cc8ae898389",
+                "e7a321779520a9914d11f24c2b77c2c70bc1dfbd868202fe942e7271d2cf7fe4",
+                "1427d78953c375d5da94e64fbeee19a45becc0330f80468a7ea056a5a0438446",
+                "f1222b42aa9e65ae1b035c7fab7b45687d8331e92cc7284b7383bdf63a2088fa",
+                "3fd12b0eb01a96aee72a6258d892a533a7784f8e03ec8fb3719657e105a19a1c",
+            ]
+        );
+    }
+}

@@ -93,6 +93,18 @@ impl LoadedStudent {
         }
     }
 
+    /// Whether images that it drew are numbers.
+    ///
+    /// # Errors
+    /// When one of them has a value that is NaN or infinite: no student that was trained to its end
+    /// draws such, but a file may hold any weights.
+    pub fn check_finite(&self, images: &[f32]) -> Outcome<()> {
+        let Some(at) = images.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+        let problem = format!("sample {} has the value {}", at / self.config().dim(), images[at]);
+        let action = "distill or import the student again";
+        Err(kdm_data::Error::invalid(&self.path, "samples", problem, action).into())
+    }
+
     /// Checks a class against those that the student knows.
     ///
     /// # Errors

@@ -195,6 +195,9 @@ pub struct EvaluateSection {
     pub reference: Option<String>,
 }
 
+/// Levels of a key at most: more than there are, and few enough to be walked.
+const MOST_LEVELS: usize = 16;
+
 impl Experiment {
     /// The experiment that `source` names: a built-in preset, or a TOML file (with an optional
     /// `base`, the preset it starts from). `settings` are KEY=VALUE with dotted keys, applied last.
@@ -211,6 +214,13 @@ impl Experiment {
             let mut overlay = Table::new();
             let mut place = &mut overlay;
             let parts: Vec<&str> = key.trim().split('.').collect();
+            if parts.len() > MOST_LEVELS {
+                let (start, levels): (String, _) = (key.chars().take(40).collect(), parts.len());
+                return Err(Failure::Usage(format!(
+                    "--set {start}...: the key has {levels} levels, and none has more than \
+                     {MOST_LEVELS}; see the keys with --dry-run"
+                )));
+            }
             for part in &parts[..parts.len() - 1] {
                 let next =
                     place.entry((*part).to_string()).or_insert_with(|| Value::Table(Table::new()));

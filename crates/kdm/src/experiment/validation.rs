@@ -85,6 +85,11 @@ impl Experiment {
     fn sections(&self) -> Vec<Problem> {
         let (p, t, e, loss) = (&self.pairs, &self.train, &self.evaluate, &self.loss);
         let mut problems = Vec::new();
+        if !names_a_folder(&self.name) {
+            let name: String = self.name.chars().take(60).collect();
+            let problem = format!("is {name:?}, and a folder is called by it: take {NAMES}");
+            problems.push(Problem::new("name", problem));
+        }
         if t.held_out >= p.count {
             let problem =
                 format!("is {} of {} pairs, which leaves none to train on", t.held_out, p.count);
@@ -194,6 +199,15 @@ impl Experiment {
             },
         }
     }
+}
+
+/// What names of experiments are made of.
+pub(super) const NAMES: &str = "letters, digits, spaces, `-`, `_` and `.`, a letter or digit first";
+
+/// Whether a folder can be called so, and no other than one below where it is made.
+pub(super) fn names_a_folder(name: &str) -> bool {
+    let plain = name.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c));
+    plain && name.len() <= 100 && name.starts_with(char::is_alphanumeric)
 }
 
 /// Whether LPIPS can see images of this shape.

@@ -5,6 +5,7 @@ use toml::Value;
 
 use super::presets::merge;
 use super::schema::Experiment;
+use super::validation::{NAMES, names_a_folder};
 use crate::{Failure, Outcome};
 
 impl Experiment {
@@ -19,13 +20,8 @@ impl Experiment {
         let mut all = Vec::new();
         for variant in &self.compare {
             let label = format!("compare `{}`", variant.name);
-            let plain =
-                variant.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            if variant.name.is_empty()
-                || !plain
-                || all.iter().any(|e: &Self| e.name == variant.name)
-            {
-                let action = "name each variant once, with letters, digits, `-`, `_` and `.`";
+            if !names_a_folder(&variant.name) || all.iter().any(|e: &Self| e.name == variant.name) {
+                let action = format!("name each variant once, with {NAMES}");
                 return Err(Failure::Usage(format!("{label}: {action}")));
             }
             if let Some(key) =

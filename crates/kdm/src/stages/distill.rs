@@ -20,6 +20,10 @@ use crate::assets::{self, Role};
 use crate::run_folder::STUDENT;
 use crate::{Context, Experiment, Failure, Outcome};
 
+/// What to do about a distillation whose values are not finite.
+const ADVICE: &str = "begin another run with a lower `train.lr`, in another folder (--out); \
+                      `train.non_finite` = \"replace\" takes single gradients for 0, as the paper \
+                      does";
 /// Streams of the experiment's seed.
 const STUDENT_STREAM: u64 = 11;
 const TRAINING_STREAM: u64 = 12;
@@ -189,7 +193,8 @@ pub fn distill(
     let best_path = folder.join("best.safetensors");
     let (looping, inputs) =
         (experiment.student_loop(), experiment.student_inputs(&manifest.plan_hash()));
-    let trained = train(&task, fresh, &looping, &inputs, folder, &best_path, context.observer)?;
+    let trained = train(&task, fresh, &looping, &inputs, folder, &best_path, context.observer)
+        .map_err(|e| e.advise(ADVICE))?;
     file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;
     file.save(&trained.last.student, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);

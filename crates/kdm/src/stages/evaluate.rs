@@ -67,8 +67,8 @@ pub fn open_students_loss_network(
 /// Evaluates a student on all pairs of a store.
 ///
 /// # Errors
-/// When the pairs are of another kind than the student, features can't be compared, or the observer
-/// stops the work.
+/// When the pairs are of another kind than the student, a sample is not finite, features can't be
+/// compared, or the observer stops the work.
 pub fn evaluate(
     student: &LoadedStudent,
     store: &PairStore,
@@ -85,6 +85,7 @@ pub fn evaluate(
         let pairs = store.range(0..store.len());
         let (sampler, observer) = (&student.sampler, context.observer);
         let drawn = sampler.sample_observed(&pairs.noise, &pairs.labels, observer)?;
+        student.check_finite(&drawn)?;
         let teacher = TeacherSamples::new(&pairs, options, observer)?;
         values.extend(measure(&drawn, &teacher, options, observer)?);
     }

@@ -257,7 +257,8 @@ pub fn train_features(
     kdm_data::atomic::create_folder(folder)?;
     let _held = kdm_data::lock::FolderLock::take(folder)?;
     let best = folder.join("best.safetensors");
-    let trained = train(&task, network, &looping, &inputs, folder, &best, observer)?;
+    let trained = train(&task, network, &looping, &inputs, folder, &best, observer)
+        .map_err(|e| e.advise("train with a lower --lr, in another folder (--out)"))?;
     let path = folder.join(FEATURES);
     task.save(&trained.averaged, &path)?;
     let accuracy = task.accuracy(&trained.averaged);

@@ -9,13 +9,14 @@ use crate::{Failure, Outcome};
 /// Draws the images of `noise` (see [`LoadedStudent::draw_noise`]).
 ///
 /// # Errors
-/// When the observer stops the work.
+/// When the observer stops the work, or a sample is not finite.
 pub fn sample(
     student: &LoadedStudent,
     noise: Samples,
     observer: &dyn Observer,
 ) -> Outcome<Samples> {
     let images = student.sampler.sample_observed(&noise.noise, &noise.labels, observer)?;
+    student.check_finite(&images)?;
     Ok(Samples { images, ..noise })
 }
 

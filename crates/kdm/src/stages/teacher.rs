@@ -215,7 +215,10 @@ fn train_task<T: Task>(
     let best = folder.join(BEST);
     let looping = experiment.teacher_loop();
     let inputs = experiment.teacher_inputs();
-    let trained = train(task, network, &looping, &inputs, folder, &best, observer)?;
+    let advice =
+        "begin another training with a lower `teacher.train.lr`, in another folder (--out)";
+    let trained = train(task, network, &looping, &inputs, folder, &best, observer)
+        .map_err(|e| e.advise(advice))?;
     task.save(&trained.averaged, path)?;
     Ok(())
 }
