@@ -169,6 +169,11 @@ impl Progress<'_> {
         self.observer.event(&Event::Advanced { task, unit, done, total, rate, note });
     }
 
+    /// Who is told.
+    pub fn observer(&self) -> &dyn Observer {
+        self.observer
+    }
+
     /// Time since the task began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
