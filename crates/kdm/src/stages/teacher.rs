@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kdm_data::{Labels, Samples, Split, atomic};
+use kdm_data::{Labels, Samples, Split, TensorFile, atomic};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{
-    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Teacher, solve, solve_stochastic,
+    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Teacher, solve_stochastic, solve_watched,
 };
-use kdm_train::{Task, train};
+use kdm_train::{CHECKPOINT, Task, train};
 
 use super::images::open_images;
-use super::pairs::Drawing;
+use super::pairs::{Drawing, at_a_time};
 use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
 use crate::run_folder::TEACHER;
@@ -42,9 +42,6 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
     Ok(Teacher::from_file(&file, device)?)
 }
 
-/// Values of samples that are drawn between two looks at the observer.
-const DRAWN_AT_A_TIME: usize = 1 << 15;
-
 /// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or,
 /// with `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample
 /// depends on its own noise and label alone.
@@ -62,17 +59,22 @@ pub fn draw_samples(
     let Drawing { process, solver, steps, guidance, .. } = drawing;
     let (std, dim, count) = (process.noise_std(), teacher.dim(), labels.len());
     let guided = Guided { denoiser: teacher, weight: *guidance };
-    let at_a_time = (DRAWN_AT_A_TIME / dim).max(1);
+    let at_a_time = at_a_time(teacher);
+    let evaluations = solver.evaluations(*steps) as f64;
     let mut progress = observer.begin("teacher's samples", "samples");
     let mut images = Vec::with_capacity(noise.len());
     for start in (0..count).step_by(at_a_time) {
         progress.advance(start as u64, count as u64, "")?;
         let rows = start..(start + at_a_time).min(count);
         let labels = labels.range(rows.clone());
+        let mut watch = |made: usize| {
+            let share = made as f64 / evaluations * rows.len() as f64;
+            progress.advance(start as u64 + share as u64, count as u64, "")
+        };
         let part = &noise[rows.start * dim..rows.end * dim];
         let x: Vec<f64> = part.iter().map(|e| f64::from(*e) * std).collect();
         let x = match churn {
-            None => solve(&guided, process, *solver, *steps, x, &labels),
+            None => solve_watched(&guided, process, (*solver, *steps), x, &labels, &mut watch)?,
             Some((churn, first)) => {
                 let seeds: Vec<u64> = rows.map(|i| first.wrapping_add(i as u64)).collect();
                 solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
@@ -100,7 +102,11 @@ pub fn denoise(teacher: &Teacher, noisy: &[f32], sigma: f64, labels: Labels) -> 
 /// When a file can't be read or written, or the training stops.
 pub fn make_teacher(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Teacher> {
     let path = folder.join(TEACHER);
-    if !path.exists() {
+    // A training that was made longer goes on, where its checkpoint is still there.
+    let trained = |file: &TensorFile| file.metadata()["iteration"].as_u64();
+    let done = TensorFile::open(&folder.join(CHECKPOINT)).ok().as_ref().and_then(trained);
+    let longer = done.is_some_and(|done| done < experiment.teacher.train.iterations);
+    if !path.exists() || longer {
         match experiment.teacher.kind {
             TeacherKind::Exact => {
                 Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?;
