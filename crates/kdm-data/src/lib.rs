@@ -11,7 +11,8 @@
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
 //! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
-//! - [`atomic`]: files that are written whole or not at all;
+//! - [`atomic`]: files that are written whole or not at all; [`output`]: what a file that is about
+//!   to be written must not take the place of; [`lock`]: folders that one process works in;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
 //! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
@@ -45,5 +46,5 @@ pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, model, tensors};
+pub use io::{array, atomic, hash, lock, model, output, tensors};
 pub use samples::{Labels, Samples};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kdm_data::atomic;
+use kdm_data::lock::FolderLock;
 use serde_json::{Value, json};
 
 use crate::{Experiment, Failure, Outcome};
@@ -23,28 +24,37 @@ pub const COMPARISON: &str = "comparison.json";
 pub const REPORT: &str = "report.html";
 
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
+/// It is this process's as long as what is given is held.
 ///
 /// # Errors
-/// As [`check_run`], and when the folder can't be written.
-pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
+/// As [`check_run`], and when the folder can't be written or another process works in it.
+pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<FolderLock> {
+    // What another process has begun is told as such before it is told what to do with it.
+    let there = folder.is_dir().then(|| FolderLock::take(folder)).transpose()?;
     check_run(folder, experiment, resume)?;
+    atomic::create_folder(folder)?;
+    let held = there.map_or_else(|| FolderLock::take(folder), Ok)?;
     let config = folder.join(CONFIG);
     if !config.exists() {
-        atomic::create_folder(folder)?;
         atomic::write(&config, experiment.to_toml().as_bytes())?;
     }
-    Ok(())
+    atomic::remove_parts(folder);
+    Ok(held)
 }
 
 /// Whether `folder` can become a run of this experiment, or holds one that goes on when `resume` is
-/// set. Nothing is written.
+/// set. What a process that was killed before it wrote its configuration left there is nothing.
+/// Nothing is written.
 ///
 /// # Errors
 /// When the folder holds something and `resume` is not set, or holds a run of another
 /// configuration.
 pub fn check_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
     let config = folder.join(CONFIG);
-    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let occupied = std::fs::read_dir(folder).is_ok_and(|entries| {
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| !atomic::is_leftover(&name.to_string_lossy()))
+    });
     if !occupied {
         return Ok(());
     }
@@ -122,7 +132,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("run");
         let experiment = Experiment::load("checkerboard", &[]).unwrap();
-        open_run(&place, &experiment, false).unwrap();
+        // Left by a process that was killed at once.
+        atomic::create_folder(&place).unwrap();
+        std::fs::write(place.join(".config.toml.part-1"), "name").unwrap();
+        std::fs::write(place.join(".lock"), "process 1").unwrap();
+        let held = open_run(&place, &experiment, false).unwrap();
+        let failure = open_run(&place, &experiment, true).unwrap_err();
+        assert!(failure.to_string().contains("works in it"), "{failure}");
+        drop(held);
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), if cfg!(unix) { 1 } else { 2 });
         assert_eq!(Experiment::read(&place.join(CONFIG)).unwrap(), experiment);
         let refused = |experiment: &Experiment, resume| {
             let failure = open_run(&place, experiment, resume).unwrap_err();

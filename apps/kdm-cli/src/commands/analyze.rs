@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use kdm::analysis::ClusterConfig;
+use kdm::data::lock::FolderLock;
 use kdm::report::{Table, theory_page};
 use kdm::stages::examine::{AnalysisRequest, analyze_student, write_report};
 use kdm::stages::features::{open_features, open_reference};
@@ -11,7 +12,7 @@ use kdm::stages::teacher::open_teacher;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
+use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +97,9 @@ impl Args {
 
 /// Runs the experiments and writes their page.
 fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
+    folder(out, &[])?;
     kdm::data::atomic::create_folder(out)?;
+    let _held = FolderLock::take(out)?;
     let kept = "stopped; finished trainings are kept; run the same command again to continue";
     let found = or_stopped(theory(out, context), || kept.into())?;
     let page = theory_page(&found);
@@ -120,6 +123,8 @@ impl StudentArgs {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));
             }
         }
+        let neighbours = self.neighbours.as_deref().map(Path::new);
+        folder(&self.out, &[Some(&self.model), maybe(&self.pairs), neighbours])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         student.koopman()?;
         let shape = &student.config().shape;

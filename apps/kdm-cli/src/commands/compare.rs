@@ -30,7 +30,7 @@ impl Args {
             )));
         }
         let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
-        let folder = self.run.open(&experiment)?;
+        let (folder, _held) = self.run.open(&experiment)?;
         let resume = resume_text("compare", &preset, &settings, &folder);
         let rows = or_stopped(compare(&experiment, &folder, context), || resume)?;
         if self.json {

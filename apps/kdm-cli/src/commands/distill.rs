@@ -1,13 +1,14 @@
 //! `kdm distill`: a student from stored pairs; and the flags that all trainings share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use kdm::data::lock::FolderLock;
 use kdm::data::pairs::PairStore;
 use kdm::run_folder::{check_run, open_run};
 use kdm::stages::distill::{distill, student_for};
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{or_stopped, print};
+use super::output::{folder, or_stopped, print};
 
 /// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
@@ -45,8 +46,9 @@ impl TrainingArgs {
         check_run(&self.out, experiment, self.resume)
     }
 
-    /// Opens the folder for the experiment.
-    pub fn open(&self, experiment: &Experiment) -> Outcome<()> {
+    /// Opens the folder for the experiment; it is this process's as long as the lock is held.
+    pub fn open(&self, experiment: &Experiment) -> Outcome<FolderLock> {
+        folder(&self.out, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
         open_run(&self.out, experiment, self.resume)
     }
 
@@ -85,7 +87,8 @@ impl Args {
         self.training.check(&experiment)?;
         let store = PairStore::open_verified(&self.pairs)?;
         student_for(&experiment, &store)?;
-        self.training.open(&experiment)?;
+        folder(&self.training.out, &[Some(&self.pairs)])?;
+        let _held = self.training.open(&experiment)?;
         let student = distill(&experiment, store, &self.training.out, context);
         let student = or_stopped(student, || self.training.stopped_text())?;
         print(&format!("{}\n", student.display()))

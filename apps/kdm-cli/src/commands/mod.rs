@@ -15,7 +15,7 @@ mod import;
 mod info;
 mod interpolate;
 mod invert;
-mod output;
+pub mod output;
 mod pairs;
 mod run;
 mod sample;

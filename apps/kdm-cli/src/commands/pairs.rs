@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use kdm::data::array;
+use kdm::data::output::FileKind;
 use kdm::data::pairs::{self, ImageType, OutlierScore, PairStore, Predicate, Unwanted, Worker};
 use kdm::stages::pairs::{
     Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, pair_plan,
@@ -12,7 +13,7 @@ use kdm::stages::teacher::open_teacher;
 use kdm::{Context, Failure, Outcome};
 
 use super::info;
-use super::output::print;
+use super::output::{Replace, folder, maybe, path, print};
 use super::teacher::SolverArgs;
 
 /// The sub-commands.
@@ -164,6 +165,8 @@ pub struct ExportArgs {
     /// The file to write
     #[arg(long, value_name = "FILE.npz")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The worker that `--shard` or the scheduler names.
@@ -243,6 +246,7 @@ impl GenerateArgs {
             ("--batch", self.batch),
             ("--shard-size", self.shard_size),
         ])?;
+        folder(&self.out, &[path(&self.teacher)])?;
         let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
         let teacher = open_teacher(&self.teacher, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
@@ -263,6 +267,7 @@ impl GenerateArgs {
 impl ImportArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--shard-size", self.shard_size)])?;
+        folder(&self.out, &[Some(&self.file)])?;
         let manifest = import_pairs(
             &self.file,
             &self.out,
@@ -291,6 +296,7 @@ impl VerifyArgs {
 impl FilterArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
+        folder(&self.out, &[Some(&self.pairs), maybe(&self.near)])?;
         let store = PairStore::open_verified(&self.pairs)?;
         let unwanted = match (&self.near, self.radius) {
             (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
@@ -333,6 +339,7 @@ impl ExportArgs {
         if self.out.extension().is_none_or(|e| e != "npz") {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
+        self.replace.file(&self.out, FileKind::Arrays, &[Some(&self.pairs)])?;
         let store = PairStore::open_verified(&self.pairs)?;
         let drawn =
             if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use kdm::data::lock::FolderLock;
 use kdm::report::metric_table;
 use kdm::run_folder::{REPORT, next_run_folder, open_run};
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{or_stopped, print, print_json};
+use super::output::{folder, or_stopped, print, print_json};
 
 /// Which experiment, and where.
 #[derive(Debug, clap::Args)]
@@ -31,12 +32,13 @@ impl RunArgs {
         Experiment::load(&self.preset, &self.settings)
     }
 
-    /// Its folder, a new one unless it goes on.
-    pub fn open(self, experiment: &Experiment) -> Outcome<PathBuf> {
-        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
-        open_run(&folder, experiment, self.resume)?;
-        eprintln!("run folder: {}", folder.display());
-        Ok(folder)
+    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is held.
+    pub fn open(self, experiment: &Experiment) -> Outcome<(PathBuf, FolderLock)> {
+        let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        folder(&place, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
+        let held = open_run(&place, experiment, self.resume)?;
+        eprintln!("run folder: {}", place.display());
+        Ok((place, held))
     }
 }
 
@@ -61,7 +63,7 @@ impl Args {
             return super::distill::dry_run(&experiment, context);
         }
         let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
-        let folder = self.run.open(&experiment)?;
+        let (folder, _held) = self.run.open(&experiment)?;
         let resume = resume_text("run", &preset, &settings, &folder);
         let values = or_stopped(run(&experiment, &folder, context), || resume)?;
         if self.json {

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use kdm::data::Labels;
 use kdm::run_folder::TEACHER;
-use kdm::sample_files::{check_out, read_labels, read_rows};
+use kdm::sample_files::{read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
 use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
-use super::output::{NOTHING_KEPT, or_stopped, print, write_samples};
+use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, path, print, write_samples};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -129,6 +129,8 @@ pub struct SampleArgs {
     /// Where samples go: a .npy, .npz or .png file, or a folder
     #[arg(long, value_name = "X0.npy")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The stochastic sampler of Karras et al., which adds noise again in each step.
@@ -198,6 +200,8 @@ pub struct DenoiseArgs {
     /// Where the clean samples go
     #[arg(long, value_name = "D.npy")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The labels that a command names, or none.
@@ -214,7 +218,7 @@ impl Command {
         match self {
             Self::Train(args) => {
                 let Some(experiment) = args.load(context)? else { return Ok(()) };
-                args.open(&experiment)?;
+                let _held = args.open(&experiment)?;
                 let teacher = make_teacher(&experiment, &args.out, context);
                 or_stopped(teacher, || args.stopped_text())?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
@@ -227,6 +231,8 @@ impl Command {
 
 impl SampleArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let inputs = [path(&self.model), Some(self.noise.as_path()), maybe(&self.labels)];
+        self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
         let noise = read_rows(&self.noise, teacher.dim(), "the teacher")?;
@@ -235,7 +241,6 @@ impl SampleArgs {
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
-        check_out(&self.out)?;
         let samples =
             draw_samples(&teacher, &drawing, &noise.data, labels, churn, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
@@ -248,6 +253,8 @@ impl DenoiseArgs {
         if !(self.sigma > 0.0 && self.sigma.is_finite()) {
             return Err(Failure::Usage(format!("--sigma {}: give a number above 0", self.sigma)));
         }
+        let inputs = [path(&self.model), Some(self.input.as_path()), maybe(&self.labels)];
+        self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
         let input = read_rows(&self.input, teacher.dim(), "the teacher")?;
         let labels = labels(self.labels.as_ref(), &teacher, input.rows())?;

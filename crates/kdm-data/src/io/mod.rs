@@ -3,5 +3,8 @@
 pub mod array;
 pub mod atomic;
 pub mod hash;
+pub mod lock;
 pub mod model;
+pub mod output;
+mod seal;
 pub mod tensors;

@@ -18,6 +18,7 @@ use super::manifest::{
 use super::shard::write_pairs;
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
+use crate::lock::FolderLock;
 use crate::{Error, Labels, Result, Samples, atomic};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count =
@@ -160,10 +161,14 @@ fn fill_watched(
     progress: &mut Progress,
 ) -> Result<Filled> {
     let plan = plan.plan();
+    check_plan(folder, &plan)?;
+    atomic::create_folder(folder)?;
+    let _held = match worker.count {
+        1 => FolderLock::take(folder)?,
+        _ => FolderLock::take_share(folder, worker.index)?,
+    };
     let recorded = start(folder, &plan)?;
-    if worker.count == 1 {
-        atomic::remove_parts(folder);
-    }
+    atomic::remove_parts(folder);
     let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
     let pairs = |shards: &[usize]| shards.iter().map(|k| plan.shard_range(*k).len()).sum::<usize>();
     let total = pairs(&mine().collect::<Vec<_>>());
@@ -253,8 +258,8 @@ impl Filling<'_, '_> {
     }
 }
 
-/// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
-fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
+/// Whether there can be a store of this plan.
+fn check_plan(folder: &Path, plan: &Manifest) -> Result<()> {
     if plan.dtype == ImageType::U8 && plan.shape.len() == 1 {
         let problem = "is u8, which keeps images in [-1, 1], and these are points";
         return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
@@ -262,7 +267,11 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     if let Some(field) = plan.empty_size() {
         return Err(Error::invalid(folder, field, "is 0", "plan a store of at least one pair"));
     }
-    atomic::create_folder(folder)?;
+    Ok(())
+}
+
+/// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
+fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     let path = folder.join(MANIFEST);
     if path.exists() {
         let found = Manifest::read(folder)?;

@@ -257,6 +257,7 @@ pub fn train_features(
     let seed = kdm_random::derive_seed(seed, 1);
     let task = ClassifierTask { file, images, test, batch, seed, device };
     kdm_data::atomic::create_folder(folder)?;
+    let _held = kdm_data::lock::FolderLock::take(folder)?;
     let best = folder.join("best.safetensors");
     let trained = train(&task, network, &looping, &inputs, folder, &best, observer)?;
     let path = folder.join(FEATURES);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kdm_data::{Labels, Samples, Split, TensorFile, atomic};
+use kdm_data::{Labels, Samples, Split, TensorFile, atomic, tensors};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{
@@ -154,7 +154,7 @@ fn copy_teacher(
         return Err(kdm_data::Error::invalid(source, "teacher", problem, action).into());
     }
     atomic::create_folder(folder)?;
-    Ok(atomic::write(path, file.bytes())?)
+    Ok(tensors::write_copy(path, &file)?)
 }
 
 /// Trains an MLP by flow matching in `folder` and writes it to `path`.
