@@ -11,6 +11,7 @@ use kdm::{Context, Failure, Outcome};
 
 use super::data::SplitName;
 use super::output::{NOTHING_KEPT, Replace, folder, or_stopped, path, print, print_json};
+use super::resuming::{Keeping, or_continued};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,8 @@ pub struct TrainArgs {
     /// in it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -110,10 +113,8 @@ impl TrainArgs {
             lr: self.lr,
             seed: self.seed,
         };
-        let trained = or_stopped(train_features(&training, &self.out, context), || {
-            "stopped; the training's checkpoint is kept; run the same command again to continue"
-                .into()
-        })?;
+        let trained = train_features(&training, &self.out, context);
+        let trained = or_continued(trained, &[], || "what was finished is kept".into())?;
         if self.json {
             return print_json(&trained);
         }

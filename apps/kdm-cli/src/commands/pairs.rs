@@ -14,6 +14,7 @@ use kdm::{Context, Failure, Outcome};
 
 use super::info;
 use super::output::{Replace, folder, maybe, path, print};
+use super::resuming::{Keeping, or_continued};
 use super::teacher::SolverArgs;
 
 /// The sub-commands.
@@ -63,7 +64,7 @@ pub struct GenerateArgs {
     /// The store's folder; a store begun there goes on
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Pairs in the whole store
+    /// Pairs in the whole store; with more than the store in --out has it grows
     #[arg(long, value_name = "N")]
     count: usize,
     /// Seed of the first pair; seeds count up from it
@@ -88,6 +89,8 @@ pub struct GenerateArgs {
     /// Workers in all, where the scheduler tells a worker's number but not how many there are
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     workers: Option<usize>,
+    #[command(flatten)]
+    pub keeping: Keeping,
 }
 
 /// Flags of `kdm pairs import`.
@@ -234,7 +237,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Info(args) => args.run(context),
             Self::Filter(args) => args.run(context),
-            Self::Export(args) => args.run(),
+            Self::Export(args) => args.run(context),
         }
     }
 }
@@ -259,7 +262,9 @@ impl GenerateArgs {
             shard_size: self.shard_size,
         };
         let plan = pair_plan(&teacher, &drawing, plan);
-        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs", context.observer)?;
+        let (out, observer) = (&self.out, context.observer);
+        let drawn = draw_pairs(&teacher, &plan, &drawing, out, worker, "pairs", observer);
+        or_continued(drawn, &[], || "what was finished is kept".into())?;
         print(&format!("{}\n", self.out.display()))
     }
 }
@@ -297,7 +302,7 @@ impl FilterArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
         folder(&self.out, &[Some(&self.pairs), maybe(&self.near)])?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let unwanted = match (&self.near, self.radius) {
             (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
             _ => None,
@@ -335,12 +340,12 @@ impl FilterArgs {
 }
 
 impl ExportArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         if self.out.extension().is_none_or(|e| e != "npz") {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         self.replace.file(&self.out, FileKind::Arrays, &[Some(&self.pairs)])?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let drawn =
             if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))

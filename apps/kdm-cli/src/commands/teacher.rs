@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use kdm::data::Labels;
-use kdm::run_folder::TEACHER;
+use kdm::run_folder::{TEACHER, TEACHER_LENGTH};
 use kdm::sample_files::{read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
+use kdm::stages::preflight::check_teacher_files;
 use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
 use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, path, print, write_samples};
+use super::resuming::in_run_folder;
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -218,9 +220,9 @@ impl Command {
         match self {
             Self::Train(args) => {
                 let Some(experiment) = args.load(context)? else { return Ok(()) };
-                let _held = args.open(&experiment)?;
-                let teacher = make_teacher(&experiment, &args.out, context);
-                or_stopped(teacher, || args.stopped_text())?;
+                check_teacher_files(&experiment, context)?;
+                let _held = args.open(&experiment, TEACHER_LENGTH)?;
+                in_run_folder(make_teacher(&experiment, &args.out, context), &args.out)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),

@@ -126,6 +126,16 @@ fn copy_teacher(
     path: &Path,
     device: &Device,
 ) -> Outcome<()> {
+    let file = teacher_file(experiment, device)?;
+    atomic::create_folder(folder)?;
+    Ok(tensors::write_copy(path, &file)?)
+}
+
+/// The file that the experiment names, of a teacher that draws what the experiment is of.
+///
+/// # Errors
+/// When none is named or there, or it draws something else.
+pub(super) fn teacher_file(experiment: &Experiment, device: &Device) -> Outcome<TensorFile> {
     let source = experiment.teacher.path.clone().unwrap_or_default();
     if source.is_empty() {
         return Err(Failure::Usage(
@@ -153,8 +163,7 @@ fn copy_teacher(
         let action = "give another teacher, or set teacher.shape and teacher.label_dim";
         return Err(kdm_data::Error::invalid(source, "teacher", problem, action).into());
     }
-    atomic::create_folder(folder)?;
-    Ok(tensors::write_copy(path, &file)?)
+    Ok(file)
 }
 
 /// Trains an MLP by flow matching in `folder` and writes it to `path`.
