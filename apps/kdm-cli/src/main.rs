@@ -23,7 +23,6 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     kdm::kernels::keep_freed_memory();
-    terminal::stop_on_signals();
     let done = match Cli::try_parse() {
         Ok(cli) => cli.run(),
         // A wrong command line, or an answer to --help or --version.
@@ -33,6 +32,7 @@ fn main() -> ExitCode {
         }
         Err(answer) => output::written(answer.print()),
     };
+    terminal::ended();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -13,6 +13,7 @@ use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
+use super::resuming::{Keeping, or_continued};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,11 @@ pub struct StudentArgs {
 }
 
 impl Args {
+    /// See [`Keeping`]: the trainings of `analyze theory` are kept.
+    pub fn keeping(&self) -> Option<Keeping> {
+        self.theory.is_some().then_some(Keeping::DEFAULT)
+    }
+
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
         match (self.theory, self.student) {
@@ -100,8 +106,8 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
     folder(out, &[])?;
     kdm::data::atomic::create_folder(out)?;
     let _held = FolderLock::take(out)?;
-    let kept = "stopped; finished trainings are kept; run the same command again to continue";
-    let found = or_stopped(theory(out, context), || kept.into())?;
+    let kept = || "finished trainings are kept".into();
+    let found = or_continued(theory(out, context), &[], kept)?;
     let page = theory_page(&found);
     let path = write_report(out, &page)?;
     if json {

@@ -11,13 +11,20 @@ use kdm::{Context, Failure, Outcome};
 
 use super::data::SplitName;
 use super::output::{NOTHING_KEPT, Replace, folder, or_stopped, path, print, print_json};
+use super::resuming::{Keeping, or_continued};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a small classifier on a labelled data set, whose features can then measure samples
+    #[command(after_help = "\
+Examples:
+  kdm features train --data shapes --out features")]
     Train(TrainArgs),
     /// Compute the statistics of a data set's features, the reference of distances
+    #[command(after_help = "\
+Examples:
+  kdm features stats --features fashion-mnist --data images --out reference.npz")]
     Stats(StatsArgs),
 }
 
@@ -52,6 +59,8 @@ pub struct TrainArgs {
     /// in it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -110,10 +119,8 @@ impl TrainArgs {
             lr: self.lr,
             seed: self.seed,
         };
-        let trained = or_stopped(train_features(&training, &self.out, context), || {
-            "stopped; the training's checkpoint is kept; run the same command again to continue"
-                .into()
-        })?;
+        let trained = train_features(&training, &self.out, context);
+        let trained = or_continued(trained, &[], || "what was finished is kept".into())?;
         if self.json {
             return print_json(&trained);
         }
@@ -123,6 +130,13 @@ impl TrainArgs {
 
 impl StatsArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let extension = self.out.extension().map(|e| e.to_string_lossy().to_lowercase());
+        if !matches!(extension.as_deref(), Some("safetensors" | "npz")) {
+            let out = self.out.display();
+            return Err(Failure::Usage(format!(
+                "--out {out}: name a .safetensors file, or a .npz for other programs"
+            )));
+        }
         let arrays = self.out.extension().is_some_and(|e| e == "npz");
         let kind = if arrays { FileKind::Arrays } else { FileKind::Model(STATISTICS) };
         self.replace.file(&self.out, kind, &[Some(&self.features), path(&self.data)])?;

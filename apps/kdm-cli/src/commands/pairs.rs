@@ -14,22 +14,44 @@ use kdm::{Context, Failure, Outcome};
 
 use super::info;
 use super::output::{Replace, folder, maybe, path, print};
+use super::resuming::{Keeping, or_continued};
 use super::teacher::SolverArgs;
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Draw pairs from a teacher
+    #[command(after_help = "\
+Examples:
+  kdm pairs generate --model checkerboard --process flow --count 50000 --out pairs
+  kdm pairs generate --model fashion-mnist --dtype u8 --count 16384 --out pairs
+  kdm pairs generate --model fashion-mnist --dtype u8 --count 32768 --out pairs  grows it")]
     Generate(GenerateArgs),
     /// Bring in pairs that another program drew
+    #[command(after_help = "\
+Examples:
+  kdm pairs import pairs.npz --out pairs")]
     Import(ImportArgs),
     /// Compare every byte of a store with its checksums
+    #[command(after_help = "\
+Examples:
+  kdm pairs verify pairs --teacher checkerboard")]
     Verify(VerifyArgs),
     /// Tell what a store holds
+    #[command(after_help = "\
+Examples:
+  kdm pairs info pairs --json")]
     Info(info::Args),
     /// Copy a store without the pairs whose image is unwanted
+    #[command(after_help = "\
+Examples:
+  kdm pairs filter --pairs pairs --outliers-above 4 --out clean
+  kdm pairs filter --pairs pairs --classes 3,5 --out fewer")]
     Filter(FilterArgs),
     /// Copy a store's pairs into one .npz file with arrays noise, image and label
+    #[command(after_help = "\
+Examples:
+  kdm pairs export --pairs pairs --out pairs.npz")]
     Export(ExportArgs),
 }
 
@@ -57,13 +79,13 @@ impl From<Dtype> for ImageType {
 /// Flags of `kdm pairs generate`.
 #[derive(Debug, clap::Args)]
 pub struct GenerateArgs {
-    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
-    #[arg(long, value_name = "T")]
+    /// The teacher's file, fashion-mnist, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long = "model", alias = "teacher", value_name = "T")]
     teacher: String,
     /// The store's folder; a store begun there goes on
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Pairs in the whole store
+    /// Pairs in the whole store; with more than the store in --out has it grows
     #[arg(long, value_name = "N")]
     count: usize,
     /// Seed of the first pair; seeds count up from it
@@ -88,6 +110,8 @@ pub struct GenerateArgs {
     /// Workers in all, where the scheduler tells a worker's number but not how many there are
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     workers: Option<usize>,
+    #[command(flatten)]
+    pub keeping: Keeping,
 }
 
 /// Flags of `kdm pairs import`.
@@ -234,7 +258,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Info(args) => args.run(context),
             Self::Filter(args) => args.run(context),
-            Self::Export(args) => args.run(),
+            Self::Export(args) => args.run(context),
         }
     }
 }
@@ -259,7 +283,9 @@ impl GenerateArgs {
             shard_size: self.shard_size,
         };
         let plan = pair_plan(&teacher, &drawing, plan);
-        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs", context.observer)?;
+        let (out, observer) = (&self.out, context.observer);
+        let drawn = draw_pairs(&teacher, &plan, &drawing, out, worker, "pairs", observer);
+        or_continued(drawn, &[], || "what was finished is kept".into())?;
         print(&format!("{}\n", self.out.display()))
     }
 }
@@ -297,7 +323,7 @@ impl FilterArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
         folder(&self.out, &[Some(&self.pairs), maybe(&self.near)])?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let unwanted = match (&self.near, self.radius) {
             (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
             _ => None,
@@ -335,12 +361,12 @@ impl FilterArgs {
 }
 
 impl ExportArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         if self.out.extension().is_none_or(|e| e != "npz") {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         self.replace.file(&self.out, FileKind::Arrays, &[Some(&self.pairs)])?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let drawn =
             if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))

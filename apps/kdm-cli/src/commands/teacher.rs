@@ -4,24 +4,37 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use kdm::data::Labels;
-use kdm::run_folder::TEACHER;
+use kdm::run_folder::{TEACHER, TEACHER_LENGTH};
 use kdm::sample_files::{read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
+use kdm::stages::preflight::check_teacher_files;
 use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
 use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, path, print, write_samples};
+use super::resuming::in_run_folder;
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train the teacher of a preset
+    #[command(after_help = "\
+Examples:
+  kdm teacher train --preset shapes --out teacher
+  kdm teacher train --preset shapes --out teacher --resume")]
     Train(TrainingArgs),
     /// Draw samples by following the teacher's differential equation
+    #[command(after_help = "\
+Examples:
+  kdm teacher sample --model fashion-mnist --noise e.npy --labels y.npy --out images.png
+  kdm teacher sample --model checkerboard --noise e.npy --steps 40 --out points.npy")]
     Sample(SampleArgs),
     /// The teacher's clean sample for a noisy one, D(x; sigma)
+    #[command(after_help = "\
+Examples:
+  kdm teacher denoise --model fashion-mnist --input x.npy --sigma 2 --out clean.npy")]
     Denoise(DenoiseArgs),
 }
 
@@ -94,7 +107,9 @@ impl SolverArgs {
         }
         if self.guidance != 1.0 && teacher.label_dim() == 0 {
             return Err(Failure::Usage(
-                "--guidance: this teacher is unconditional, so there is nothing to guide to".into(),
+                "--guidance: this teacher is unconditional, so there is nothing to guide to; leave \
+                 it out"
+                    .into(),
             ));
         }
         if self.steps == 0 {
@@ -165,7 +180,11 @@ impl ChurnArgs {
             && self.churn_noise > 0.0
             && self.churn_noise.is_finite())
         {
-            return Err(Failure::Usage("--churn and --churn-noise: give numbers above 0".into()));
+            let (churn, noise) = (self.churn, self.churn_noise);
+            return Err(Failure::Usage(format!(
+                "--churn {churn} --churn-noise {noise}: give finite numbers above 0, or leave both \
+                 out"
+            )));
         }
         if solver != Solver::Heun || *process == Process::Flow {
             return Err(Failure::Usage(
@@ -218,9 +237,9 @@ impl Command {
         match self {
             Self::Train(args) => {
                 let Some(experiment) = args.load(context)? else { return Ok(()) };
-                let _held = args.open(&experiment)?;
-                let teacher = make_teacher(&experiment, &args.out, context);
-                or_stopped(teacher, || args.stopped_text())?;
+                check_teacher_files(&experiment, context)?;
+                let _held = args.open(&experiment, TEACHER_LENGTH)?;
+                in_run_folder(make_teacher(&experiment, &args.out, context), &args.out)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),
@@ -239,6 +258,13 @@ impl SampleArgs {
         let labels = labels(self.labels.as_ref(), &teacher, noise.rows())?;
         let churn =
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
+        if self.solver.guidance != 1.0 && labels.iter().all(|class| class.is_none()) {
+            return Err(Failure::Usage(format!(
+                "--guidance {}: samples without a class have nothing to be guided to; give \
+                 --labels, or leave it out",
+                self.solver.guidance
+            )));
+        }
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
         let samples =

@@ -6,9 +6,11 @@
 //! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
+mod at_hand;
 mod filter;
 mod import;
 mod manifest;
+mod shard;
 mod store;
 mod write;
 
@@ -19,4 +21,4 @@ pub use manifest::{
     label_of_seed, noise_of_seed,
 };
 pub use store::{PairStore, verify};
-pub use write::{Draw, Worker, generate};
+pub use write::{Draw, Share, WatchedDraw, Worker, generate, generate_watched};

@@ -246,9 +246,11 @@ pub fn train_features(
         validate_every: (iterations / 6).max(1),
         checkpoint_every: 250,
         best_by: "error".into(),
+        length_key: Some("/iterations"),
     };
     let inputs = json!({
         "classifier": file, "data": images.sha256(), "batch": batch, "seed": seed,
+        "iterations": iterations,
     });
     let init = kdm_random::derive_seed(seed, 0);
     let network = file.network.init(&mut InitSeed::new(init), &device);
