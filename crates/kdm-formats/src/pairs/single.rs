@@ -4,8 +4,7 @@ use kdm_data::pairs::PairSource;
 use kdm_data::region::Region;
 use kdm_data::view::{Layout, Npz, Number, View, row_major};
 use kdm_data::{Error, Result};
-use safetensors::Dtype;
-use safetensors::tensor::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
 
 use super::names::{Chosen, Keys, choose};
 use super::parts::{LabelRows, Part, Parts, Rows};
@@ -58,7 +57,7 @@ pub fn safetensors(region: &Region, keys: &Keys) -> Found {
         return Err(bad("has a header of more than 100 MB".into()));
     }
     let header = region.part("header", 0, 8 + length)?.to_vec()?;
-    let (_, info) = SafeTensors::read_metadata(&header)
+    let info: Metadata = serde_json::from_slice(&header[8..])
         .map_err(|e| bad(format!("not a readable safetensors file ({e})")))?;
     let end = 8 + length + info.data_len() as u64;
     if end != region.len() {
@@ -88,7 +87,10 @@ pub fn safetensors(region: &Region, keys: &Keys) -> Found {
             }
         };
         let (start, end) = tensor.data_offsets;
-        let part = region.part(name, 8 + length + start as u64, (end - start) as u64)?;
+        let Some(size) = end.checked_sub(start) else {
+            return Err(bad(format!("`{name}` ends before it begins")));
+        };
+        let part = region.part(name, 8 + length + start as u64, size as u64)?;
         let (shape, strides) = (tensor.shape.clone(), row_major(&tensor.shape));
         View::new(part, Layout { number, big_endian: false, start: 0, shape, strides })
     };
