@@ -1,28 +1,46 @@
 //! The program `kdm`: parses, calls the library, prints.
 
+/// Prints a line on standard error, in place of the standard library's macro, which panics where
+/// nothing can be written there: what it would have told is lost, and the work goes on.
+macro_rules! eprintln {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
+
+mod allocator;
 mod commands;
 mod terminal;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use commands::Cli;
+use commands::{Cli, output};
 
-/// Tensors of a training step come and go by the megabyte; the system's allocator gives such memory
-/// back each time and takes it anew, page by page. This one is told to keep it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     kdm::kernels::keep_freed_memory();
-    let cli = Cli::parse();
-    terminal::stop_on_signals();
-    match cli.run() {
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        // A wrong command line, or an answer to --help or --version.
+        Err(answer) if answer.use_stderr() => {
+            let _ = answer.print();
+            return ExitCode::from(WRONG_USAGE);
+        }
+        Err(answer) => output::written(answer.print()),
+    };
+    terminal::ended();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            eprintln!("error: {failure}");
             ExitCode::from(failure.exit_code())
         }
     }
 }
+
+/// The exit code of a command line that is not understood.
+const WRONG_USAGE: u8 = 2;

@@ -88,18 +88,31 @@ impl Error {
     }
 }
 
+/// What ends messages about a system that refused in the middle of work. Whoever knows how the work
+/// goes on may say it in place of this.
+pub const RUN_AGAIN: &str = " and run the command again: what was finished is kept";
+
 /// What to do about what the system answered.
 fn action_after(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some space and run the same command again: what was finished is kept"
+            "free some space and run the command again: what was finished is kept"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "change its permissions or choose another folder"
         }
         io::ErrorKind::IsADirectory => "give a file, not a folder",
         io::ErrorKind::NotADirectory => "give a folder, not a file",
-        _ => "check the disk and run the same command again",
+        io::ErrorKind::OutOfMemory => "free some memory, or raise the limit on it",
+        _ if too_many_files(source) => "raise the limit on open files, such as `ulimit -n 1024`",
+        _ => "check the disk and run the command again: what was finished is kept",
     }
+}
+
+/// Whether the process or the system has no file descriptors left.
+fn too_many_files(source: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(source.raw_os_error(), Some(ENFILE | EMFILE))
 }

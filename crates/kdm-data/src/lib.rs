@@ -13,7 +13,9 @@
 //! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`view`]: arrays in files that are read row by row,
 //!   of any numeric type; [`region`]: parts of files and archives;
 //! - [`tensors`]: `.safetensors`; [`model`]: model files;
-//! - [`atomic`]: files that are written whole or not at all; [`regular`]: files that may be read;
+//! - [`regular`]: files that may be read; [`atomic`]: files that are written whole or not at all;
+//!   [`output`]: what a file that is about to be written must not take the place of; [`lock`]:
+//!   folders that one process works in;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
 //! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
@@ -48,6 +50,6 @@ pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, model, region, regular, tensors, view};
+pub use io::{array, atomic, hash, lock, model, output, region, regular, tensors, view};
 pub use labels::Labels;
 pub use samples::Samples;

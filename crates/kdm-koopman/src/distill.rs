@@ -115,6 +115,12 @@ impl DistillTask {
 
     /// Fresh weights of the student, of seed `seed`, and of the discriminator when there is one.
     pub fn init(&self, seed: u64) -> Trainee {
+        self.begin(self.config().init(seed, &self.device), seed)
+    }
+
+    /// A training that begins with the weights of `student`, and a fresh discriminator of seed
+    /// `seed` when there is one.
+    pub fn begin(&self, student: Student, seed: u64) -> Trainee {
         let discriminator = (self.file.loss.adversarial_weight > 0.0).then(|| {
             let config = DiscriminatorConfig { in_channels: self.config().shape[0] };
             config.init(
@@ -122,7 +128,7 @@ impl DistillTask {
                 &self.device,
             )
         });
-        Trainee { student: self.config().init(seed, &self.device), discriminator }
+        Trainee { student, discriminator }
     }
 
     /// What is trained.

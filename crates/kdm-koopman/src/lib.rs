@@ -26,6 +26,7 @@ pub mod sampler;
 pub mod stepwise;
 pub mod student;
 pub mod student_file;
+pub mod warm_start;
 
 pub use config::{Method, NetworkConfig, OperatorConfig, StudentConfig};
 pub use distill::DistillTask;
@@ -39,3 +40,4 @@ pub use sampler::Sampler;
 pub use stepwise::Stepwise;
 pub use student::{Direct, Koopman, Student};
 pub use student_file::{PerceptualStamp, StudentFile};
+pub use warm_start::WarmStart;

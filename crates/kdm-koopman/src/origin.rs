@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use kdm_data::pairs::TeacherStamp;
+use kdm_train::Extension;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::low_rank::RankBy;
+use crate::warm_start::WarmStart;
 
 /// Where a student is from.
 ///
@@ -55,6 +57,12 @@ pub struct Distillation {
     pub train: Training,
     /// The pairs.
     pub pairs: PairsStamp,
+    /// The weights that it began with; none for fresh ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<WarmStart>,
+    /// Where it was made longer than planned, as far as that makes a difference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended: Vec<Extension>,
 }
 
 /// The numbers of a training.
@@ -270,6 +278,22 @@ mod tests {
         // The training and the pairs stand there as before.
         assert_eq!(written["source"]["train"], loose()["train"]);
         assert_eq!(written["source"]["pairs"], loose()["pairs"]);
+    }
+
+    /// A warm start and extensions are recorded, and where there are none nothing is.
+    #[test]
+    fn how_a_training_began_and_grew_is_told() {
+        let mut value = serde_json::to_value(read(loose())).unwrap();
+        let source = &mut value["source"];
+        assert!(source.get("init_from").is_none() && source.get("extended").is_none());
+        source["init_from"] = json!({"sha256": "aa", "taken": 3, "of": 5});
+        source["extended"] = json!([{"at": 2000, "planned": 2000}]);
+        let origin = read(value.clone());
+        let told = origin.distillation().unwrap();
+        let expected = WarmStart { sha256: "aa".into(), taken: 3, of: 5 };
+        assert_eq!(told.init_from, Some(expected));
+        assert_eq!(told.extended, [Extension { at: 2000, planned: 2000 }]);
+        assert_eq!(serde_json::to_value(&origin).unwrap(), value);
     }
 
     #[test]

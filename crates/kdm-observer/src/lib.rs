@@ -72,7 +72,16 @@ pub trait Observer {
     fn stopping(&self) -> bool {
         false
     }
+
+    /// The longest that work goes on without keeping on the disk what it has done, so that a
+    /// machine that goes down costs no more. It has no effect on results.
+    fn keep_every(&self) -> Duration {
+        KEEP_EVERY
+    }
 }
+
+/// How often long work is kept unless somebody wants otherwise: every five minutes.
+pub const KEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 
 impl<F: Fn(&Event)> Observer for F {
     fn event(&self, event: &Event) {
@@ -158,6 +167,11 @@ impl Progress<'_> {
         let rate = (done > first && seconds > 0.0).then(|| (done - first) as f64 / seconds);
         let (task, unit) = (self.task.as_str(), self.unit);
         self.observer.event(&Event::Advanced { task, unit, done, total, rate, note });
+    }
+
+    /// Who is told.
+    pub fn observer(&self) -> &dyn Observer {
+        self.observer
     }
 
     /// Time since the task began.

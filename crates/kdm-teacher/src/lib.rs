@@ -17,6 +17,8 @@ pub use distributions::{Checkerboard, Component, Distribution, Gaussian, Mixture
 pub use guidance::Guided;
 pub use networks::{FlowMlp, FlowMlpConfig, NetworkTeacherConfig, Preconditioning};
 pub use process::Process;
-pub use solver::{Churn, Solver, Waypoint, solve, solve_stochastic, trajectory};
+pub use solver::{
+    Churn, Solver, Watch, Waypoint, solve, solve_stochastic, solve_watched, trajectory,
+};
 pub use teacher::{Teacher, TeacherConfig};
 pub use training::{EdmTask, FlowTask};

@@ -1,6 +1,9 @@
 //! Solvers of dx/dt = (x - D(x; t)) / t from the first time to 0, as small functions over f64 rows.
 
+use std::cell::RefCell;
+
 use kdm_data::Labels;
+use kdm_observer::Stopped;
 use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Process};
@@ -53,14 +56,47 @@ pub fn solve(
     x: Vec<f64>,
     labels: &Labels,
 ) -> Vec<f64> {
+    solve_watched(denoiser, process, (solver, steps), x, labels, &mut |_| Ok(()))
+        .expect("nobody asks for a stop")
+}
+
+/// What is asked before each evaluation of the denoiser, with the number of those made: whether to
+/// go on.
+pub type Watch<'a> = dyn FnMut(usize) -> Result<(), Stopped> + 'a;
+
+/// [`solve`], asking `watch` before each evaluation; with the same result, to the bit.
+///
+/// # Errors
+/// When `watch` says so.
+pub fn solve_watched(
+    denoiser: &dyn Denoiser,
+    process: &Process,
+    (solver, steps): (Solver, usize),
+    x: Vec<f64>,
+    labels: &Labels,
+    watch: &mut Watch,
+) -> Result<Vec<f64>, Stopped> {
     let times = rounded_times(denoiser, process, steps);
-    let denoise = |x: &[f64], t: f64| denoiser.denoise(x, process.level(t), labels);
-    match solver {
+    let state = RefCell::new((0, watch, Ok(())));
+    // Once it is to stop, the rest of the way is gone without an evaluation, to nowhere.
+    let denoise = |x: &[f64], t: f64| {
+        let (made, watch, going) = &mut *state.borrow_mut();
+        if going.is_ok() {
+            *going = watch(*made);
+        }
+        if going.is_err() {
+            return x.to_vec();
+        }
+        *made += 1;
+        denoiser.denoise(x, process.level(t), labels)
+    };
+    let x = match solver {
         Solver::Euler => euler(&times, x, denoise),
         Solver::Heun => heun(&times, x, denoise),
         Solver::Midpoint => midpoint(&times, x, denoise),
         Solver::DpmSolver => dpm_solver(process, &times, x, denoise),
-    }
+    };
+    state.into_inner().2.map(|()| x)
 }
 
 /// A sample on its way.
@@ -250,6 +286,31 @@ mod tests {
         let exact = g.flow(&start, process.level(process.times(1)[0]));
         let found = solve(&g, &process, solver, steps, start, &Labels::none(2));
         found.iter().zip(&exact).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// A watched solver asks before each evaluation, and makes none after it was told to stop.
+    #[test]
+    fn a_solver_is_watched() {
+        let g = Gaussian::new(vec![0.3], vec![vec![0.25]]).unwrap();
+        for solver in [Solver::Euler, Solver::Heun, Solver::Midpoint, Solver::DpmSolver] {
+            let solve_to = |most: usize| {
+                let mut asked = Vec::new();
+                let mut watch = |made| {
+                    asked.push(made);
+                    if made < most { Ok(()) } else { Err(Stopped) }
+                };
+                let (x, none) = (vec![0.7], Labels::none(1));
+                let found = solve_watched(&g, &Process::Flow, (solver, 6), x, &none, &mut watch);
+                (found, asked)
+            };
+            let evaluations = solver.evaluations(6);
+            let (found, asked) = solve_to(usize::MAX);
+            assert_eq!(asked, (0..evaluations).collect::<Vec<_>>());
+            let plain = solve(&g, &Process::Flow, solver, 6, vec![0.7], &Labels::none(1));
+            assert_eq!(found, Ok(plain));
+            let (found, asked) = solve_to(3);
+            assert_eq!((found, asked), (Err(Stopped), vec![0, 1, 2, 3]));
+        }
     }
 
     /// The slope of log error over log steps against the closed-form flow of a Gaussian, between

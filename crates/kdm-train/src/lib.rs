@@ -51,6 +51,7 @@
 //!     validate_every: 100,
 //!     checkpoint_every: 100,
 //!     best_by: "error".into(),
+//!     length_key: None,
 //! };
 //! let folder = tempfile::tempdir().unwrap();
 //! let best = folder.path().join("best.safetensors");
@@ -62,6 +63,7 @@
 mod checkpoint;
 mod error;
 mod events;
+mod extension;
 mod log;
 mod optimizer;
 mod schedule;
@@ -71,6 +73,7 @@ mod trainer;
 pub use checkpoint::{CHECKPOINT, Checkpoint};
 pub use error::{Error, Result};
 pub use events::EventWriter;
+pub use extension::{Extension, extensions};
 pub use log::{METRICS, MetricsLog, read_metrics};
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;

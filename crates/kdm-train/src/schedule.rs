@@ -14,6 +14,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Whether the rate of an iteration depends on how many there are in all.
+    pub fn depends_on_length(self) -> bool {
+        self == Self::Cosine
+    }
+
     /// The factor of the base rate at `iteration` (from 0) of `iterations`, after a linear warm-up
     /// over the first `warmup`.
     pub fn factor(self, iteration: u64, iterations: u64, warmup: u64) -> f64 {

@@ -10,6 +10,7 @@ use kdm_nn::state::{load_state, state_dict};
 use kdm_observer::Observer;
 use serde_json::Value;
 
+use crate::extension;
 use crate::optimizer::StepReport;
 use crate::{
     CHECKPOINT, Checkpoint, Error, Losses, MetricsLog, NonFinite, Optimizer, OptimizerConfig,
@@ -37,6 +38,9 @@ pub struct LoopConfig {
     pub checkpoint_every: u64,
     /// The validation value by which the best weights are chosen, smaller being better.
     pub best_by: String,
+    /// Where the inputs of [`train`] say the number of iterations, as a JSON pointer; none where
+    /// they don't. It may grow when a training is gone on with.
+    pub length_key: Option<&'static str>,
 }
 
 /// A finished training.
@@ -58,8 +62,10 @@ pub struct Trained<M> {
 /// if there is one. The averaged weights of the best validation are written to `best_file`.
 ///
 /// `inputs` is what the training depends on, as an object: it is kept in every checkpoint, and a
-/// training is only resumed with the same. Where `observer` wants the training to stop, it ends
-/// before its next iteration, with a checkpoint.
+/// training is only resumed with the same, but for a greater number of iterations
+/// ([`LoopConfig::length_key`]). Where `observer` wants the training to stop, it ends before its
+/// next iteration, with a checkpoint; and a checkpoint is written whenever the last one is
+/// [`Observer::keep_every`] ago.
 ///
 /// # Errors
 /// When a file can't be read or written, the checkpoint is of a training with other inputs, a
@@ -76,7 +82,7 @@ pub fn train<T: Task>(
 ) -> Result<Trained<T::Model>> {
     kdm_data::atomic::remove_parts(folder);
     let mut progress = observer.begin(task.name(), "iterations");
-    let (mut run, mut model) = Run::begin(task, model, config, inputs, folder)?;
+    let (mut run, mut model) = Run::begin(task, model, config, inputs, folder, observer)?;
     let report = |progress: &mut kdm_observer::Progress, run: &Run| {
         let note =
             if run.loss.is_finite() { format!("loss {:.4}", run.loss) } else { String::new() };
@@ -92,7 +98,8 @@ pub fn train<T: Task>(
         if last || run.at.iteration.is_multiple_of(config.validate_every) {
             run.validate(task, &model, best_file)?;
         }
-        if last || run.at.iteration.is_multiple_of(config.checkpoint_every) {
+        let overdue = run.kept.elapsed() >= observer.keep_every();
+        if last || overdue || run.at.iteration.is_multiple_of(config.checkpoint_every) {
             run.checkpoint(&model)?;
         }
         report(&mut progress, &run);
@@ -121,6 +128,8 @@ struct Run<'a> {
     /// The checkpoint's file, and the iteration that it holds; none before the first.
     path: PathBuf,
     checkpointed: Option<u64>,
+    /// When the last checkpoint was written, or the run began.
+    kept: Instant,
     /// When the loop began.
     started: Instant,
     /// When and at which iteration the log's last line was written.
@@ -137,14 +146,26 @@ impl<'a> Run<'a> {
         config: &'a LoopConfig,
         inputs: &Value,
         folder: &Path,
+        observer: &dyn Observer,
     ) -> Result<(Self, T::Model)> {
         let path = folder.join(CHECKPOINT);
         let optimizer = |prefix: &&str| Optimizer::new(config.optimizer, &model, prefix);
         let mut optimizers: Vec<Optimizer> = task.optimizers().iter().map(optimizer).collect();
         let resumed = path.exists();
         let (at, model) = if resumed {
-            let (at, model) = Checkpoint::load(&path, model, &mut optimizers)?;
-            check_inputs(&path, &at.config, inputs)?;
+            let (mut at, model) = Checkpoint::load(&path, model, &mut optimizers)?;
+            check_inputs(&path, &at.config, inputs, config)?;
+            if let Some(planned) = extension::planned(&at.config, config)
+                && planned < config.iterations
+            {
+                extension::tell(task.name(), at.iteration, planned, config, observer);
+            }
+            at.config = extension::with_extensions(inputs, &at.config, at.iteration, config);
+            if at.iteration < config.iterations {
+                let (name, total) = (task.name(), config.iterations);
+                observer
+                    .info(&format!("{name}: going on at iteration {} of {total}", at.iteration));
+            }
             (at, model)
         } else {
             let config = inputs.clone();
@@ -153,8 +174,9 @@ impl<'a> Run<'a> {
         let log = MetricsLog::open(folder, at.iteration)?;
         let (checkpointed, started) = (resumed.then_some(at.iteration), Instant::now());
         let logged = (started, at.iteration);
-        let loss = f64::NAN;
-        let run = Self { config, optimizers, at, log, path, checkpointed, started, logged, loss };
+        let (loss, kept) = (f64::NAN, started);
+        let run =
+            Self { config, optimizers, at, log, path, checkpointed, kept, started, logged, loss };
         Ok((run, model))
     }
 
@@ -229,6 +251,7 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self, model: &impl Module) -> Result<()> {
         self.at.save(&self.path, model, &self.optimizers)?;
         self.checkpointed = Some(self.at.iteration);
+        self.kept = Instant::now();
         Ok(())
     }
 
@@ -246,8 +269,19 @@ impl<'a> Run<'a> {
 }
 
 /// Whether a training that was begun with some inputs may go on with those given.
-fn check_inputs(path: &Path, begun: &Value, given: &Value) -> Result<()> {
-    let Some(part) = difference(begun, given) else { return Ok(()) };
+fn check_inputs(path: &Path, begun: &Value, given: &Value, config: &LoopConfig) -> Result<()> {
+    if let Some(planned) = extension::planned(begun, config)
+        && planned > config.iterations
+    {
+        let problem = format!(
+            "the training is one of {planned} iterations, and {} are asked for",
+            config.iterations
+        );
+        let action = format!("ask for {planned} or more: a training can grow, not shrink");
+        return Err(kdm_data::Error::invalid(path, "iterations", problem, action).into());
+    }
+    let [begun, given] = [begun, given].map(|inputs| extension::without_length(inputs, config));
+    let Some(part) = difference(&begun, &given) else { return Ok(()) };
     let problem = format!("the training was begun with other {part} than this command gives");
     let action = "resume with what it was begun with, or choose another folder with --out";
     Err(kdm_data::Error::invalid(path, part, problem, action).into())
@@ -273,167 +307,4 @@ fn scalar(value: Tensor<1>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use burn::tensor::{Device, TensorData};
-    use kdm_nn::{InitSeed, Linear, LinearConfig};
-    use kdm_observer::{Event, Silent};
-    use serde_json::json;
-    use std::cell::Cell;
-
-    /// Fits an affine layer to y = 2 a - b + 0.5. From iteration `bad` on the loss is NaN.
-    struct Fit {
-        bad: u64,
-    }
-
-    const ITERATIONS: u64 = 23;
-
-    impl Fit {
-        fn device() -> Device {
-            Device::flex().autodiff()
-        }
-
-        fn model() -> Linear {
-            LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &Self::device())
-        }
-
-        fn loss(model: &Linear, draw: u64, device: &Device) -> Tensor<1> {
-            let x = kdm_random::normal_vec(kdm_random::derive_seed(7, draw), 32);
-            let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1] + 0.5).collect();
-            let tensor = |values: Vec<f32>, width: usize| {
-                Tensor::<2>::from_data(TensorData::new(values, [16, width]), device)
-            };
-            (model.forward(tensor(x, 2)) - tensor(y, 1)).square().mean()
-        }
-    }
-
-    impl Task for Fit {
-        type Model = Linear;
-
-        fn iterate(
-            &self,
-            model: Linear,
-            iteration: u64,
-            stepper: &mut Stepper,
-        ) -> (Linear, Losses) {
-            let factor = if iteration < self.bad { 1.0 } else { f64::NAN };
-            let total = Self::loss(&model, iteration, &Self::device()) * factor;
-            stepper.minimise(model, Losses { terms: vec![("fit", total.clone())], total })
-        }
-
-        fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
-            let loss = Self::loss(averaged, u64::MAX, &Device::flex());
-            vec![("loss".into(), scalar(loss))]
-        }
-
-        fn save(&self, averaged: &Linear, path: &Path) -> Result<()> {
-            Ok(kdm_data::model::write(path, "fit", &json!({}), &state_dict(averaged))?)
-        }
-    }
-
-    fn config() -> LoopConfig {
-        LoopConfig {
-            iterations: ITERATIONS,
-            lr: 0.2,
-            schedule: Schedule::Cosine,
-            warmup: 3,
-            optimizer: OptimizerConfig { ema_decay: 0.9, ..Default::default() },
-            log_every: 5,
-            validate_every: 4,
-            checkpoint_every: 7,
-            best_by: "loss".into(),
-        }
-    }
-
-    fn run(task: &Fit, folder: &Path, observer: &dyn Observer) -> Result<Trained<Linear>> {
-        let inputs = json!({"data": "plane"});
-        let best = folder.join("best.safetensors");
-        train(task, Fit::model(), &config(), &inputs, folder, &best, observer)
-    }
-
-    /// Stops after some iterations of this process.
-    struct StopAfter {
-        advanced: Cell<u64>,
-        most: u64,
-    }
-
-    impl Observer for StopAfter {
-        fn event(&self, event: &Event) {
-            if matches!(event, Event::Advanced { .. }) {
-                self.advanced.set(self.advanced.get() + 1);
-            }
-        }
-
-        /// The first report is of no iteration.
-        fn stopping(&self) -> bool {
-            self.advanced.get() > self.most
-        }
-    }
-
-    /// The files that a training leaves; of its log what doesn't depend on the clock.
-    fn results(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
-        let mut lines = crate::read_metrics(folder).unwrap();
-        for line in &mut lines {
-            line.as_object_mut().unwrap().remove("train/iterations_per_second");
-        }
-        let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
-        (read(CHECKPOINT), read("best.safetensors"), lines)
-    }
-
-    /// Wherever it is stopped, once or after every iteration, a resumed training ends in the same
-    /// bytes.
-    #[test]
-    fn a_stopped_training_resumes_to_the_same_bytes() {
-        let task = Fit { bad: u64::MAX };
-        let whole = tempfile::tempdir().unwrap();
-        let trained = run(&task, whole.path(), &Silent).unwrap();
-        let expected = results(whole.path());
-        let validated = |line: &Value| line["validation/loss"].as_f64();
-        let first = expected.2.iter().find_map(validated).unwrap();
-        assert!(trained.best.unwrap().0 < 0.5 * first, "{:?} {first}", trained.best);
-        for most in 0..ITERATIONS {
-            let folder = tempfile::tempdir().unwrap();
-            let observer = StopAfter { advanced: Cell::new(0), most };
-            let error = run(&task, folder.path(), &observer).unwrap_err();
-            assert!(
-                matches!(error, Error::Stopped { iteration, .. } if iteration == most),
-                "{error}"
-            );
-            assert!(error.to_string().contains("--resume"), "{error}");
-            run(&task, folder.path(), &Silent).unwrap();
-            assert_eq!(results(folder.path()), expected, "stopped at {most}");
-        }
-        let folder = tempfile::tempdir().unwrap();
-        for at in 1..ITERATIONS {
-            let observer = StopAfter { advanced: Cell::new(0), most: 1 };
-            let error = run(&task, folder.path(), &observer).unwrap_err();
-            assert!(matches!(error, Error::Stopped { iteration, .. } if iteration == at));
-        }
-        run(&task, folder.path(), &StopAfter { advanced: Cell::new(0), most: 1 }).unwrap();
-        assert_eq!(results(folder.path()), expected);
-    }
-
-    /// A training that has nothing left to do is finished, whatever the observer wants.
-    #[test]
-    fn other_inputs_are_refused_and_a_finished_training_stays_finished() {
-        let (task, folder) = (Fit { bad: u64::MAX }, tempfile::tempdir().unwrap());
-        run(&task, folder.path(), &Silent).unwrap();
-        run(&task, folder.path(), &StopAfter { advanced: Cell::new(9), most: 0 }).unwrap();
-        let (inputs, best) = (json!({"data": "sphere"}), folder.path().join("best.safetensors"));
-        let error = train(&task, Fit::model(), &config(), &inputs, folder.path(), &best, &Silent);
-        let text = error.unwrap_err().to_string();
-        assert!(text.contains("other data") && text.contains("--out"), "{text}");
-    }
-
-    /// The error says at which iteration, and what is kept.
-    #[test]
-    fn a_gradient_that_is_not_finite_ends_the_training() {
-        for (bad, kept) in [(3, "no checkpoint"), (10, "the checkpoint of iteration 7 is kept")] {
-            let folder = tempfile::tempdir().unwrap();
-            let error = run(&Fit { bad }, folder.path(), &Silent).unwrap_err();
-            let at = format!("iteration {}: the gradient of `", bad + 1);
-            let text = error.to_string();
-            assert!(text.starts_with(&at) && text.contains(kept), "{text}");
-        }
-    }
-}
+mod tests;

@@ -77,6 +77,11 @@ pub fn is_built_in(role: Role, name: &str) -> bool {
     find(role, name).is_some()
 }
 
+/// Whether anything of this name ships with the program: then the name alone is no path.
+pub fn ships(name: &str) -> bool {
+    ASSETS.iter().any(|asset| asset.name == name)
+}
+
 /// The file that `source` names: one that ships with the program, by its name alone, or a path
 /// (`./NAME` for a file called like one of those).
 ///

@@ -10,6 +10,9 @@ pub enum Failure {
     /// A flag, a key or an argument asks for something impossible.
     #[error("{0}")]
     Usage(String),
+    /// An output is an input, or would take the place of something else.
+    #[error("--out: {0}")]
+    Output(#[from] kdm_data::output::Refused),
     /// A file could not be read, written or understood.
     #[error(transparent)]
     File(#[from] kdm_data::Error),
@@ -28,6 +31,9 @@ pub enum Failure {
     /// A configuration is impossible.
     #[error("{0}; change it in the file or with --set")]
     Configuration(#[from] kdm_nn::Problem),
+    /// The system refused in the middle of the work; the text says what is kept and how to go on.
+    #[error("{0}")]
+    Interrupted(String),
     /// The observer stopped the work; the text says what is kept and how to go on.
     #[error("{0}")]
     Stopped(String),
@@ -40,10 +46,19 @@ impl From<kdm_observer::Stopped> for Failure {
 }
 
 impl Failure {
+    /// Whether the system refused to write in the middle of the work: a disk that is full, say. The
+    /// same work can be done once that is settled.
+    pub fn is_interruption(&self) -> bool {
+        let (Self::File(error) | Self::Train(kdm_train::Error::File(error))) = self else {
+            return false;
+        };
+        matches!(error, kdm_data::Error::Io { attempt: "write" | "create" | "open", .. })
+    }
+
     /// The process's exit code: 2 for wrong usage, 130 for work that was stopped, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Configuration(_) => 2,
+            Self::Usage(_) | Self::Configuration(_) | Self::Output(_) => 2,
             Self::Stopped(_)
             | Self::File(kdm_data::Error::Stopped { .. })
             | Self::Train(kdm_train::Error::Stopped { .. })

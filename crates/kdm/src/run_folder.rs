@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kdm_data::atomic;
+use kdm_data::lock::FolderLock;
 use serde_json::{Value, json};
 
 use crate::{Experiment, Failure, Outcome};
@@ -21,30 +22,57 @@ pub const EVALUATION: &str = "evaluation.json";
 pub const COMPARISON: &str = "comparison.json";
 /// The page, in the folder of a run or an analysis.
 pub const REPORT: &str = "report.html";
+/// A copy of the student that a distillation begins with, in its folder; none for fresh weights.
+pub const INIT: &str = "init.safetensors";
 
-/// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set.
+/// The key of an experiment that may grow when a run is gone on with.
+pub const LENGTH: &str = "train.iterations";
+/// The same for the training of a teacher on its own.
+pub const TEACHER_LENGTH: &str = "teacher.train.iterations";
+
+/// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set,
+/// for longer where `length` ([`LENGTH`] or [`TEACHER_LENGTH`]) has grown. It is this process's as
+/// long as what is given is held.
 ///
 /// # Errors
-/// As [`check_run`], and when the folder can't be written.
-pub fn open_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
-    check_run(folder, experiment, resume)?;
-    let config = folder.join(CONFIG);
-    if !config.exists() {
-        atomic::create_folder(folder)?;
-        atomic::write(&config, experiment.to_toml().as_bytes())?;
+/// As [`check_run`], and when the folder can't be written or another process works in it.
+pub fn open_run(
+    folder: &Path,
+    experiment: &Experiment,
+    resume: bool,
+    length: &str,
+) -> Outcome<FolderLock> {
+    // What another process has begun is told as such before it is told what to do with it.
+    let there = folder.is_dir().then(|| FolderLock::take(folder)).transpose()?;
+    check_run(folder, experiment, resume, length)?;
+    atomic::create_folder(folder)?;
+    let held = there.map_or_else(|| FolderLock::take(folder), Ok)?;
+    let (config, text) = (folder.join(CONFIG), experiment.to_toml());
+    if !std::fs::read_to_string(&config).is_ok_and(|begun| begun == text) {
+        atomic::write(&config, text.as_bytes())?;
     }
-    Ok(())
+    atomic::remove_parts(folder);
+    Ok(held)
 }
 
 /// Whether `folder` can become a run of this experiment, or holds one that goes on when `resume` is
-/// set. Nothing is written.
+/// set. What a process that was killed before it wrote its configuration left there is nothing.
+/// Nothing is written.
 ///
 /// # Errors
 /// When the folder holds something and `resume` is not set, or holds a run of another
-/// configuration.
-pub fn check_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcome<()> {
+/// configuration: one that differs in more than a greater `length`.
+pub fn check_run(
+    folder: &Path,
+    experiment: &Experiment,
+    resume: bool,
+    length: &str,
+) -> Outcome<()> {
     let config = folder.join(CONFIG);
-    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let occupied = std::fs::read_dir(folder).is_ok_and(|entries| {
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| !atomic::is_leftover(&name.to_string_lossy()))
+    });
     if !occupied {
         return Ok(());
     }
@@ -60,15 +88,50 @@ pub fn check_run(folder: &Path, experiment: &Experiment, resume: bool) -> Outcom
             "`{shown}` holds no run ({CONFIG} is missing): choose another folder with --out"
         )));
     }
-    let begun = Experiment::read(&config)?;
-    match first_difference(&json!(begun), &json!(experiment), "") {
+    let (mut begun, asked) = (json!(Experiment::read(&config)?), json!(experiment));
+    let place = format!("/{}", length.replace('.', "/"));
+    let [before, now] =
+        [&begun, &asked].map(|of| of.pointer(&place).and_then(Value::as_u64).unwrap_or(0));
+    let shown = config.display();
+    if now < before {
+        return Err(Failure::Usage(format!(
+            "`{shown}`: `{length}`: the run is one of {before}, and this command asks for {now}; \
+             resume with --set {length}={before} or more: a run can be extended, not shortened"
+        )));
+    }
+    if let Some(value) = begun.pointer_mut(&place) {
+        *value = json!(now);
+    }
+    match first_difference(&begun, &asked, "") {
         None => Ok(()),
         Some(Difference { key, begun, asked }) => Err(Failure::Usage(format!(
-            "`{}`: `{key}`: the run was begun with {begun}, and this command asks for {asked}; \
-             resume with the same preset and --set, or begin another run with another --out",
-            config.display()
+            "`{shown}`: `{key}`: the run was begun with {begun}, and this command asks for {asked}; \
+             resume with the same preset and --set (only `{length}` may grow), or begin another run \
+             with another --out"
         ))),
     }
+}
+
+/// Removes what a run that failed left behind where it made nothing: a configuration, a copy of
+/// where it was to begin, and folders without a file. Otherwise the next command would find the
+/// folder taken, by a run that can't go on.
+pub fn abandon_run(folder: &Path) {
+    if !made_something(folder) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Whether there is a file of work in a folder of a run; also where that can't be told.
+fn made_something(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return true };
+    entries.into_iter().any(|entry| {
+        let Ok(entry) = entry else { return true };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            return made_something(&entry.path());
+        }
+        !([CONFIG, INIT].contains(&name.as_str()) || atomic::is_leftover(&name))
+    })
 }
 
 /// A key whose value differs between two configurations.
@@ -122,21 +185,78 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("run");
         let experiment = Experiment::load("checkerboard", &[]).unwrap();
-        open_run(&place, &experiment, false).unwrap();
+        // Left by a process that was killed at once.
+        atomic::create_folder(&place).unwrap();
+        std::fs::write(place.join(".config.toml.part-1"), "name").unwrap();
+        std::fs::write(place.join(".lock"), "process 1").unwrap();
+        let held = open_run(&place, &experiment, false, LENGTH).unwrap();
+        let failure = open_run(&place, &experiment, true, LENGTH).unwrap_err();
+        assert!(failure.to_string().contains("works in it"), "{failure}");
+        drop(held);
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), if cfg!(unix) { 1 } else { 2 });
         assert_eq!(Experiment::read(&place.join(CONFIG)).unwrap(), experiment);
         let refused = |experiment: &Experiment, resume| {
-            let failure = open_run(&place, experiment, resume).unwrap_err();
+            let failure = open_run(&place, experiment, resume, LENGTH).unwrap_err();
             assert_eq!(failure.exit_code(), 2);
             failure.to_string()
         };
         assert!(refused(&experiment, false).contains("--resume"));
-        open_run(&place, &experiment, true).unwrap();
+        open_run(&place, &experiment, true, LENGTH).unwrap();
         let other = Experiment::load("checkerboard", &["train.lr=0.5".into()]).unwrap();
         let message = refused(&other, true);
         assert!(message.contains("`train.lr`") && message.contains("0.5"), "{message}");
         std::fs::remove_file(place.join(CONFIG)).unwrap();
         std::fs::write(place.join("other"), "").unwrap();
         assert!(refused(&experiment, true).contains("holds no run"));
+    }
+
+    /// A run may be asked for more iterations, not for fewer and not for anything else; its folder
+    /// then says so.
+    #[test]
+    fn a_run_may_grow() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            Experiment::load("checkerboard", &settings).unwrap()
+        };
+        let open = |settings: &[&str], length: &str| {
+            open_run(folder.path(), &load(settings), true, length).map(drop)
+        };
+        open(&["train.iterations=300"], LENGTH).unwrap();
+        open(&["train.iterations=500"], LENGTH).unwrap();
+        let kept = Experiment::read(&folder.path().join(CONFIG)).unwrap();
+        assert_eq!(kept.train.iterations, 500);
+        for (settings, length, parts) in [
+            (&["train.iterations=300"][..], LENGTH, ["500", "not shortened"]),
+            (&["train.iterations=600", "train.lr=0.5"], LENGTH, ["train.lr", "only `train.iter"]),
+            (
+                &["train.iterations=500", "teacher.train.iterations=999999"],
+                LENGTH,
+                ["teacher.train.iterations", "999999"],
+            ),
+            (&["train.iterations=600"], TEACHER_LENGTH, ["`train.iterations`", "600"]),
+        ] {
+            let message = open(settings, length).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+        open(&["train.iterations=500", "teacher.train.iterations=999999"], TEACHER_LENGTH).unwrap();
+    }
+
+    /// What failed before it made anything leaves nothing; what made something stays.
+    #[test]
+    fn a_run_that_made_nothing_is_abandoned() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("run");
+        let experiment = Experiment::load("checkerboard", &[]).unwrap();
+        open_run(&place, &experiment, false, LENGTH).unwrap();
+        atomic::create_folder(&place.join("teacher")).unwrap();
+        abandon_run(&place);
+        assert!(!place.exists());
+        open_run(&place, &experiment, false, LENGTH).unwrap();
+        atomic::create_folder(&place.join("teacher")).unwrap();
+        std::fs::write(place.join("teacher").join(TEACHER), "weights").unwrap();
+        abandon_run(&place);
+        assert!(place.join("teacher").join(TEACHER).exists() && place.join(CONFIG).exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use kdm::analysis::ClusterConfig;
+use kdm::data::lock::FolderLock;
 use kdm::report::{Table, theory_page};
 use kdm::stages::examine::{AnalysisRequest, analyze_student, write_report};
 use kdm::stages::features::{open_features, open_reference};
@@ -11,7 +12,8 @@ use kdm::stages::teacher::open_teacher;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
+use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
+use super::resuming::{Keeping, or_continued};
 
 /// Flags of `kdm analyze`.
 #[derive(Debug, clap::Args)]
@@ -84,6 +86,11 @@ pub struct StudentArgs {
 }
 
 impl Args {
+    /// See [`Keeping`]: the trainings of `analyze theory` are kept.
+    pub fn keeping(&self) -> Option<Keeping> {
+        self.theory.is_some().then_some(Keeping::DEFAULT)
+    }
+
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
         match (self.theory, self.student) {
@@ -96,9 +103,11 @@ impl Args {
 
 /// Runs the experiments and writes their page.
 fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
+    folder(out, &[])?;
     kdm::data::atomic::create_folder(out)?;
-    let kept = "stopped; finished trainings are kept; run the same command again to continue";
-    let found = or_stopped(theory(out, context), || kept.into())?;
+    let _held = FolderLock::take(out)?;
+    let kept = || "finished trainings are kept".into();
+    let found = or_continued(theory(out, context), &[], kept)?;
     let page = theory_page(&found);
     let path = write_report(out, &page)?;
     if json {
@@ -120,6 +129,8 @@ impl StudentArgs {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));
             }
         }
+        let neighbours = self.neighbours.as_deref().map(Path::new);
+        folder(&self.out, &[Some(&self.model), maybe(&self.pairs), neighbours])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         student.koopman()?;
         let shape = &student.config().shape;

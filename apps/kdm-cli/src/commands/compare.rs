@@ -5,14 +5,15 @@ use kdm::run_folder::REPORT;
 use kdm::studies::compare_students::compare;
 use kdm::{Context, Failure, Outcome};
 
-use super::output::{or_stopped, print, print_json};
-use super::run::{RunArgs, resume_text};
+use super::output::{print, print_json};
+use super::resuming::in_run_folder;
+use super::run::RunArgs;
 
 /// Flags of `kdm compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
     /// Print the rows as one JSON array
     #[arg(long)]
     json: bool,
@@ -29,10 +30,8 @@ impl Args {
                 self.run.preset
             )));
         }
-        let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
-        let folder = self.run.open(&experiment)?;
-        let resume = resume_text("compare", &preset, &settings, &folder);
-        let rows = or_stopped(compare(&experiment, &folder, context), || resume)?;
+        let (folder, _held) = self.run.open(&experiment, context)?;
+        let rows = in_run_folder(compare(&experiment, &folder, context), &folder)?;
         if self.json {
             return print_json(&rows);
         }

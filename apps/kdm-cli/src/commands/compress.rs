@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use kdm::data::output::FileKind;
 use kdm::koopman::low_rank::RankBy;
+use kdm::koopman::student_file::KIND as STUDENT;
 use kdm::studies::compress::compress;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{print, print_json};
+use super::output::{Replace, maybe, print, print_json};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -40,6 +42,8 @@ pub struct Args {
     /// Where the smaller student goes
     #[arg(long, value_name = "MODEL.safetensors")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -51,6 +55,8 @@ impl Args {
         if self.samples < 2 {
             return Err(Failure::Usage("--samples: give at least 2".into()));
         }
+        let inputs = [Some(self.model.as_path()), maybe(&self.pairs)];
+        self.replace.file(&self.out, FileKind::Model(STUDENT), &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         student.koopman()?;
         let samples = match &self.pairs {

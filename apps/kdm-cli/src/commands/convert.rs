@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use kdm::data::output::FileKind;
 use kdm::data::{Error, TensorFile, model};
 use kdm::{Context, Outcome};
+
+use super::output::Replace;
 
 /// How weights are kept in the file.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -24,12 +27,16 @@ pub struct Args {
     /// Where the result goes
     #[arg(long, value_name = "MODEL.safetensors")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 impl Args {
     /// Runs the command.
     pub fn run(self, _: Context) -> Outcome<()> {
         let file = TensorFile::open(&self.file)?;
+        let kind = model::kind(&file).map_or(FileKind::AnyModel, FileKind::Model);
+        self.replace.file(&self.out, kind, &[Some(&self.file)])?;
         match self.dtype {
             WeightType::F16 => model::write_half(&file, &self.out)?,
         }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use kdm::data::output::FileKind;
 use kdm::data::{Array, ImageSet, Split, array, atomic};
 use kdm::report::grid;
 use kdm::{Context, Failure, Outcome};
 use serde_json::json;
 
-use super::output::{print, print_json};
+use super::output::{Replace, path, print, print_json};
 
 /// Splits' names.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -50,6 +51,8 @@ pub enum Command {
         /// A .png, .npz or .zip file
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        #[command(flatten)]
+        replace: Replace,
     },
 }
 
@@ -84,7 +87,8 @@ impl Command {
     pub fn run(self, context: Context) -> Outcome<()> {
         match self {
             Self::Info { source, json } => info(&source, json, context),
-            Self::Export { source, n, out } => {
+            Self::Export { source, n, out, replace } => {
+                replace.file(&out, kind_of(&out)?, &[path(&source.data)])?;
                 let set = source.open(context)?;
                 let n = export(&set, n, &out, context)?;
                 eprintln!("{n} images in {}", out.display());
@@ -113,21 +117,35 @@ fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
     ))
 }
 
+/// What the name of an export asks for.
+fn kind_of(out: &Path) -> Outcome<FileKind<'static>> {
+    let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
+        Some("png") => Ok(FileKind::Picture),
+        Some("npz") => Ok(FileKind::Arrays),
+        Some("zip") => Ok(FileKind::Pictures),
+        _ => {
+            let shown = out.display();
+            Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")))
+        }
+    }
+}
+
 /// Writes the first `n` images of a set in the form that the file's name asks for; gives how many.
 fn export(set: &ImageSet, n: Option<usize>, out: &Path, context: Context) -> Outcome<usize> {
-    let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let all = if extension.as_deref() == Some("png") { 64 } else { set.len() };
+    let kind = kind_of(out)?;
+    let all = if kind == FileKind::Picture { 64 } else { set.len() };
     if n == Some(0) {
         return Err(Failure::Usage("-n 0: give at least 1".into()));
     }
     let n = n.unwrap_or(all).min(set.len());
     let shape = set.shape();
-    match extension.as_deref() {
-        Some("png") => {
+    match kind {
+        FileKind::Picture => {
             let columns = (n as f64).sqrt().ceil() as usize;
             atomic::write(out, &grid::png(&set.images(0..n), &shape, columns))?;
         }
-        Some("npz") => {
+        FileKind::Arrays => {
             let images = Array::new([&[n], &shape[..]].concat(), set.images(0..n));
             let labels: Vec<f32> =
                 (0..n).filter_map(|i| set.label(i)).map(|class| class as f32).collect();
@@ -138,11 +156,7 @@ fn export(set: &ImageSet, n: Option<usize>, out: &Path, context: Context) -> Out
             }
             array::write_npz(out, &arrays)?;
         }
-        Some("zip") => set.clone().first(n).write_zip(out, context.observer)?,
-        _ => {
-            let shown = out.display();
-            return Err(Failure::Usage(format!("--out {shown}: name a .png, .npz or .zip file")));
-        }
+        _ => set.clone().first(n).write_zip(out, context.observer)?,
     }
     Ok(n)
 }

@@ -1,13 +1,18 @@
 //! `kdm distill`: a student from stored pairs; and the flags that all trainings share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use kdm::assets::{self, Role};
+use kdm::data::lock::FolderLock;
 use kdm::data::pairs::PairStore;
-use kdm::run_folder::{check_run, open_run};
-use kdm::stages::distill::{distill, student_for};
+use kdm::run_folder::{LENGTH, check_run, open_run};
+use kdm::stages::distill::{
+    LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
+};
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{or_stopped, print};
+use super::output::{folder, maybe, print};
+use super::resuming::{Keeping, in_run_folder};
 
 /// Flags of a training in a folder of its own.
 #[derive(Debug, clap::Args)]
@@ -21,9 +26,12 @@ pub struct TrainingArgs {
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Go on with the training in --out
+    /// Go on with the training in --out; with a larger number of iterations by --set for longer
+    /// than before
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -40,23 +48,16 @@ impl TrainingArgs {
         Ok(Some(experiment))
     }
 
-    /// Whether the folder can be opened for the experiment.
-    pub fn check(&self, experiment: &Experiment) -> Outcome<()> {
-        check_run(&self.out, experiment, self.resume)
+    /// Whether the folder can be opened for the experiment, see [`Self::open`].
+    pub fn check(&self, experiment: &Experiment, length: &str) -> Outcome<()> {
+        check_run(&self.out, experiment, self.resume, length)
     }
 
-    /// Opens the folder for the experiment.
-    pub fn open(&self, experiment: &Experiment) -> Outcome<()> {
-        open_run(&self.out, experiment, self.resume)
-    }
-
-    /// What is kept of a training that was stopped, and how it continues.
-    pub fn stopped_text(&self) -> String {
-        format!(
-            "stopped; the training's checkpoint is kept in `{}`; run the same command with \
-             --resume to continue",
-            self.out.display()
-        )
+    /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
+    /// process's as long as the lock is held.
+    pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<FolderLock> {
+        folder(&self.out, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
+        open_run(&self.out, experiment, self.resume, length)
     }
 }
 
@@ -73,8 +74,11 @@ pub struct Args {
     /// The store of pairs
     #[arg(long, value_name = "DIR")]
     pairs: PathBuf,
+    /// Begin with the weights of this student where they fit, a file's or one that ships
+    #[arg(long, value_name = "MODEL")]
+    init_from: Option<PathBuf>,
     #[command(flatten)]
-    training: TrainingArgs,
+    pub training: TrainingArgs,
 }
 
 impl Args {
@@ -82,12 +86,22 @@ impl Args {
     pub fn run(self, context: Context) -> Outcome<()> {
         let Some(experiment) = self.training.load(context)? else { return Ok(()) };
         // What is wrong with the pairs is told before a folder is begun.
-        self.training.check(&experiment)?;
-        let store = PairStore::open_verified(&self.pairs)?;
-        student_for(&experiment, &store)?;
-        self.training.open(&experiment)?;
-        let student = distill(&experiment, store, &self.training.out, context);
-        let student = or_stopped(student, || self.training.stopped_text())?;
+        self.training.check(&experiment, LENGTH)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
+        let student = student_for(&experiment, &store)?;
+        let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
+        open_loss_network(loss, files, &student.shape, context.device())?;
+        let init = self.init_from.as_deref().map(|path| assets::open(Role::Student, path));
+        let init = init.transpose()?;
+        if let Some(init) = &init {
+            check_init(&experiment, &store, init, context.device())?;
+        }
+        let out = &self.training.out;
+        folder(out, &[Some(&self.pairs), maybe(&self.init_from)])?;
+        let _held = self.training.open(&experiment, LENGTH)?;
+        let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
+        let student = claimed.and_then(|()| distill(&experiment, store, out, context));
+        let student = in_run_folder(student, out)?;
         print(&format!("{}\n", student.display()))
     }
 }

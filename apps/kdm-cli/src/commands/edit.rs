@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use kdm::sample_files::check_out;
 use kdm::studies::edit::{Direction, edit};
 use kdm::{Context, LoadedStudent, Outcome};
 
-use super::output::write_samples;
+use super::output::{Replace, write_samples};
 use super::sample::parse_seeds;
 
 /// Flags of `kdm edit`.
@@ -41,11 +40,14 @@ pub struct Args {
     /// Where the result goes: .png, .npy, .npz or a folder
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        self.replace.samples(&self.out, &[Some(&self.model)])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         let seeds = parse_seeds("--seeds", &self.seeds)?;
         let direction = match (self.mode, self.to_class, self.from_class) {
@@ -53,7 +55,6 @@ impl Args {
             (None, Some(to), Some(from)) => Direction::Classes { from, to },
             _ => unreachable!("clap asks for a mode or two classes"),
         };
-        check_out(&self.out)?;
         let samples = edit(&student, &seeds, direction, self.reach, self.steps)?;
         write_samples(&self.out, &samples, 0, Some(self.steps))
     }

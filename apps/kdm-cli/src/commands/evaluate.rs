@@ -102,7 +102,7 @@ impl Args {
             return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
         }
         let student = LoadedStudent::open(&self.model, context.device())?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
         let options = MeasureOptions {
             groups: self.metrics.iter().map(|name| name.group()).collect(),

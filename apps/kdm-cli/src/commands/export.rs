@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use kdm::data::output::FileKind;
 use kdm::formats;
 use kdm::{Context, Failure, Outcome};
 
-use super::output::print;
+use super::output::{Replace, print};
 
 /// Flags of `kdm export`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,8 @@ pub struct Args {
     /// The .safetensors file to write
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 impl Args {
@@ -27,6 +30,7 @@ impl Args {
                 self.out.display()
             )));
         }
+        self.replace.file(&self.out, FileKind::Tensors, &[Some(&self.model)])?;
         let told = formats::export(&self.model, &self.out, context.device())?;
         print(&format!("{told}, in {}\n", self.out.display()))
     }

@@ -1,14 +1,17 @@
 //! `kdm features`: feature networks and the statistics of data sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kdm::data::ImageSet;
+use kdm::data::output::FileKind;
+use kdm::metrics::features::statistics::KIND as STATISTICS;
 use kdm::stages::features::{FeatureTraining, open_features, reference_statistics, train_features};
 use kdm::{Context, Failure, Outcome};
 
 use super::data::SplitName;
-use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
+use super::output::{NOTHING_KEPT, Replace, folder, or_stopped, path, print, print_json};
+use super::resuming::{Keeping, or_continued};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -50,6 +53,8 @@ pub struct TrainArgs {
     /// in it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -74,6 +79,8 @@ pub struct StatsArgs {
     /// Where they go: .safetensors, or .npz with mu and sigma for other programs
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 impl Command {
@@ -94,6 +101,8 @@ impl TrainArgs {
         if let Some((flag, value)) = bad {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
         }
+        let test_data = self.test_data.as_deref().map(Path::new);
+        folder(&self.out, &[path(&self.data), test_data])?;
         let training = FeatureTraining {
             data: self.data,
             test_data: self.test_data,
@@ -104,10 +113,8 @@ impl TrainArgs {
             lr: self.lr,
             seed: self.seed,
         };
-        let trained = or_stopped(train_features(&training, &self.out, context), || {
-            "stopped; the training's checkpoint is kept; run the same command again to continue"
-                .into()
-        })?;
+        let trained = train_features(&training, &self.out, context);
+        let trained = or_continued(trained, &[], || "what was finished is kept".into())?;
         if self.json {
             return print_json(&trained);
         }
@@ -117,6 +124,9 @@ impl TrainArgs {
 
 impl StatsArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let arrays = self.out.extension().is_some_and(|e| e == "npz");
+        let kind = if arrays { FileKind::Arrays } else { FileKind::Model(STATISTICS) };
+        self.replace.file(&self.out, kind, &[Some(&self.features), path(&self.data)])?;
         let (extractor, split) =
             (open_features(&self.features, context.device())?, self.split.split());
         let set = ImageSet::open(&self.data, split, context.observer)?;

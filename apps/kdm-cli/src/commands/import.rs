@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use kdm::data::output::FileKind;
 use kdm::formats::{self, Options};
 use kdm::teacher::Preconditioning;
 use kdm::{Context, Outcome};
 
-use super::output::{print, print_json};
+use super::output::{Replace, maybe, print, print_json};
 
 /// Flags of `kdm import`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,8 @@ pub struct Args {
     /// The model file to write
     #[arg(long, value_name = "MODEL.safetensors")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
     /// What the file is
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     format: Format,
@@ -79,7 +82,10 @@ impl Args {
             },
             heads: self.heads,
         };
+        let inputs = [Some(self.file.as_path()), maybe(&options.heads)];
+        self.replace.file(&self.out, FileKind::AnyModel, &inputs)?;
         let imported = formats::import(&self.file, &options, context.device())?;
+        self.replace.file(&self.out, FileKind::Model(imported.kind()), &inputs)?;
         imported.save(&self.out)?;
         if self.json {
             let value = serde_json::json!({

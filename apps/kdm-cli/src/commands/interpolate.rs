@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use kdm::data::Labels;
 use kdm::koopman::interpolation::InterpolationSpace;
-use kdm::sample_files::check_out;
 use kdm::studies::interpolate::interpolate;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, or_stopped, write_samples};
+use super::output::{NOTHING_KEPT, Replace, or_stopped, write_samples};
 use super::sample::parse_seeds;
 
 /// Spaces' names.
@@ -42,6 +41,8 @@ pub struct Args {
     /// Where samples go: a .npy, .npz or .png file, or a folder
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// Samples one command draws at most.
@@ -60,6 +61,7 @@ impl Args {
                 self.steps
             )));
         }
+        self.replace.samples(&self.out, &[Some(&self.model)])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         let mut stops = student.draw_noise(&seeds);
         if let Some(list) = &self.classes {
@@ -69,7 +71,6 @@ impl Args {
             SpaceName::Noise => InterpolationSpace::Noise,
             SpaceName::Latent => InterpolationSpace::Latent,
         };
-        check_out(&self.out)?;
         let samples = interpolate(&student, space, &stops, self.steps, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, 0, Some(self.steps))

@@ -9,7 +9,7 @@ use kdm::sample_files::{read_labels, read_rows};
 use kdm::studies::invert::invert_images;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
+use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 
 /// Flags of `kdm invert`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +47,8 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        let inputs = [Some(self.model.as_path()), maybe(&self.pairs), maybe(&self.images)];
+        folder(&self.out, &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         student.koopman()?;
         let samples = self.samples(&student)?;

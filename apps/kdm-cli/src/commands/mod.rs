@@ -15,8 +15,9 @@ mod import;
 mod info;
 mod interpolate;
 mod invert;
-mod output;
+pub mod output;
 mod pairs;
+mod resuming;
 mod run;
 mod sample;
 mod teacher;
@@ -27,7 +28,8 @@ use kdm::experiment::PRESETS;
 use kdm::runtime::Runtime;
 use kdm::{Context, Experiment, Failure, Outcome};
 
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
+use resuming::Keeping;
 
 /// Distill a diffusion model into a one-step generator, offline, from noise-image pairs.
 #[derive(Debug, Parser)]
@@ -110,6 +112,22 @@ enum Command {
     },
 }
 
+impl Command {
+    /// How often the command keeps what it has done; none for one that keeps nothing on its way.
+    fn keeping(&self) -> Option<Keeping> {
+        match self {
+            Self::Run(args) => Some(args.run.keeping),
+            Self::Compare(args) => Some(args.run.keeping),
+            Self::Distill(args) => Some(args.training.keeping),
+            Self::Teacher(teacher::Command::Train(args)) => Some(args.keeping),
+            Self::Features(features::Command::Train(args)) => Some(args.keeping),
+            Self::Pairs(pairs::Command::Generate(args)) => Some(args.keeping),
+            Self::Analyze(args) => args.keeping(),
+            _ => None,
+        }
+    }
+}
+
 impl Cli {
     /// Runs the command.
     ///
@@ -128,7 +146,9 @@ impl Cli {
             .build_global()
             .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
         kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
-        let (runtime, terminal) = (Runtime::cpu(), Terminal::new());
+        let keeping = self.command.keeping();
+        terminal::stop_on_signals(keeping.is_none());
+        let (runtime, terminal) = (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
         let context = Context { runtime: &runtime, observer: &terminal };
         match self.command {
             Command::Run(args) => args.run(context),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use kdm::data::array;
+use kdm::data::output::FileKind;
 use kdm::data::pairs::{
     self, Axes, ImageType, ImportOptions, OutlierScore, PairStore, Predicate, Unwanted, ValueRange,
     Worker,
@@ -16,7 +17,8 @@ use kdm::stages::teacher::open_teacher;
 use kdm::{Context, Failure, Outcome};
 
 use super::info;
-use super::output::print;
+use super::output::{Replace, folder, maybe, path, print};
+use super::resuming::{Keeping, or_continued};
 use super::teacher::SolverArgs;
 
 /// The sub-commands.
@@ -108,7 +110,7 @@ pub struct GenerateArgs {
     /// The store's folder; a store begun there goes on
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Pairs in the whole store
+    /// Pairs in the whole store; with more than the store in --out has it grows
     #[arg(long, value_name = "N")]
     count: usize,
     /// Seed of the first pair; seeds count up from it
@@ -133,6 +135,8 @@ pub struct GenerateArgs {
     /// Workers in all, where the scheduler tells a worker's number but not how many there are
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     workers: Option<usize>,
+    #[command(flatten)]
+    pub keeping: Keeping,
 }
 
 /// Flags of `kdm pairs import`.
@@ -230,6 +234,8 @@ pub struct ExportArgs {
     /// The file to write
     #[arg(long, value_name = "FILE.npz")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The worker that `--shard` or the scheduler names.
@@ -309,6 +315,7 @@ impl GenerateArgs {
             ("--batch", self.batch),
             ("--shard-size", self.shard_size),
         ])?;
+        folder(&self.out, &[path(&self.teacher)])?;
         let worker = worker(self.shard.as_deref(), self.workers, &|name| std::env::var(name).ok())?;
         let teacher = open_teacher(&self.teacher, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
@@ -321,7 +328,9 @@ impl GenerateArgs {
             shard_size: self.shard_size,
         };
         let plan = pair_plan(&teacher, &drawing, plan);
-        draw_pairs(&teacher, &plan, &drawing, &self.out, worker, "pairs", context.observer)?;
+        let (out, observer) = (&self.out, context.observer);
+        let drawn = draw_pairs(&teacher, &plan, &drawing, out, worker, "pairs", observer);
+        or_continued(drawn, &[], || "what was finished is kept".into())?;
         print(&format!("{}\n", self.out.display()))
     }
 }
@@ -332,6 +341,7 @@ impl ImportArgs {
             ("--shard-size", self.shard_size),
             ("--classes", self.classes.unwrap_or(1)),
         ])?;
+        folder(&self.out, &[Some(&self.file)])?;
         let keys = Keys { noise: self.noise_key, image: self.image_key, label: self.label_key };
         let options = ImportOptions {
             noise_std: self.noise_std,
@@ -362,7 +372,8 @@ impl VerifyArgs {
 impl FilterArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
-        let store = PairStore::open_verified(&self.pairs)?;
+        folder(&self.out, &[Some(&self.pairs), maybe(&self.near)])?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let unwanted = match (&self.near, self.radius) {
             (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
             _ => None,
@@ -404,7 +415,8 @@ impl ExportArgs {
         if self.out.extension().is_none_or(|e| e != "npz") {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
-        let store = PairStore::open_verified(&self.pairs)?;
+        self.replace.file(&self.out, FileKind::Arrays, &[Some(&self.pairs)])?;
+        let store = PairStore::open_observed(&self.pairs, context.observer)?;
         let seeded = export_pairs(&store, &self.out, context.observer)?;
         let drawn = if seeded { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))

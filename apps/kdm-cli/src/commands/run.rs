@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use kdm::data::lock::FolderLock;
 use kdm::report::metric_table;
-use kdm::run_folder::{REPORT, next_run_folder, open_run};
+use kdm::run_folder::{LENGTH, REPORT, next_run_folder, open_run};
+use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{or_stopped, print, print_json};
+use super::output::{folder, print, print_json};
+use super::resuming::{Keeping, in_run_folder};
 
 /// Which experiment, and where.
 #[derive(Debug, clap::Args)]
@@ -20,9 +23,11 @@ pub struct RunArgs {
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// Go on with the run in --out
+    /// Go on with the run in --out; with a larger --set train.iterations=N for longer than before
     #[arg(long, requires = "out")]
     resume: bool,
+    #[command(flatten)]
+    pub keeping: Keeping,
 }
 
 impl RunArgs {
@@ -31,12 +36,15 @@ impl RunArgs {
         Experiment::load(&self.preset, &self.settings)
     }
 
-    /// Its folder, a new one unless it goes on.
-    pub fn open(self, experiment: &Experiment) -> Outcome<PathBuf> {
-        let folder = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
-        open_run(&folder, experiment, self.resume)?;
-        eprintln!("run folder: {}", folder.display());
-        Ok(folder)
+    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is held.
+    /// Files that the experiment names are looked at before.
+    pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<(PathBuf, FolderLock)> {
+        let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        check_files(experiment, &place, context)?;
+        folder(&place, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
+        let held = open_run(&place, experiment, self.resume, LENGTH)?;
+        eprintln!("run folder: {}", place.display());
+        Ok((place, held))
     }
 }
 
@@ -44,7 +52,7 @@ impl RunArgs {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
     /// Print the whole configuration with the student's size and cost, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -60,24 +68,12 @@ impl Args {
         if self.dry_run {
             return super::distill::dry_run(&experiment, context);
         }
-        let (preset, settings) = (self.run.preset.clone(), self.run.settings.clone());
-        let folder = self.run.open(&experiment)?;
-        let resume = resume_text("run", &preset, &settings, &folder);
-        let values = or_stopped(run(&experiment, &folder, context), || resume)?;
+        let (folder, _held) = self.run.open(&experiment, context)?;
+        let values = in_run_folder(run(&experiment, &folder, context), &folder)?;
         if self.json {
             return print_json(&values);
         }
         let rows = metric_table("Evaluation", &values).text();
         print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
     }
-}
-
-/// What is kept of a run that was stopped, and the command that continues it.
-pub fn resume_text(command: &str, preset: &str, settings: &[String], folder: &Path) -> String {
-    let settings: String = settings.iter().map(|setting| format!(" --set {setting}")).collect();
-    let folder = folder.display();
-    format!(
-        "stopped; what was finished is kept in `{folder}`; continue with `kdm {command} \
-         {preset}{settings} --out {folder} --resume`"
-    )
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use kdm::data::{Labels, Samples};
-use kdm::sample_files::{self, check_out, read_labels, read_rows};
+use kdm::sample_files::{self, read_labels, read_rows};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, or_stopped, write_samples};
+use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, write_samples};
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,8 @@ pub struct Args {
     /// image, named by its seed)
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// Samples one command draws at most: more than any use, less than memory.
@@ -113,6 +115,8 @@ impl From<NoiseScale> for sample_files::NoiseScale {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        let inputs = [Some(self.model.as_path()), maybe(&self.noise), maybe(&self.labels)];
+        self.replace.samples(&self.out, &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;
         let classes = student.config().label_dim;
         let mut noise = match &self.noise {
@@ -131,7 +135,6 @@ impl Args {
         } else if let Some(labels) = self.given_labels(&student, noise.len())? {
             noise.labels = labels;
         }
-        check_out(&self.out)?;
         let samples = sample(&student, noise, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, classes, columns)

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use kdm::data::{Labels, Samples};
-use kdm::run_folder::TEACHER;
-use kdm::sample_files::{self, check_out, read_labels, read_rows};
+use kdm::run_folder::{TEACHER, TEACHER_LENGTH};
+use kdm::sample_files::{self, read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
+use kdm::stages::preflight::check_teacher_files;
 use kdm::stages::teacher::{denoise, draw_noise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
-use super::output::{NOTHING_KEPT, or_stopped, print, write_samples};
+use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, path, print, write_samples};
+use super::resuming::in_run_folder;
 use super::sample::{NoiseScale, chosen_seeds};
 
 /// The sub-commands.
@@ -146,6 +148,8 @@ pub struct SampleArgs {
     /// Where samples go: a .npy, .npz or .png file, or a folder
     #[arg(long, value_name = "X0.npy")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The stochastic sampler of Karras et al., which adds noise again in each step.
@@ -215,6 +219,8 @@ pub struct DenoiseArgs {
     /// Where the clean samples go
     #[arg(long, value_name = "D.npy")]
     out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 /// The labels that a command names, or none.
@@ -231,9 +237,9 @@ impl Command {
         match self {
             Self::Train(args) => {
                 let Some(experiment) = args.load(context)? else { return Ok(()) };
-                args.open(&experiment)?;
-                let teacher = make_teacher(&experiment, &args.out, context);
-                or_stopped(teacher, || args.stopped_text())?;
+                check_teacher_files(&experiment, context)?;
+                let _held = args.open(&experiment, TEACHER_LENGTH)?;
+                in_run_folder(make_teacher(&experiment, &args.out, context), &args.out)?;
                 print(&format!("{}\n", args.out.join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),
@@ -244,6 +250,8 @@ impl Command {
 
 impl SampleArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let inputs = [path(&self.model), maybe(&self.noise), maybe(&self.labels)];
+        self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
         let (start, scale) = self.start(&teacher, &process, context)?;
@@ -251,7 +259,6 @@ impl SampleArgs {
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: start.len() };
-        check_out(&self.out)?;
         let samples = draw_samples(&teacher, &drawing, start, scale, churn, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, teacher.label_dim(), None)
@@ -302,6 +309,8 @@ impl DenoiseArgs {
         if !(self.sigma > 0.0 && self.sigma.is_finite()) {
             return Err(Failure::Usage(format!("--sigma {}: give a number above 0", self.sigma)));
         }
+        let inputs = [path(&self.model), Some(self.input.as_path()), maybe(&self.labels)];
+        self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
         let input = read_rows(&self.input, teacher.dim(), "the teacher")?;
         let labels = labels(self.labels.as_ref(), &teacher, input.rows())?;

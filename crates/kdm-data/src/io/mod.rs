@@ -3,8 +3,11 @@
 pub mod array;
 pub mod atomic;
 pub mod hash;
+pub mod lock;
 pub mod model;
+pub mod output;
 pub mod region;
 pub mod regular;
+mod seal;
 pub mod tensors;
 pub mod view;

@@ -1,6 +1,7 @@
 //! Model files: a `.safetensors` whose metadata says what it is, so that a file explains itself.
 //!
-//! The JSON under `kdm` is `{"version": 1, "kind": ..., "config": ...}`.
+//! The JSON under `kdm` is `{"version": 1, "kind": ..., "config": ..., "checksum": "crc32c:..."}`;
+//! the checksum is compared when a file is opened, and older files have none.
 //!
 //! ```
 //! use burn::tensor::TensorData;
@@ -135,7 +136,7 @@ pub fn write_half(file: &TensorFile, path: &Path) -> Result<()> {
     for (name, (shape, bytes)) in &halves {
         all.insert(name.clone(), RawTensor { dtype: Dtype::F16, shape: shape.clone(), bytes });
     }
-    tensors::write(path, metadata, &all)
+    tensors::write_sealed(path, metadata, &all)
 }
 
 /// A hash of what a model computes: its configuration and all its weights, however the file was

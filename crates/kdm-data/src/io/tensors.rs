@@ -2,7 +2,9 @@
 //! `kdm`.
 //!
 //! Models, pair shards and training checkpoints are all such files. They are written whole or not
-//! at all, read through a memory map, and the same content gives the same bytes.
+//! at all, read through a memory map, and the same content gives the same bytes. Models and
+//! checkpoints carry a checksum of the whole file, which is compared when they are opened; the
+//! shards of a store have theirs in its manifest.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +16,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 
+use super::seal;
 use crate::{Error, Result, atomic, regular};
 
 /// The metadata key that holds our JSON.
@@ -45,6 +48,32 @@ pub fn write(path: &Path, metadata: &Value, tensors: &BTreeMap<String, RawTensor
     atomic::write(path, &to_bytes(metadata, tensors))
 }
 
+/// Writes tensors and metadata, an object, with a checksum of the whole file under its key
+/// `checksum`, in place of one that is there.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_sealed(
+    path: &Path,
+    metadata: &Value,
+    tensors: &BTreeMap<String, RawTensor>,
+) -> Result<()> {
+    let mut bytes = to_bytes(&seal::with_place(metadata), tensors);
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("a length stands first"));
+    seal::seal(&mut bytes, 8 + length as usize);
+    atomic::write(path, &bytes)
+}
+
+/// Writes what `file` holds, its types too, to another place, with a checksum of its own.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_copy(path: &Path, file: &TensorFile) -> Result<()> {
+    let names = file.entries().map(|(name, ..)| name);
+    let all = names.filter_map(|name| Some((name.to_string(), file.get(name)?))).collect();
+    write_sealed(path, file.metadata(), &all)
+}
+
 /// The bytes of such a file.
 fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> {
     let views = tensors.iter().map(|(name, t)| {
@@ -57,8 +86,8 @@ fn to_bytes(metadata: &Value, tensors: &BTreeMap<String, RawTensor>) -> Vec<u8> 
     serialize(views, Some(metadata)).expect("sizes fit the format")
 }
 
-/// Writes tensors by name as f32; see [`write()`]. Those of f16, bf16 and flex32 are converted,
-/// which changes no value.
+/// Writes tensors by name as f32, sealed where the metadata is an object (see [`write_sealed`]).
+/// Those of f16, bf16 and flex32 are converted, which changes no value.
 ///
 /// # Errors
 /// When a tensor is of another type, or the file can't be written.
@@ -78,7 +107,7 @@ pub fn write_state(
             (name.clone(), RawTensor { dtype: Dtype::F32, shape, bytes })
         })
         .collect();
-    write(path, metadata, &tensors)
+    write_sealed(path, metadata, &tensors)
 }
 
 /// The tensor as f32, where no value changes by it.
@@ -129,10 +158,11 @@ struct Entry {
 }
 
 impl TensorFile {
-    /// Maps `path` and reads its header.
+    /// Maps `path`, reads its header, and compares the file with its checksum where it has one.
     ///
     /// # Errors
-    /// When the file is missing, is not a safetensors file, or is shorter than its header says.
+    /// When the file is missing, is not a safetensors file, is shorter than its header says, or has
+    /// changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
         let file = regular::open(path)?;
         // SAFETY: files of this project are never changed in place, only replaced by a rename,
@@ -181,6 +211,10 @@ impl TensorFile {
             Some(text) => serde_json::from_str(text)
                 .map_err(|e| damaged(format!("metadata `{METADATA_KEY}` is not JSON ({e})")))?,
         };
+        if let Some(problem) = seal::problem(&map, 8 + header, &metadata) {
+            let action = "copy or make the file again; it was damaged or edited";
+            return Err(Error::invalid(path, seal::KEY, problem, action));
+        }
         Ok(Self { path: path.to_path_buf(), map, metadata, entries })
     }
 
@@ -261,11 +295,50 @@ mod tests {
         write_state(&path, &metadata, &state).unwrap();
         let first = std::fs::read(&path).unwrap();
         let file = TensorFile::open(&path).unwrap();
-        assert_eq!(file.metadata(), &metadata);
+        assert_eq!(file.metadata()["x"], metadata["x"]);
         assert_eq!(file.state("").unwrap(), state);
         assert_eq!(file.state("a.").unwrap().len(), 1);
         write_state(&path, &metadata, &state).unwrap();
         assert_eq!(first, std::fs::read(&path).unwrap());
+        let again = folder.path().join("again.safetensors");
+        write_copy(&again, &file).unwrap();
+        assert_eq!(first, std::fs::read(&again).unwrap());
+    }
+
+    /// A byte that has changed anywhere is found, in the header by what it says or by the checksum;
+    /// a file without a checksum is read as it is.
+    #[test]
+    fn a_changed_byte_is_found_when_the_file_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let values = TensorData::new((0..600).map(|i| i as f32).collect::<Vec<f32>>(), [600]);
+        let state = BTreeMap::from([("a".to_string(), values)]);
+        let metadata = json!({"kind": "line", "config": {"slope": 80.5}});
+        write_state(&path, &metadata, &state).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let (mut found, mut by_checksum) = (0, 0);
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &changed).unwrap();
+            match TensorFile::open(&path) {
+                Err(e) => {
+                    found += 1;
+                    by_checksum += usize::from(e.to_string().contains(": checksum: "));
+                }
+                // The checksum's own key: what it would have guarded is as it was. Or the key of
+                // all our metadata, without which a file is no model.
+                Ok(file) if file.metadata().is_null() => {}
+                Ok(file) => {
+                    assert_eq!(file.metadata()["config"], metadata["config"], "{at}");
+                    assert_eq!(file.state("").unwrap(), state, "{at}");
+                }
+            }
+        }
+        assert!(found + 20 > whole.len() && by_checksum > 2400, "{found} {by_checksum}");
+        let raw = RawTensor::f32([2], &[1.0, 2.0]);
+        write(&path, &metadata, &BTreeMap::from([("a".to_string(), raw)])).unwrap();
+        assert_eq!(TensorFile::open(&path).unwrap().metadata(), &metadata);
     }
 
     /// Networks in half precision are kept in f32, value by value; whole numbers are no weights.

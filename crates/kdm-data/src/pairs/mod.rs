@@ -6,10 +6,12 @@
 //! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
+mod at_hand;
 mod export;
 mod filter;
 mod import;
 mod manifest;
+mod shard;
 mod store;
 mod values;
 mod write;
@@ -23,4 +25,4 @@ pub use manifest::{
 };
 pub use store::{PairStore, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
-pub use write::{Draw, Worker, generate};
+pub use write::{Draw, Share, WatchedDraw, Worker, generate, generate_watched};

@@ -64,11 +64,18 @@ pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<Te
         }
         other => other,
     })?;
-    let bad = |field: &str, problem: String| Err(Error::invalid(&path, field, problem, DRAW_AGAIN));
     if file.metadata()["plan"] != plan.plan_hash().as_str() {
-        return bad("plan", "this shard belongs to another store".into());
+        let problem = "this shard belongs to another store";
+        return Err(Error::invalid(&path, "plan", problem, DRAW_AGAIN));
     }
-    let n = plan.shard_range(k).len();
+    sizes_fit(&file, plan, plan.shard_range(k).len())?;
+    Ok(file)
+}
+
+/// Whether a file has the tensors of `n` pairs of this plan.
+pub(super) fn sizes_fit(file: &TensorFile, plan: &Manifest, n: usize) -> Result<()> {
+    let bad =
+        |field: &str, problem: String| Err(Error::invalid(file.path(), field, problem, DRAW_AGAIN));
     let full_shape = [&[n], plan.shape.as_slice()].concat();
     let image_type = match plan.dtype {
         ImageType::F32 => Dtype::F32,
@@ -95,7 +102,7 @@ pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<Te
             Some(_) => {}
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 /// The manifest of a complete store.
@@ -135,12 +142,22 @@ impl PairStore {
         Self::of(folder, manifest, part)
     }
 
-    /// Opens a store after comparing every shard with its checksum: [`verify`] unobserved.
+    /// Opens a store after comparing every shard with its checksum: [`Self::open_observed`]
+    /// unobserved.
     ///
     /// # Errors
     /// As [`Self::open`], and when a checksum doesn't match.
     pub fn open_verified(folder: &Path) -> Result<Self> {
-        verify(folder, &Silent)
+        Self::open_observed(folder, &Silent)
+    }
+
+    /// Opens a store after comparing every shard with its checksum, for work that has more to say
+    /// than that; [`verify`] says so itself.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn open_observed(folder: &Path, observer: &dyn Observer) -> Result<Self> {
+        verified(folder, "reading pairs", "", observer)
     }
 
     /// Opens the pairs `part` of a store after comparing the shards that hold them with their
@@ -245,7 +262,7 @@ impl PairStore {
     }
 }
 
-fn number<const W: usize, T>(
+pub(super) fn number<const W: usize, T>(
     (shard, local): (&TensorFile, usize),
     name: &str,
     decode: fn([u8; W]) -> T,
@@ -254,7 +271,7 @@ fn number<const W: usize, T>(
     decode(tensor.bytes.as_chunks().0[local])
 }
 
-fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
+pub(super) fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
     let tensor = shard.get(name).expect("checked when opened");
     let row =
         |width: usize| &tensor.bytes[local * out.len() * width..(local + 1) * out.len() * width];
@@ -280,10 +297,15 @@ fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [f32]) {
 /// As [`PairStore::open`], for the first shard whose bytes have changed, and when the observer
 /// stops it.
 pub fn verify(folder: &Path, observer: &dyn Observer) -> Result<PairStore> {
+    verified(folder, "verify", "all shards match their checksums", observer)
+}
+
+/// [`verify`], as the task `task` that ends in `note`.
+fn verified(folder: &Path, task: &str, note: &str, observer: &dyn Observer) -> Result<PairStore> {
     let store = PairStore::open(folder)?;
     let Opened { manifest, shards, .. } = &*store.0;
     let total = shards.len();
-    let mut progress = observer.begin("verify", "shards");
+    let mut progress = observer.begin(task, "shards");
     for (k, (shard, record)) in shards.iter().zip(&manifest.shards).enumerate() {
         progress.advance(k as u64, total as u64, "").map_err(Error::stopped(
             format!("verifying `{}`", folder.display()),
@@ -293,6 +315,6 @@ pub fn verify(folder: &Path, observer: &dyn Observer) -> Result<PairStore> {
         check_hash(shard, record)?;
     }
     progress.report(total as u64, total as u64, "");
-    progress.finish("all shards match their checksums");
+    progress.finish(note);
     Ok(store)
 }

@@ -1,24 +1,24 @@
 //! Filling a store: shard by shard, each written whole or not at all, by one worker or by many.
 //!
 //! Which pairs a shard holds depends on the manifest alone, and what a pair is on its seed alone.
-//! So the batch size, the number of threads, the worker, and being killed and started again leave
-//! no trace in the files.
+//! So the batch size, the number of threads, the worker, being killed and started again, and having
+//! been smaller leave no trace in the files.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Instant;
 
 use kdm_observer::{Observer, Progress, Stopped};
 use rayon::prelude::*;
-use safetensors::tensor::Dtype;
-use serde_json::json;
 
+use super::at_hand;
 use super::manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
 };
+use super::shard::write_pairs;
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
-use crate::tensors::{self, RawTensor};
+use crate::lock::FolderLock;
 use crate::{Error, Labels, Result, Samples, atomic};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count =
@@ -40,16 +40,17 @@ impl Worker {
 /// by row.
 pub type Draw<'a> = dyn FnMut(&[f32], &Labels) -> Vec<f32> + 'a;
 
-/// Draws a seeded store from a teacher, `batch` rows or fewer at a time, as the task `task` of the
-/// observer. Shards that are there already are kept.
-///
-/// Gives the finished manifest, or the unfinished one when other workers still have shards to
-/// write.
+/// [`Draw`] that tells which share of its rows is done, and is told whether to go on.
+pub type WatchedDraw<'a> =
+    dyn FnMut(&[f32], &Labels, &mut Share) -> std::result::Result<Vec<f32>, Stopped> + 'a;
+
+/// Takes the share of a batch that is done, from 0 to 1.
+pub type Share<'a> = dyn FnMut(f64) -> std::result::Result<(), Stopped> + 'a;
+
+/// [`generate_watched`] from a teacher that is quick enough to say nothing within a batch.
 ///
 /// # Errors
-/// When `folder` holds something else, can't be written, or the teacher gives a value that isn't
-/// finite; and when the observer stops it, before the next batch: finished shards stay, the
-/// unfinished one is not written, and calling this again goes on.
+/// As [`generate_watched`].
 pub fn generate(
     folder: &Path,
     plan: &Manifest,
@@ -59,13 +60,37 @@ pub fn generate(
     task: &str,
     observer: &dyn Observer,
 ) -> Result<Manifest> {
+    let mut draw = |noise: &[f32], labels: &Labels, _: &mut Share| Ok(draw(noise, labels));
+    generate_watched(folder, plan, worker, batch, &mut draw, task, observer)
+}
+
+/// Draws a seeded store from a teacher, `batch` rows or fewer at a time, as the task `task` of the
+/// observer. Shards that are there already are kept, and a store of fewer pairs that is the same
+/// otherwise grows: its pairs are taken over.
+///
+/// Gives the finished manifest, or the unfinished one when other workers still have shards to
+/// write.
+///
+/// # Errors
+/// When `folder` holds something else, can't be written, or the teacher gives a value that isn't
+/// finite; and when the observer stops it: the batch is lost, all pairs before it are kept, and
+/// calling this again goes on.
+pub fn generate_watched(
+    folder: &Path,
+    plan: &Manifest,
+    worker: Worker,
+    batch: usize,
+    draw: &mut WatchedDraw,
+    task: &str,
+    observer: &dyn Observer,
+) -> Result<Manifest> {
     let NoiseSource::Seeded { generator, first_seed: Some(first_seed) } = &plan.noise else {
         let problem = "has no first seed, and pairs are drawn from seeds that count up";
         return Err(Error::invalid(folder, "noise", problem, "plan a store of seeded noise"));
     };
     debug_assert_eq!(generator, kdm_random::GENERATOR);
     let (dim, first_seed) = (plan.dim(), *first_seed);
-    let mut draw_range = |range: Range<usize>| {
+    let mut draw_range = |range: Range<usize>, share: &mut Share| {
         let seeds: Vec<u64> = range.map(|i| first_seed.wrapping_add(i as u64)).collect();
         let mut noise = vec![0.0; seeds.len() * dim];
         let rows = noise.par_chunks_mut(dim).zip(&seeds);
@@ -73,12 +98,13 @@ pub fn generate(
         let class = |seed: &u64| label_of_seed(*seed, plan.label_dim);
         let labels: Labels =
             seeds.iter().map(|seed| (plan.label_dim > 0).then(|| class(seed))).collect();
-        let images = draw(&noise, &labels);
+        let Ok(images) = draw(&noise, &labels, share) else { return Ok(None) };
         assert_eq!(images.len(), noise.len(), "an image for each noise");
-        Ok(Samples { shape: plan.shape.clone(), noise: Vec::new(), images, labels, seeds })
+        let noise = Vec::new();
+        Ok(Some(Samples { shape: plan.shape.clone(), noise, images, labels, seeds }))
     };
     let mut progress = observer.begin(task, "pairs");
-    let filled = fill(folder, plan, worker, batch, &mut draw_range, &mut progress)?;
+    let filled = fill_watched(folder, plan, worker, batch, &mut draw_range, &mut progress)?;
     let evaluations = match &plan.sampling {
         Some(sampling) => format!(", {} evaluations each", sampling.evaluations),
         None => String::new(),
@@ -95,6 +121,9 @@ pub fn generate(
 /// Gives the pairs of a range: images; and noise, seeds and classes where the store keeps them.
 pub(super) type Content<'a> = dyn FnMut(Range<usize>) -> Result<Samples> + 'a;
 
+/// [`Content`] that is watched; none when it was stopped.
+type WatchedContent<'a> = dyn FnMut(Range<usize>, &mut Share) -> Result<Option<Samples>> + 'a;
+
 /// What was filled.
 pub(super) struct Filled {
     pub manifest: Manifest,
@@ -102,11 +131,10 @@ pub(super) struct Filled {
     pub made: usize,
 }
 
-/// Writes this worker's shards that aren't there yet, made by `content` `batch` pairs or fewer at a
-/// time, none of two shards. The last worker to finish completes the manifest.
+/// [`fill_watched`] with pairs that come at once.
 ///
 /// # Errors
-/// As [`generate`], and whatever `content` fails with.
+/// The same.
 pub(super) fn fill(
     folder: &Path,
     plan: &Manifest,
@@ -115,11 +143,32 @@ pub(super) fn fill(
     content: &mut Content,
     progress: &mut Progress,
 ) -> Result<Filled> {
+    let mut content = |range: Range<usize>, _: &mut Share| content(range).map(Some);
+    fill_watched(folder, plan, worker, batch, &mut content, progress)
+}
+
+/// Writes this worker's shards that aren't there yet, made by `content` `batch` pairs or fewer at a
+/// time, none of two shards. The last worker to finish completes the manifest.
+///
+/// # Errors
+/// As [`generate_watched`], and whatever `content` fails with.
+fn fill_watched(
+    folder: &Path,
+    plan: &Manifest,
+    worker: Worker,
+    batch: usize,
+    content: &mut WatchedContent,
+    progress: &mut Progress,
+) -> Result<Filled> {
     let plan = plan.plan();
+    check_plan(folder, &plan)?;
+    atomic::create_folder(folder)?;
+    let _held = match worker.count {
+        1 => FolderLock::take(folder)?,
+        _ => FolderLock::take_share(folder, worker.index)?,
+    };
     let recorded = start(folder, &plan)?;
-    if worker.count == 1 {
-        atomic::remove_parts(folder);
-    }
+    atomic::remove_parts(folder);
     let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
     let pairs = |shards: &[usize]| shards.iter().map(|k| plan.shard_range(*k).len()).sum::<usize>();
     let total = pairs(&mine().collect::<Vec<_>>());
@@ -131,37 +180,86 @@ pub(super) fn fill(
     }
     // A shard that can't be read, or that another plan wrote, is drawn again.
     let missing: Vec<usize> = mine().filter(|k| check_shard(folder, &plan, *k).is_err()).collect();
-    let before = total - pairs(&missing);
+    let earlier = at_hand::earlier(folder);
+    let mut filling =
+        Filling { folder, plan: &plan, total, done: total - pairs(&missing), progress };
     let mut made = 0;
     for k in missing {
-        let range = plan.shard_range(k);
-        let mut shard = Samples { shape: plan.shape.clone(), ..Samples::default() };
-        for start in range.clone().step_by(batch.max(1)) {
-            progress
-                .advance((before + made) as u64, total as u64, "")
-                .map_err(|stopped| stopped_filling(folder, &plan, stopped))?;
-            let end = start.saturating_add(batch.max(1)).min(range.end);
-            shard.append(content(start..end)?);
-            made += end - start;
-        }
-        write_shard(folder, &plan, k, &shard)?;
+        let shard = at_hand::pairs_of(folder, &plan, &earlier, k);
+        made += plan.shard_range(k).len() - shard.len();
+        filling.shard(k, shard, batch.max(1), content)?;
     }
-    progress.report((before + made) as u64, total as u64, "");
+    progress.report(total as u64, total as u64, "");
     Ok(Filled { manifest: complete(folder, plan, recorded)?, made })
 }
 
-fn stopped_filling(folder: &Path, plan: &Manifest, stopped: Stopped) -> Error {
-    let count = plan.shard_count();
-    let there = (0..count).filter(|k| check_shard(folder, plan, *k).is_ok()).count();
-    Error::stopped(
-        format!("writing pairs to `{}`", folder.display()),
-        format!("{there} of {count} shards are kept"),
-        "run the same command again: it goes on where it was",
-    )(stopped)
+/// A worker's shards on their way.
+struct Filling<'a, 'b> {
+    folder: &'a Path,
+    plan: &'a Manifest,
+    /// Pairs in all, and those that are there.
+    total: usize,
+    done: usize,
+    progress: &'a mut Progress<'b>,
 }
 
-/// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
-fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
+impl Filling<'_, '_> {
+    /// Writes shard `k`, whose first pairs are there.
+    fn shard(
+        &mut self,
+        k: usize,
+        mut shard: Samples,
+        batch: usize,
+        content: &mut WatchedContent,
+    ) -> Result<()> {
+        let Self { folder, plan, .. } = *self;
+        let range = plan.shard_range(k);
+        self.done += shard.len();
+        let mut kept = Instant::now();
+        while shard.len() < range.len() {
+            let start = range.start + shard.len();
+            let next = start..start.saturating_add(batch).min(range.end);
+            let Some(pairs) = self.part(next, content)? else {
+                at_hand::keep(folder, plan, k, &shard)?;
+                return Err(self.stopped());
+            };
+            self.done += pairs.len();
+            shard.append(pairs);
+            if kept.elapsed() >= self.progress.observer().keep_every() {
+                at_hand::keep(folder, plan, k, &shard)?;
+                kept = Instant::now();
+            }
+        }
+        write_pairs(&plan.shard_path(folder, k), plan, k, &shard)?;
+        at_hand::forget(folder, k);
+        Ok(())
+    }
+
+    /// The pairs of a range within a shard; none when the observer stops it.
+    fn part(
+        &mut self,
+        range: Range<usize>,
+        content: &mut WatchedContent,
+    ) -> Result<Option<Samples>> {
+        let (done, total, count) = (self.done as u64, self.total as u64, range.len() as f64);
+        if self.progress.advance(done, total, "").is_err() {
+            return Ok(None);
+        }
+        let progress = &mut *self.progress;
+        content(range, &mut |share| progress.advance(done + (share * count) as u64, total, ""))
+    }
+
+    fn stopped(&self) -> Error {
+        Error::stopped(
+            format!("writing pairs to `{}`", self.folder.display()),
+            format!("{} of {} pairs are kept", self.done, self.total),
+            "run the same command again: it goes on where it was",
+        )(Stopped)
+    }
+}
+
+/// Whether there can be a store of this plan.
+fn check_plan(folder: &Path, plan: &Manifest) -> Result<()> {
     if plan.dtype == ImageType::U8 && plan.shape.len() == 1 {
         let problem = "is u8, which keeps images in [-1, 1], and these are points";
         return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
@@ -169,17 +267,20 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     if let Some(field) = plan.empty_size() {
         return Err(Error::invalid(folder, field, "is 0", "plan a store of at least one pair"));
     }
-    atomic::create_folder(folder)?;
+    Ok(())
+}
+
+/// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
+fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     let path = folder.join(MANIFEST);
     if path.exists() {
         let found = Manifest::read(folder)?;
-        if let Some((field, theirs, ours)) = found.first_difference(plan) {
-            return Err(Error::invalid(
-                &path,
-                field,
-                format!("this store was begun with {theirs}, and this command wants {ours}"),
-                "choose another folder with --out, or give the command the store was begun with",
-            ));
+        if at_hand::grows(&found, plan) {
+            at_hand::grow(folder, found, plan)?;
+            return Ok(None);
+        }
+        if let Some(error) = at_hand::other_store(folder, &found, plan) {
+            return Err(error);
         }
         return Ok(found.is_complete().then_some(found));
     }
@@ -198,58 +299,6 @@ fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
     }
     plan.write(folder)?;
     Ok(None)
-}
-
-fn write_shard(folder: &Path, plan: &Manifest, k: usize, shard: &Samples) -> Result<()> {
-    let path = plan.shard_path(folder, k);
-    let (n, dim) = (plan.shard_range(k).len(), plan.dim());
-    assert_eq!(shard.images.len(), n * dim, "a shard holds all pairs of its range");
-    if let Some(i) = shard.images.iter().position(|x| !x.is_finite()) {
-        let pair = plan.shard_range(k).start + i / dim;
-        return Err(Error::invalid(
-            &path,
-            format!("pair {pair}"),
-            format!("its image has the value {}", shard.images[i]),
-            "check the teacher and the solver's noise levels; nothing of this shard was written",
-        ));
-    }
-    let full_shape = |n: usize| [&[n], plan.shape.as_slice()].concat();
-    let (halves, bytes): (Vec<half::f16>, Vec<u8>);
-    let image = match plan.dtype {
-        ImageType::F32 => RawTensor::f32(full_shape(n), &shard.images),
-        ImageType::F16 => {
-            halves = shard.images.iter().map(|x| half::f16::from_f32(*x)).collect();
-            RawTensor {
-                dtype: Dtype::F16,
-                shape: full_shape(n),
-                bytes: bytemuck::cast_slice(&halves),
-            }
-        }
-        ImageType::U8 => {
-            bytes = shard
-                .images
-                .iter()
-                .map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
-                .collect();
-            RawTensor { dtype: Dtype::U8, shape: full_shape(n), bytes: &bytes }
-        }
-    };
-    let mut parts = BTreeMap::from([("image".to_string(), image)]);
-    let classes = shard.labels.classes();
-    match plan.noise {
-        NoiseSource::Seeded { .. } => {
-            let bytes = bytemuck::cast_slice(&shard.seeds);
-            parts.insert("seed".into(), RawTensor { dtype: Dtype::U64, shape: vec![n], bytes });
-        }
-        NoiseSource::Stored => {
-            parts.insert("noise".into(), RawTensor::f32(full_shape(n), &shard.noise));
-        }
-    }
-    if plan.label_dim > 0 {
-        let bytes = bytemuck::cast_slice(&classes);
-        parts.insert("label".into(), RawTensor { dtype: Dtype::U32, shape: vec![n], bytes });
-    }
-    tensors::write(&path, &json!({"plan": plan.plan_hash(), "shard": k}), &parts)
 }
 
 /// Completes the manifest when every shard is there. Several workers may come here at once: they
@@ -279,6 +328,7 @@ fn complete(folder: &Path, plan: Manifest, recorded: Option<Manifest>) -> Result
     }
     let manifest = Manifest { shards, ..plan };
     manifest.write(folder)?;
+    at_hand::forget_earlier(folder);
     Manifest::read(folder)
 }
 
@@ -357,10 +407,10 @@ mod tests {
         }
     }
 
-    /// A stop ends before the next batch: whole shards stay, and going on gives the bytes of a run
-    /// that was never stopped.
+    /// A stop ends before the next batch: the pairs before it stay, and going on gives the bytes of
+    /// a run that was never stopped.
     #[test]
-    fn a_drawing_that_is_stopped_keeps_whole_shards_and_goes_on() {
+    fn a_drawing_that_is_stopped_keeps_its_pairs_and_goes_on() {
         let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (at, plan) = (folder.path(), plan(ImageType::F16, 2));
         generate(whole.path(), &plan, Worker::ALONE, 25, &mut sines, "pairs", &Silent).unwrap();
@@ -373,11 +423,13 @@ mod tests {
         let observer = StopAt(12, Cell::new(false));
         let failed = generate(at, &plan, Worker::ALONE, 4, &mut draw, "pairs", &observer);
         let Err(Error::Stopped { kept, action, .. }) = &failed else { panic!("{failed:?}") };
-        assert_eq!((kept.as_str(), drawn.get()), ("1 of 3 shards are kept", 14));
+        assert_eq!((kept.as_str(), drawn.get()), ("14 of 25 pairs are kept", 14));
         assert!(action.contains("again"), "{action}");
         assert!(PairStore::open(at).unwrap_err().to_string().contains("unfinished: 1 of 3"));
         generate(at, &plan, Worker::ALONE, 4, &mut draw, "pairs", &Silent).unwrap();
-        assert_eq!(drawn.get(), 14 + 15);
+        assert_eq!(drawn.get(), 25, "no pair is drawn twice");
+        let files = |at: &Path| std::fs::read_dir(at).unwrap().count();
+        assert_eq!(files(at), files(whole.path()));
         for file in std::fs::read_dir(whole.path()).unwrap() {
             let file = file.unwrap();
             let again = std::fs::read(at.join(file.file_name())).unwrap();

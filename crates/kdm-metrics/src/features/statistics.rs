@@ -89,7 +89,7 @@ impl Statistics {
             ),
         ]);
         let config = json!({"origin": self.origin, "count": self.moments.count});
-        tensors::write(
+        tensors::write_sealed(
             path,
             &json!({"version": model::MODEL_VERSION, "kind": KIND, "config": config}),
             &all,

@@ -87,6 +87,7 @@ impl Experiment {
             validate_every: t.validate_every,
             checkpoint_every: t.checkpoint_every,
             best_by: t.best_by.clone(),
+            length_key: Some("/experiment/train/iterations"),
         }
     }
 
@@ -107,6 +108,7 @@ impl Experiment {
             validate_every: self.train.validate_every,
             checkpoint_every: self.train.checkpoint_every,
             best_by: "loss".into(),
+            length_key: Some("/teacher/train/iterations"),
         }
     }
 

@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use kdm_data::pairs::{Manifest, PairStore};
-use kdm_data::{atomic, model};
+use kdm_data::{TensorFile, atomic, hash, model};
 use kdm_formats::{features, official};
 use kdm_koopman::origin::{Distillation, PairsStamp, Training};
-use kdm_koopman::student_file::{PerceptualStamp, StudentFile};
-use kdm_koopman::{DistillTask, Origin, Reconstruction, StudentConfig};
+use kdm_koopman::student_file::{KIND as STUDENT_KIND, PerceptualStamp, StudentFile};
+use kdm_koopman::warm_start::{self, WarmStart};
+use kdm_koopman::{DistillTask, Origin, Reconstruction, Student, StudentConfig};
 use kdm_metrics::features::extractor::load_classifier;
 use kdm_nn::state::load_state;
 use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Pooling};
-use kdm_train::train;
+use kdm_train::{CHECKPOINT, Extension, train};
 use serde_json::{Value, json};
 
 use crate::assets::{self, Role};
-use crate::run_folder::STUDENT;
+use crate::run_folder::{INIT, STUDENT};
 use crate::{Context, Experiment, Failure, Outcome};
 
 /// Streams of the experiment's seed.
@@ -156,9 +157,66 @@ pub fn student_for(experiment: &Experiment, store: &PairStore) -> Outcome<Studen
     }
 }
 
+/// The student's file that a distillation in `folder` begins with; none for fresh weights.
+fn init_file(folder: &Path) -> Outcome<Option<TensorFile>> {
+    let path = folder.join(INIT);
+    Ok(path.exists().then(|| TensorFile::open(&path)).transpose()?)
+}
+
+/// `student` with the weights of the student's file `from`, where they fit.
+///
+/// # Errors
+/// When the file is no student's, or nothing of it fits.
+fn begin_with(student: Student, from: &TensorFile) -> Outcome<(Student, WarmStart)> {
+    let (_, weights): (StudentFile, _) = model::parse(from, STUDENT_KIND)?;
+    let (student, taken, of) = warm_start::begin_with(student, &weights);
+    if taken == 0 {
+        let problem = "none of its weights fits the student that is trained";
+        let action = "give a student of the same method and sizes, or leave --init-from out";
+        return Err(kdm_data::Error::invalid(from.path(), "tensors", problem, action).into());
+    }
+    Ok((student, WarmStart { sha256: hash::sha256(from.bytes()), taken, of }))
+}
+
+/// Whether the student of this experiment can begin with the weights of the student's file `from`.
+///
+/// # Errors
+/// When the file is no student's, or nothing of it fits. Nothing is written.
+pub fn check_init(
+    experiment: &Experiment,
+    store: &PairStore,
+    from: &TensorFile,
+    device: &Device,
+) -> Outcome<()> {
+    begin_with(student_for(experiment, store)?.init(0, device), from).map(drop)
+}
+
+/// Makes the distillation in `folder` begin with the weights of the student's file `from`, of which
+/// it keeps a copy, so that it goes on without it.
+///
+/// # Errors
+/// When it was begun with others, or the folder can't be written.
+pub fn claim_init(folder: &Path, from: &TensorFile) -> Outcome<()> {
+    let begun = folder.join(CHECKPOINT).exists();
+    match init_file(folder)? {
+        Some(kept) if kept.bytes() == from.bytes() => Ok(()),
+        None if !begun => Ok(atomic::write(&folder.join(INIT), from.bytes())?),
+        other => {
+            let shown = folder.display();
+            let with = if other.is_some() { "another student's" } else { "fresh" };
+            Err(Failure::Usage(format!(
+                "--init-from {}: the training in `{shown}` was begun with {with} weights; leave it \
+                 out to go on with that, or choose another folder with --out",
+                from.path().display()
+            )))
+        }
+    }
+}
+
 /// Distills a student from the pairs of `store`, in the run folder `folder`. Gives the file of the
 /// student to use: the averaged weights that did best on the held-out pairs, or the last averaged
-/// ones when none are held out.
+/// ones when none are held out. The student begins with the weights of the folder's [`INIT`] where
+/// there is one.
 ///
 /// # Errors
 /// When the pairs are too few, a file can't be read or written, or the training stops.
@@ -174,22 +232,38 @@ pub fn distill(
     let files = LossFiles::of(experiment);
     let network =
         open_loss_network(experiment.loss.reconstruction, files, &student.shape, &device)?;
-    let file = StudentFile {
+    let looping = experiment.student_loop();
+    let mut file = StudentFile {
         student,
         loss: experiment.loss.config(),
         target_seed: kdm_random::derive_seed(experiment.seed, TARGET_STREAM),
         perceptual: network.as_ref().map(|network| network.stamp.clone()),
-        origin: origin(experiment, &manifest),
+        origin: Origin::default(),
     };
+    let fresh = file.student.init(student_seed(experiment), &device);
+    let mut inputs = experiment.student_inputs(&manifest.plan_hash());
+    let (begin, warm) = match init_file(folder)? {
+        None => (fresh, None),
+        Some(from) => {
+            let (begin, warm) = begin_with(fresh, &from)?;
+            inputs["init_from"] = json!(warm.sha256);
+            let share = 100.0 * warm.taken as f64 / warm.of as f64;
+            context.observer.info(&format!(
+                "{share:.1}% of the student's {} numbers begin with those of --init-from",
+                warm.of
+            ));
+            (begin, Some(warm))
+        }
+    };
+    let extended = kdm_train::extensions(folder, &looping)?;
+    file.origin = origin(experiment, &manifest, warm, extended);
     let seed = kdm_random::derive_seed(experiment.seed, TRAINING_STREAM);
     let network = network.map(|network| network.network);
     let batch = experiment.train.batch;
     let task = DistillTask::new(store, held_out, batch, seed, file.clone(), network, device);
-    let fresh = task.init(kdm_random::derive_seed(experiment.seed, STUDENT_STREAM));
     let best_path = folder.join("best.safetensors");
-    let (looping, inputs) =
-        (experiment.student_loop(), experiment.student_inputs(&manifest.plan_hash()));
-    let trained = train(&task, fresh, &looping, &inputs, folder, &best_path, context.observer)?;
+    let trainee = task.begin(begin, student_seed(experiment));
+    let trained = train(&task, trainee, &looping, &inputs, folder, &best_path, context.observer)?;
     file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;
     file.save(&trained.last.student, &folder.join("last.safetensors"))?;
     let path = folder.join(STUDENT);
@@ -209,8 +283,18 @@ pub fn distill(
     Ok(path)
 }
 
+/// The seed of the fresh weights.
+fn student_seed(experiment: &Experiment) -> u64 {
+    kdm_random::derive_seed(experiment.seed, STUDENT_STREAM)
+}
+
 /// Where a student of this experiment, trained on the pairs of `manifest`, is from.
-fn origin(experiment: &Experiment, manifest: &Manifest) -> Origin {
+fn origin(
+    experiment: &Experiment,
+    manifest: &Manifest,
+    init_from: Option<WarmStart>,
+    extended: Vec<Extension>,
+) -> Origin {
     let Value::Object(mut settings) = json!(experiment.train) else { unreachable!("a section") };
     ["iterations", "batch"].iter().for_each(|key| drop(settings.remove(*key)));
     Origin::distilled(Distillation {
@@ -227,6 +311,8 @@ fn origin(experiment: &Experiment, manifest: &Manifest) -> Origin {
             count: manifest.count,
             plan: manifest.plan_hash(),
         },
+        init_from,
+        extended,
     })
 }
 

@@ -246,15 +246,18 @@ pub fn train_features(
         validate_every: (iterations / 6).max(1),
         checkpoint_every: 250,
         best_by: "error".into(),
+        length_key: Some("/iterations"),
     };
     let inputs = json!({
         "classifier": file, "data": images.sha256(), "batch": batch, "seed": seed,
+        "iterations": iterations,
     });
     let init = kdm_random::derive_seed(seed, 0);
     let network = file.network.init(&mut InitSeed::new(init), &device);
     let seed = kdm_random::derive_seed(seed, 1);
     let task = ClassifierTask { file, images, test, batch, seed, device };
     kdm_data::atomic::create_folder(folder)?;
+    let _held = kdm_data::lock::FolderLock::take(folder)?;
     let best = folder.join("best.safetensors");
     let trained = train(&task, network, &looping, &inputs, folder, &best, observer)?;
     let path = folder.join(FEATURES);

@@ -7,6 +7,7 @@ pub mod examine;
 pub mod features;
 pub mod images;
 pub mod pairs;
+pub mod preflight;
 pub mod run;
 pub mod sample;
 pub mod teacher;

@@ -5,11 +5,11 @@ use std::path::Path;
 use kdm_data::Labels;
 use kdm_data::pairs::{
     self, ImageType, ImportOptions, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, PairStore,
-    STORE_VERSION, Sampling, TeacherStamp, Worker,
+    STORE_VERSION, Sampling, Share, TeacherStamp, Worker,
 };
 use kdm_formats::pairs::Keys;
 use kdm_observer::Observer;
-use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve};
+use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve_watched};
 use serde_json::json;
 
 use crate::{Experiment, Failure, Outcome};
@@ -107,12 +107,28 @@ pub fn draw_pairs(
     observer: &dyn Observer,
 ) -> Outcome<Manifest> {
     let guided = Guided { denoiser: teacher, weight: drawing.guidance };
-    let mut draw = |noise: &[f32], labels: &Labels| {
+    let Drawing { process, solver, steps, .. } = drawing;
+    let evaluations = solver.evaluations(*steps) as f64;
+    let mut draw = |noise: &[f32], labels: &Labels, share: &mut Share| {
         let x = noise.iter().map(|x| f64::from(*x)).collect();
-        let images = solve(&guided, &drawing.process, drawing.solver, drawing.steps, x, labels);
-        images.into_iter().map(|x| x as f32).collect()
+        let mut watch = |made: usize| share(made as f64 / evaluations);
+        let images = solve_watched(&guided, process, (*solver, *steps), x, labels, &mut watch)?;
+        Ok(images.into_iter().map(|x| x as f32).collect())
     };
-    Ok(pairs::generate(folder, plan, worker, drawing.batch, &mut draw, task, observer)?)
+    let batch = drawing.batch.min(at_a_time(teacher));
+    Ok(pairs::generate_watched(folder, plan, worker, batch, &mut draw, task, observer)?)
+}
+
+/// Values of samples that are drawn at a time, so that a stop costs little.
+const DRAWN_AT_A_TIME: usize = 1 << 15;
+/// Samples that are drawn at a time at least: the teacher's weights are packed anew for each
+/// evaluation, which takes as long as a few samples.
+const LEAST_AT_A_TIME: usize = 32;
+
+/// Samples of this teacher that are drawn between two times at which drawing can stop with all of
+/// them kept.
+pub(super) fn at_a_time(teacher: &Teacher) -> usize {
+    (DRAWN_AT_A_TIME / teacher.dim()).max(LEAST_AT_A_TIME)
 }
 
 /// Brings pairs that another program drew into a store in `folder`: of any form that

@@ -53,7 +53,7 @@ pub fn prepare(experiment: &Experiment, folder: &Path, context: Context) -> Outc
         let place = folder.join(name);
         let observer = context.observer;
         draw_pairs(&teacher, &plan, &drawing, &place, Worker::ALONE, task, observer)?;
-        Ok(PairStore::open_verified(&place)?)
+        Ok(PairStore::open_observed(&place, observer)?)
     };
     let pairs = draw("pairs", "pairs", p.first_seed, p.count)?;
     let test = draw("pairs-test", "test pairs", p.first_seed.wrapping_add(TEST_SEEDS), p.test)?;

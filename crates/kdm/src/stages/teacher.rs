@@ -4,16 +4,17 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::{label_of_seed, noise_of_seed};
-use kdm_data::{Labels, Samples, Split, atomic};
+use kdm_data::{Labels, Samples, Split, TensorFile, atomic, tensors};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{
-    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Process, Teacher, solve, solve_stochastic,
+    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Process, Teacher, solve_stochastic,
+    solve_watched,
 };
-use kdm_train::{Task, train};
+use kdm_train::{CHECKPOINT, Task, train};
 
 use super::images::open_images;
-use super::pairs::Drawing;
+use super::pairs::{Drawing, at_a_time};
 use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
 use crate::run_folder::TEACHER;
@@ -43,9 +44,6 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
     })?;
     Ok(Teacher::from_file(&file, device)?)
 }
-
-/// Values of samples that are drawn between two looks at the observer.
-const DRAWN_AT_A_TIME: usize = 1 << 15;
 
 /// Noise x_T and the classes that these seeds draw, the same as for pairs of `process`; no images
 /// yet.
@@ -81,17 +79,22 @@ pub fn draw_samples(
         NoiseScale::SigmaMax => 1.0,
     };
     let guided = Guided { denoiser: teacher, weight: *guidance };
-    let at_a_time = (DRAWN_AT_A_TIME / dim).max(1);
+    let at_a_time = at_a_time(teacher);
+    let evaluations = solver.evaluations(*steps) as f64;
     let mut progress = observer.begin("teacher's samples", "samples");
     let mut images = Vec::with_capacity(noise.len());
     for start in (0..count).step_by(at_a_time) {
         progress.advance(start as u64, count as u64, "")?;
         let rows = start..(start + at_a_time).min(count);
         let labels = labels.range(rows.clone());
+        let mut watch = |made: usize| {
+            let share = made as f64 / evaluations * rows.len() as f64;
+            progress.advance(start as u64 + share as u64, count as u64, "")
+        };
         let part = &noise[rows.start * dim..rows.end * dim];
         let x: Vec<f64> = part.iter().map(|e| f64::from(*e) * std).collect();
         let x = match churn {
-            None => solve(&guided, process, *solver, *steps, x, &labels),
+            None => solve_watched(&guided, process, (*solver, *steps), x, &labels, &mut watch)?,
             Some((churn, first)) => {
                 let seeds: Vec<u64> = rows.map(|i| first.wrapping_add(i as u64)).collect();
                 solve_stochastic(&guided, process, churn, *steps, x, &labels, &seeds)
@@ -118,7 +121,11 @@ pub fn denoise(teacher: &Teacher, noisy: &[f32], sigma: f64, labels: Labels) -> 
 /// When a file can't be read or written, or the training stops.
 pub fn make_teacher(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Teacher> {
     let path = folder.join(TEACHER);
-    if !path.exists() {
+    // A training that was made longer goes on, where its checkpoint is still there.
+    let trained = |file: &TensorFile| file.metadata()["iteration"].as_u64();
+    let done = TensorFile::open(&folder.join(CHECKPOINT)).ok().as_ref().and_then(trained);
+    let longer = done.is_some_and(|done| done < experiment.teacher.train.iterations);
+    if !path.exists() || longer {
         match experiment.teacher.kind {
             TeacherKind::Exact => {
                 Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?;
@@ -138,6 +145,16 @@ fn copy_teacher(
     path: &Path,
     device: &Device,
 ) -> Outcome<()> {
+    let file = teacher_file(experiment, device)?;
+    atomic::create_folder(folder)?;
+    Ok(tensors::write_copy(path, &file)?)
+}
+
+/// The file that the experiment names, of a teacher that draws what the experiment is of.
+///
+/// # Errors
+/// When none is named or there, or it draws something else.
+pub(super) fn teacher_file(experiment: &Experiment, device: &Device) -> Outcome<TensorFile> {
     let source = experiment.teacher.path.clone().unwrap_or_default();
     if source.is_empty() {
         return Err(Failure::Usage(
@@ -165,8 +182,7 @@ fn copy_teacher(
         let action = "give another teacher, or set teacher.shape and teacher.label_dim";
         return Err(kdm_data::Error::invalid(source, "teacher", problem, action).into());
     }
-    atomic::create_folder(folder)?;
-    Ok(atomic::write(path, file.bytes())?)
+    Ok(file)
 }
 
 /// Trains an MLP by flow matching in `folder` and writes it to `path`.

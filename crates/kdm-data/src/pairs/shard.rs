@@ -1,0 +1,82 @@
+//! A shard's file: pairs as tensors, written whole or not at all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+use serde_json::json;
+
+use super::manifest::{ImageType, Manifest, NoiseSource};
+use super::store::{number, read_row};
+use crate::tensors::{self, RawTensor};
+use crate::{Error, Labels, Result, Samples, TensorFile};
+
+/// Writes the first pairs of shard `k`, all of them or fewer, to `path`.
+///
+/// # Errors
+/// When an image has a value that is not finite, or the file can't be written.
+pub(super) fn write_pairs(path: &Path, plan: &Manifest, k: usize, pairs: &Samples) -> Result<()> {
+    let dim = plan.dim();
+    let n = pairs.images.len() / dim;
+    if let Some(i) = pairs.images.iter().position(|x| !x.is_finite()) {
+        let pair = plan.shard_range(k).start + i / dim;
+        return Err(Error::invalid(
+            path,
+            format!("pair {pair}"),
+            format!("its image has the value {}", pairs.images[i]),
+            "check the teacher and the solver's noise levels; nothing of this shard was written",
+        ));
+    }
+    let full_shape = [&[n], plan.shape.as_slice()].concat();
+    let (halves, bytes): (Vec<half::f16>, Vec<u8>);
+    let image = match plan.dtype {
+        ImageType::F32 => RawTensor::f32(full_shape.clone(), &pairs.images),
+        ImageType::F16 => {
+            halves = pairs.images.iter().map(|x| half::f16::from_f32(*x)).collect();
+            RawTensor {
+                dtype: Dtype::F16,
+                shape: full_shape.clone(),
+                bytes: bytemuck::cast_slice(&halves),
+            }
+        }
+        ImageType::U8 => {
+            bytes = pairs
+                .images
+                .iter()
+                .map(|x| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
+                .collect();
+            RawTensor { dtype: Dtype::U8, shape: full_shape.clone(), bytes: &bytes }
+        }
+    };
+    let mut parts = BTreeMap::from([("image".to_string(), image)]);
+    let classes = pairs.labels.classes();
+    match plan.noise {
+        NoiseSource::Seeded { .. } => {
+            let bytes = bytemuck::cast_slice(&pairs.seeds);
+            parts.insert("seed".into(), RawTensor { dtype: Dtype::U64, shape: vec![n], bytes });
+        }
+        NoiseSource::Stored => {
+            parts.insert("noise".into(), RawTensor::f32(full_shape, &pairs.noise));
+        }
+    }
+    if plan.label_dim > 0 {
+        let bytes = bytemuck::cast_slice(&classes);
+        parts.insert("label".into(), RawTensor { dtype: Dtype::U32, shape: vec![n], bytes });
+    }
+    tensors::write(path, &json!({"plan": plan.plan_hash(), "shard": k}), &parts)
+}
+
+/// The first `count` pairs of a file of seeded pairs of this plan, without their noise.
+pub(super) fn read_pairs(file: &TensorFile, plan: &Manifest, count: usize) -> Samples {
+    let dim = plan.dim();
+    let mut images = vec![0.0; count * dim];
+    images.chunks_mut(dim).enumerate().for_each(|(i, row)| read_row(file, "image", i, row));
+    let label = |i| (plan.label_dim > 0).then(|| number((file, i), "label", u32::from_le_bytes));
+    Samples {
+        shape: plan.shape.clone(),
+        noise: Vec::new(),
+        images,
+        labels: (0..count).map(label).collect::<Labels>(),
+        seeds: (0..count).map(|i| number((file, i), "seed", u64::from_le_bytes)).collect(),
+    }
+}

@@ -1,0 +1,217 @@
+//! Tests of the training loop, on a training of an affine layer.
+
+use super::*;
+use burn::tensor::{Device, TensorData};
+use kdm_nn::{InitSeed, Linear, LinearConfig};
+use kdm_observer::{Event, Silent};
+use serde_json::json;
+use std::cell::Cell;
+
+/// Fits an affine layer to y = 2 a - b + 0.5. From iteration `bad` on the loss is NaN.
+struct Fit {
+    bad: u64,
+}
+
+const ITERATIONS: u64 = 23;
+
+impl Fit {
+    fn device() -> Device {
+        Device::flex().autodiff()
+    }
+
+    fn model() -> Linear {
+        LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &Self::device())
+    }
+
+    fn loss(model: &Linear, draw: u64, device: &Device) -> Tensor<1> {
+        let x = kdm_random::normal_vec(kdm_random::derive_seed(7, draw), 32);
+        let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1] + 0.5).collect();
+        let tensor = |values: Vec<f32>, width: usize| {
+            Tensor::<2>::from_data(TensorData::new(values, [16, width]), device)
+        };
+        (model.forward(tensor(x, 2)) - tensor(y, 1)).square().mean()
+    }
+}
+
+impl Task for Fit {
+    type Model = Linear;
+
+    fn iterate(&self, model: Linear, iteration: u64, stepper: &mut Stepper) -> (Linear, Losses) {
+        let factor = if iteration < self.bad { 1.0 } else { f64::NAN };
+        let total = Self::loss(&model, iteration, &Self::device()) * factor;
+        stepper.minimise(model, Losses { terms: vec![("fit", total.clone())], total })
+    }
+
+    fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
+        let loss = Self::loss(averaged, u64::MAX, &Device::flex());
+        vec![("loss".into(), scalar(loss))]
+    }
+
+    fn save(&self, averaged: &Linear, path: &Path) -> Result<()> {
+        Ok(kdm_data::model::write(path, "fit", &json!({}), &state_dict(averaged))?)
+    }
+}
+
+fn config() -> LoopConfig {
+    LoopConfig {
+        iterations: ITERATIONS,
+        lr: 0.2,
+        schedule: Schedule::Cosine,
+        warmup: 3,
+        optimizer: OptimizerConfig { ema_decay: 0.9, ..Default::default() },
+        log_every: 5,
+        validate_every: 4,
+        checkpoint_every: 7,
+        best_by: "loss".into(),
+        length_key: Some("/iterations"),
+    }
+}
+
+fn run(task: &Fit, folder: &Path, observer: &dyn Observer) -> Result<Trained<Linear>> {
+    let inputs = json!({"data": "plane"});
+    let best = folder.join("best.safetensors");
+    train(task, Fit::model(), &config(), &inputs, folder, &best, observer)
+}
+
+/// Stops after some iterations of this process.
+struct StopAfter {
+    advanced: Cell<u64>,
+    most: u64,
+}
+
+impl Observer for StopAfter {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::Advanced { .. }) {
+            self.advanced.set(self.advanced.get() + 1);
+        }
+    }
+
+    /// The first report is of no iteration.
+    fn stopping(&self) -> bool {
+        self.advanced.get() > self.most
+    }
+}
+
+/// The files that a training leaves; of its log what doesn't depend on the clock.
+fn results(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+    let mut lines = crate::read_metrics(folder).unwrap();
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        ["seconds", "train/iterations_per_second"].iter().for_each(|k| drop(line.remove(*k)));
+    }
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    (read(CHECKPOINT), read("best.safetensors"), lines)
+}
+
+/// Wherever it is stopped, once or after every iteration, a resumed training ends in the same
+/// bytes.
+#[test]
+fn a_stopped_training_resumes_to_the_same_bytes() {
+    let task = Fit { bad: u64::MAX };
+    let whole = tempfile::tempdir().unwrap();
+    let trained = run(&task, whole.path(), &Silent).unwrap();
+    let expected = results(whole.path());
+    let validated = |line: &Value| line["validation/loss"].as_f64();
+    let first = expected.2.iter().find_map(validated).unwrap();
+    assert!(trained.best.unwrap().0 < 0.5 * first, "{:?} {first}", trained.best);
+    for most in 0..ITERATIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let observer = StopAfter { advanced: Cell::new(0), most };
+        let error = run(&task, folder.path(), &observer).unwrap_err();
+        assert!(matches!(error, Error::Stopped { iteration, .. } if iteration == most), "{error}");
+        assert!(error.to_string().contains("--resume"), "{error}");
+        run(&task, folder.path(), &Silent).unwrap();
+        assert_eq!(results(folder.path()), expected, "stopped at {most}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for at in 1..ITERATIONS {
+        let observer = StopAfter { advanced: Cell::new(0), most: 1 };
+        let error = run(&task, folder.path(), &observer).unwrap_err();
+        assert!(matches!(error, Error::Stopped { iteration, .. } if iteration == at));
+    }
+    run(&task, folder.path(), &StopAfter { advanced: Cell::new(0), most: 1 }).unwrap();
+    assert_eq!(results(folder.path()), expected);
+}
+
+/// Checkpoints by time, here after every iteration, change nothing.
+#[test]
+fn checkpoints_by_time_change_no_byte() {
+    struct Hasty;
+    impl Observer for Hasty {
+        fn event(&self, _: &Event) {}
+        fn keep_every(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+    }
+    let task = Fit { bad: u64::MAX };
+    let [whole, hasty, broken] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    run(&task, whole.path(), &Silent).unwrap();
+    run(&task, hasty.path(), &Hasty).unwrap();
+    assert_eq!(results(hasty.path()), results(whole.path()));
+    // There is one of the last good iteration, where its own would be of iteration 7.
+    let error = run(&Fit { bad: 10 }, broken.path(), &Hasty).unwrap_err().to_string();
+    assert!(error.contains("the checkpoint of iteration 10 is kept"), "{error}");
+}
+
+/// A training with a constant rate that is made longer is the longer training, to the byte. One
+/// whose rate depends on the length is not, and says where it was extended.
+#[test]
+fn a_training_can_grow() {
+    let task = Fit { bad: u64::MAX };
+    let fit = |iterations: u64, schedule: Schedule, folder: &Path| {
+        let config = LoopConfig { iterations, schedule, ..config() };
+        let inputs = json!({"data": "plane", "iterations": iterations});
+        let told = std::cell::RefCell::new(Vec::new());
+        let keep = |event: &Event| match event {
+            Event::Info(text) | Event::Warning(text) => told.borrow_mut().push(text.to_string()),
+            _ => {}
+        };
+        let best = folder.join("best.safetensors");
+        let extensions = crate::extensions(folder, &config).unwrap();
+        let trained = train(&task, Fit::model(), &config, &inputs, folder, &best, &keep);
+        trained.map(|_| (extensions, told.into_inner()))
+    };
+    // Iteration 8 is one of those that are validated in the longer training too.
+    let checkpoint = |folder: &Path| std::fs::read(folder.join(CHECKPOINT)).unwrap();
+    for schedule in [Schedule::Constant, Schedule::Cosine] {
+        let [whole, grown] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fit(24, schedule, whole.path()).unwrap();
+        fit(8, schedule, grown.path()).unwrap();
+        let (extensions, told) = fit(24, schedule, grown.path()).unwrap();
+        assert!(told[0].contains("from 8 to 24"), "{told:?}");
+        assert!(told[1].contains("going on at iteration 8 of 24"), "{told:?}");
+        let constant = schedule == Schedule::Constant;
+        assert_eq!(checkpoint(grown.path()) == checkpoint(whole.path()), constant);
+        let expected = crate::Extension { at: 8, planned: 8 };
+        assert_eq!(extensions, if constant { vec![] } else { vec![expected] });
+        // Gone on with again, it says the same, and no more.
+        let (again, told) = fit(24, schedule, grown.path()).unwrap();
+        assert_eq!((again, told.len()), (extensions, 0));
+        let error = fit(9, schedule, grown.path()).unwrap_err().to_string();
+        assert!(error.contains("24") && error.contains("not shrink"), "{error}");
+    }
+}
+
+/// A training that has nothing left to do is finished, whatever the observer wants.
+#[test]
+fn other_inputs_are_refused_and_a_finished_training_stays_finished() {
+    let (task, folder) = (Fit { bad: u64::MAX }, tempfile::tempdir().unwrap());
+    run(&task, folder.path(), &Silent).unwrap();
+    run(&task, folder.path(), &StopAfter { advanced: Cell::new(9), most: 0 }).unwrap();
+    let (inputs, best) = (json!({"data": "sphere"}), folder.path().join("best.safetensors"));
+    let error = train(&task, Fit::model(), &config(), &inputs, folder.path(), &best, &Silent);
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("other data") && text.contains("--out"), "{text}");
+}
+
+/// The error says at which iteration, and what is kept.
+#[test]
+fn a_gradient_that_is_not_finite_ends_the_training() {
+    for (bad, kept) in [(3, "no checkpoint"), (10, "the checkpoint of iteration 7 is kept")] {
+        let folder = tempfile::tempdir().unwrap();
+        let error = run(&Fit { bad }, folder.path(), &Silent).unwrap_err();
+        let at = format!("iteration {}: the gradient of `", bad + 1);
+        let text = error.to_string();
+        assert!(text.starts_with(&at) && text.contains(kept), "{text}");
+    }
+}
