@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kdm_data::pairs::{MANIFEST, Manifest};
+use kdm_data::pairs::{MANIFEST, Manifest, shards_there};
 use kdm_data::region::Region;
 use kdm_data::view::{self, Npz};
 use kdm_data::{Error, TensorFile, hash};
@@ -73,8 +73,7 @@ fn tensors(path: &Path) -> Outcome<Value> {
 fn folder(path: &Path, device: &Device) -> Outcome<Value> {
     if path.join(MANIFEST).exists() {
         let manifest = Manifest::read(path)?;
-        let there =
-            (0..manifest.shard_count()).filter(|k| manifest.shard_path(path, *k).exists()).count();
+        let there = shards_there(path, &manifest);
         return Ok(json!({
             "kind": "pair store",
             "pairs": manifest.count,

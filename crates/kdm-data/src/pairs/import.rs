@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{ImageType, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource};
 use super::values::{Axes, Extremes, ValueRange};
 use super::write::{Worker, fill};
+use crate::hash::sha256;
 use crate::labels::{GIVE_LABELS, MOST_CLASSES};
 use crate::{Error, Labels, Result, Samples};
 
@@ -182,15 +183,17 @@ fn look(pairs: &dyn PairSource, observer: &dyn Observer) -> Result<Look> {
     };
     let (total, at_once) = (pairs.len(), at_once(pairs));
     let (mut images, mut noise) = (Extremes::default(), Extremes::default());
-    let (mut labels, mut hash) = (Labels::none(0), Sha256::new());
+    let (mut labels, mut hashes) = (Labels::none(0), [Sha256::new(), Sha256::new()]);
     let mut progress = observer.begin("import: look at all pairs", "pairs");
     for start in (0..total).step_by(at_once) {
         progress.advance(start as u64, total as u64, "").map_err(stopped)?;
         let range = start..(start + at_once).min(total);
         let batch = pairs.read(range.clone())?;
-        for (name, values, extremes) in
-            [("noise", &batch.noise, &mut noise), ("image", &batch.images, &mut images)]
-        {
+        let [noise_hash, images_hash] = &mut hashes;
+        for (name, values, extremes, hash) in [
+            ("noise", &batch.noise, &mut noise, noise_hash),
+            ("image", &batch.images, &mut images, images_hash),
+        ] {
             let width = values.len() / range.len();
             if let Some(i) = extremes.add(values) {
                 let place = pairs.place(start + i / width.max(1));
@@ -202,10 +205,12 @@ fn look(pairs: &dyn PairSource, observer: &dyn Observer) -> Result<Look> {
         }
         labels.append(&batch.labels);
     }
-    hash.update(bytemuck::cast_slice::<u32, u8>(&labels.classes()));
     progress.report(total as u64, total as u64, "");
     progress.finish("");
-    let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = |hash: Sha256| hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let [noise_hash, images_hash] = hashes.map(hex);
+    let classes = sha256(bytemuck::cast_slice(&labels.classes()));
+    let hash = sha256([noise_hash, images_hash, classes].concat().as_bytes());
     Ok(Look { images, noise, labels, hash })
 }
 

@@ -11,6 +11,7 @@ mod export;
 mod filter;
 mod import;
 mod manifest;
+mod plausible;
 mod shard;
 mod store;
 mod values;
@@ -23,6 +24,6 @@ pub use manifest::{
     ImageType, MANIFEST, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, STORE_VERSION,
     Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
-pub use store::{PairStore, verify};
+pub use store::{PairStore, shards_there, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
 pub use write::{Draw, Share, WatchedDraw, Worker, generate, generate_watched};
