@@ -135,6 +135,12 @@ impl Region {
         Ok(Self::of(path, "file", len, Bytes::Plain { file, start: 0 }))
     }
 
+    /// Bytes at hand, which stand for the part `name` of the file `path`.
+    pub fn bytes(path: &Path, name: &str, bytes: Vec<u8>) -> Self {
+        let len = bytes.len() as u64;
+        Self::of(path, name, len, Bytes::Memory { bytes: Arc::new(bytes), start: 0 })
+    }
+
     /// The file it is a part of.
     pub fn path(&self) -> &Path {
         &self.0.path

@@ -16,6 +16,7 @@ mod folders;
 mod get;
 mod names;
 mod parts;
+mod pcg64;
 mod rfpp;
 mod single;
 mod tar;

@@ -33,6 +33,15 @@ impl Rows {
         }
     }
 
+    /// Shape of an image with the channels first, as noise beside it has it.
+    pub fn planes(&self) -> Vec<usize> {
+        match (self, self.shape()) {
+            (Self::Picture { .. }, [height, width, channels]) => vec![*channels, *height, *width],
+            (Self::Picture { .. }, shape) => [&[1], shape].concat(),
+            (Self::View(_), shape) => shape.to_vec(),
+        }
+    }
+
     fn rows(&self) -> usize {
         match self {
             Self::View(view) => view.rows(),

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use kdm_data::labels::GIVE_LABELS;
 use kdm_data::pairs::PairSource;
 use kdm_data::region::{Entry, Region};
-use kdm_data::view::View;
+use kdm_data::view::{Layout, Number, View, row_major};
 use kdm_data::{Error, Result, regular};
 
 use super::parts::{LabelRows, Part, PartSource, Parts, Rows};
+use super::pcg64::{Pcg64, Ziggurat};
 
 struct Archives {
     noise: Region,
@@ -22,6 +23,23 @@ struct Archives {
     pairs: Vec<(Entry, Entry)>,
     /// The class of each, if they have any.
     classes: Vec<f64>,
+    ziggurat: Ziggurat,
+}
+
+impl Archives {
+    /// The noise of a generator's state, of the image's shape.
+    fn drawn(&self, region: &Region, shape: Vec<usize>) -> Result<View> {
+        let mut state = [0; STATE as usize];
+        region.read_at(0, &mut state)?;
+        let mut generator = Pcg64::new(state);
+        let count = shape.iter().product();
+        let noise = std::iter::repeat_with(|| generator.normal(&self.ziggurat) as f32).take(count);
+        let bytes = noise.flat_map(f32::to_le_bytes).collect();
+        let region = Region::bytes(region.path(), region.name(), bytes);
+        let (number, strides) = (Number::Float(4), row_major(&shape));
+        let layout = Layout { number, big_endian: false, start: 0, shape, strides };
+        Ok(View::new(region, layout)?.as_row())
+    }
 }
 
 /// Bytes of a generator's state.
@@ -41,7 +59,11 @@ impl PartSource for Archives {
             Rows::picture(&region)?
         };
         let region = self.noise.entry(noise)?;
-        let noise = View::npy(region)?.as_row();
+        let noise = if region.len() == STATE {
+            self.drawn(&region, image.planes())?
+        } else {
+            View::npy(region)?.as_row()
+        };
         let label = self.classes.get(i).map(|class| LabelRows::Class(*class));
         Ok(Part { noise, image, label, file: self.noise.path().join(&self.pairs[i].0.name) })
     }
@@ -83,15 +105,6 @@ pub fn open(folder: &Path) -> Result<Box<dyn PairSource>> {
         let problem = format!("has {} files, and z.zip {}", pictures.len(), noises.len());
         return Err(wrong("archive", &problem));
     }
-    if let Some(entry) = noises.iter().find(|entry| entry.size == STATE) {
-        let problem = format!(
-            "`{}` is the state of NumPy's random generator, from which noise is drawn again only \
-             in Python",
-            entry.name
-        );
-        let action = "draw it there (2-RF++'s NoiseGenerator) and write z.zip with NAME.npy files";
-        return Err(Error::invalid(noise.path(), "noise", problem, action));
-    }
     let pairs: Vec<(Entry, Entry)> = noises.into_iter().zip(pictures).collect();
     if let Some((_, image)) = pairs.iter().find(|(z, image)| stem(&z.name) != stem(&image.name)) {
         return Err(wrong(&image.name, "has no noise of the same name in z.zip"));
@@ -100,7 +113,8 @@ pub fn open(folder: &Path) -> Result<Box<dyn PairSource>> {
     let classes = if table.exists() { classes(&table, &pairs)? } else { Vec::new() };
     let labelled = if classes.is_empty() { "" } else { ", labels `images_labels.csv`" };
     let found = format!("{} pairs of 2-RF++, `z.zip` as noise{labelled}", pairs.len());
-    let archives = Archives { noise, images, pairs, classes };
+    let ziggurat = Ziggurat::new();
+    let archives = Archives { noise, images, pairs, classes, ziggurat };
     Ok(Box::new(Parts::new(archives, folder, None, found)?))
 }
 

@@ -223,6 +223,20 @@ fn folders_of_other_programs_become_the_same_store() {
     let failed = open(rfpp.path(), &Keys::default(), &Silent).map(|_| ()).unwrap_err().to_string();
     assert!(failed.contains("00002.png"), "{failed}");
 
+    // Noise as the state of NumPy's generator: numpy.random.default_rng(0).standard_normal((3, 4,
+    // 4)) is 0.12573022, -0.13210486, ...
+    let state = [0x1aa1b5345996452d09585eb7a69561e3u128, 0x418ddadb3af71a82588133bc447873a9];
+    let bytes: Vec<u8> = state.iter().flat_map(|half| half.to_be_bytes()).collect();
+    let states: Vec<(String, Vec<u8>)> =
+        (0..COUNT).map(|i| (format!("{i:05}.bin"), bytes.clone())).collect();
+    let states: Vec<(&str, Vec<u8>)> =
+        states.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    archive(&rfpp.path().join("z.zip"), &states, Stored);
+    std::fs::write(rfpp.path().join("images_labels.csv"), "").unwrap();
+    let (manifest, found) = plain(rfpp.path());
+    assert_eq!((found.noise[0], found.noise[49]), (0.125_730_22, -0.132_104_86));
+    assert!((manifest.noise_std - 1.0).abs() < 0.3, "{}", manifest.noise_std);
+
     // FastGen: two WebDataset archives, names long and short.
     let fastgen = tempfile::tempdir().unwrap();
     let scratch = fastgen.path().join("scratch");
