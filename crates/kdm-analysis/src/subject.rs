@@ -83,7 +83,7 @@ impl Activations {
         let Subject { sampler, config, extractor, samples, .. } = subject;
         let (noise, labels) = (&samples.noise, &samples.labels);
         let images = sampler.sample_observed(noise, labels, observer)?;
-        let latents = stepwise.encode_noise(noise, labels);
+        let latents = stepwise.encode_noise_observed(noise, labels, observer)?;
         let pushed = stepwise.push(&latents, labels);
         let features =
             extractor.map(|e| e.inspect(&images, &config.shape, observer)).transpose()?;

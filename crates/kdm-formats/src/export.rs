@@ -20,14 +20,22 @@ use crate::official;
 /// # Errors
 /// When the model is damaged, or there is no original that it could be a state dict of.
 pub fn export(path: &Path, out: &Path, device: &Device) -> Result<String> {
-    let file = TensorFile::open(path)?;
-    let (state, of) = match model::kind(&file).unwrap_or("unknown") {
+    export_file(&TensorFile::open(path)?, out, device)
+}
+
+/// [`export`] of a model file that is open.
+///
+/// # Errors
+/// The same.
+pub fn export_file(file: &TensorFile, out: &Path, device: &Device) -> Result<String> {
+    let path = file.path();
+    let (state, of) = match model::kind(file).unwrap_or("unknown") {
         STUDENT => {
-            let (told, student) = StudentFile::from_file(&file, device)?;
+            let (told, student) = StudentFile::from_file(file, device)?;
             let name = |ours: &str| official::original_name(ours, &told.student);
             (renamed(state_dict(&student), name), "the official KDM code")
         }
-        TEACHER => teacher(&file)?,
+        TEACHER => teacher(file)?,
         official::DISCRIMINATOR => (
             renamed(file.state("")?, official::original_discriminator_name),
             "the official KDM discriminator",

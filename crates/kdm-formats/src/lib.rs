@@ -39,7 +39,7 @@ pub mod pairs;
 pub mod pickle;
 pub mod torch;
 
-pub use export::export;
+pub use export::{export, export_file};
 pub use import::{Format, Options, import, import_bytes};
 pub use imported::{Imported, Model};
 

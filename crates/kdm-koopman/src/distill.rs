@@ -58,6 +58,7 @@ use kdm_data::Samples;
 use kdm_data::pairs::PairStore;
 use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
+use kdm_observer::{Observer, Silent, Stopped};
 use kdm_random::Permutation;
 use kdm_train::{Losses, Stepper, Task};
 
@@ -193,19 +194,24 @@ const BLOCK: usize = 1 << 18;
 /// over all pairs: the adversarial term with a discriminator, L_eig where there is one, and the
 /// push term always. Batch norm sees the blocks in which pairs are evaluated; with no more than 85
 /// pairs of 3x32x32 images, they are one block.
+///
+/// # Errors
+/// When the observer asks for a stop.
 pub fn evaluate_losses(
     student: &Student,
     discriminator: Option<&Discriminator>,
     config: &StudentConfig,
     objective: &Objective,
-    store: &PairStore,
-    range: Range<usize>,
+    (store, range): (&PairStore, Range<usize>),
     device: &Device,
-) -> BTreeMap<Term, f64> {
+    observer: &dyn Observer,
+) -> Result<BTreeMap<Term, f64>, Stopped> {
     let mut means = BTreeMap::new();
     let total = range.len();
     let block_rows = (BLOCK / config.dim()).clamp(1, 4096);
+    let mut progress = observer.begin("losses", "pairs");
     for start in range.clone().step_by(block_rows) {
+        progress.advance((start - range.start) as u64, total as u64, "")?;
         let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
         let batch = to_tensors(store.range(block), config.label_dim, device);
@@ -216,7 +222,9 @@ pub fn evaluate_losses(
             *means.entry(term).or_insert(0.0) += weight * value;
         }
     }
-    means
+    progress.report(total as u64, total as u64, "");
+    progress.finish("");
+    Ok(means)
 }
 
 impl Task for DistillTask {
@@ -266,8 +274,9 @@ impl Task for DistillTask {
         ];
         let objective = self.objective.valid();
         let student = &averaged.student;
-        let losses =
-            evaluate_losses(student, None, config, &objective, &self.store, range, &device);
+        let pairs = (&self.store, range);
+        let losses = evaluate_losses(student, None, config, &objective, pairs, &device, &Silent)
+            .expect("nobody asks for a stop");
         values.extend(losses.into_iter().map(|(term, value)| (term.name().to_string(), value)));
         // An operator with values that aren't finite has no spectrum, and the losses tell of it.
         let moduli = averaged

@@ -2,9 +2,31 @@
 //! class to another.
 
 use kdm_data::{Labels, Samples};
+use kdm_observer::Observer;
 
 use crate::error::{Error, Result};
 use crate::stepwise::Stepwise;
+
+/// The deviation of rows `[N, n]` (at least one) along a `direction` of any length: the root mean
+/// square of their distances from the mean, along it.
+///
+/// ```
+/// use kdm_koopman::editing::deviation_along;
+///
+/// // Four corners of a rectangle, 6 wide and 2 high.
+/// let corners = [0.0, 0.0, 6.0, 0.0, 0.0, 2.0, 6.0, 2.0];
+/// assert_eq!(deviation_along(&corners, &[5.0, 0.0]), 3.0);
+/// assert_eq!(deviation_along(&corners, &[0.0, -1.0]), 1.0);
+/// ```
+pub fn deviation_along(rows: &[f32], direction: &[f64]) -> f64 {
+    let length = direction.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    let along = rows
+        .chunks_exact(direction.len())
+        .map(|row| row.iter().zip(direction).map(|(z, d)| f64::from(*z) * d).sum::<f64>() / length);
+    let along: Vec<f64> = along.collect();
+    let mean = along.iter().sum::<f64>() / along.len() as f64;
+    (along.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / along.len() as f64).sqrt()
+}
 
 /// The mean of rows of `width` values (at least one row): `[N, width]` -> `[width]`.
 pub fn mean_row(rows: &[f32], width: usize) -> Vec<f64> {
@@ -19,18 +41,23 @@ pub fn mean_row(rows: &[f32], width: usize) -> Vec<f64> {
 /// C E_T(x_T) + B y of the same noise (`[N, dim]`), labelled with the one and with the other.
 ///
 /// # Errors
-/// When the student doesn't have one of the classes.
-pub fn class_direction(parts: Stepwise, noise: &[f32], from: u32, to: u32) -> Result<Vec<f64>> {
+/// When the student doesn't have one of the classes, or the observer stops the work.
+pub fn class_direction(
+    parts: Stepwise,
+    noise: &[f32],
+    (from, to): (u32, u32),
+    observer: &dyn Observer,
+) -> Result<Vec<f64>> {
     let label_dim = parts.config.label_dim;
     if let Some(class) = [from, to].into_iter().find(|class| *class as usize >= label_dim) {
         return Err(Error::UnknownClass { class, label_dim });
     }
     let count = noise.len() / parts.config.dim();
-    let mean = |class| {
-        let pushed = parts.push_noise(noise, &Labels::all(class, count));
-        mean_row(&pushed, parts.config.operator_dim())
+    let mean = |class| -> Result<Vec<f64>> {
+        let pushed = parts.push_noise_observed(noise, &Labels::all(class, count), observer)?;
+        Ok(mean_row(&pushed, parts.config.operator_dim()))
     };
-    Ok(mean(to).into_iter().zip(mean(from)).map(|(to, from)| to - from).collect())
+    Ok(mean(to)?.into_iter().zip(mean(from)?).map(|(to, from)| to - from).collect())
 }
 
 /// Latents `[N, n]` moved along `direction` (`[n]`) by up to `reach` of its lengths to either side,
@@ -50,16 +77,20 @@ pub fn moved(latents: &[f32], direction: &[f64], reach: f64, steps: usize) -> Ve
 
 /// The samples of noise and labels, drawn with their pushed latents [`moved`] along `direction`:
 /// `[N steps, dim]`.
+///
+/// # Errors
+/// When the observer stops the work.
 pub fn draw_along(
     parts: Stepwise,
     samples: &Samples,
     direction: &[f64],
     reach: f64,
     steps: usize,
-) -> Vec<f32> {
-    let latents = parts.push_noise(&samples.noise, &samples.labels);
+    observer: &dyn Observer,
+) -> Result<Vec<f32>> {
+    let latents = parts.push_noise_observed(&samples.noise, &samples.labels, observer)?;
     let moved = moved(&latents, direction, reach, steps);
-    parts.decode(&moved, &samples.labels.repeat_each(steps))
+    Ok(parts.decode_observed(&moved, &samples.labels.repeat_each(steps), observer)?)
 }
 
 #[cfg(test)]
@@ -67,6 +98,7 @@ mod tests {
     use super::*;
     use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind, Sampler, StudentConfig};
     use burn::tensor::Device;
+    use kdm_observer::Silent;
     use kdm_random::normal_vec;
 
     #[test]
@@ -94,7 +126,7 @@ mod tests {
         let parts =
             Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
         let noise = normal_vec(1, 30);
-        let direction = class_direction(parts, &noise, 0, 1).unwrap();
+        let direction = class_direction(parts, &noise, (0, 1), &Silent).unwrap();
         let labels = |class| Labels::all(class, 10);
         let (from, to) =
             (parts.push_noise(&noise, &labels(0)), parts.push_noise(&noise, &labels(1)));
@@ -103,7 +135,7 @@ mod tests {
         assert!(arrived.iter().zip(&to).all(|(a, b)| (a - b).abs() < 1e-5));
 
         let samples = Samples { shape: vec![3], noise, labels: labels(0), ..Samples::default() };
-        let drawn = draw_along(parts, &samples, &direction, 1.5, 5);
+        let drawn = draw_along(parts, &samples, &direction, 1.5, 5, &Silent).unwrap();
         let middle: Vec<f32> = drawn.chunks(3).skip(2).step_by(5).flatten().copied().collect();
         let sampler = Sampler::new(student.clone(), &config, &device);
         let own = sampler.sample(&samples.noise, &samples.labels);
@@ -129,7 +161,7 @@ mod tests {
         let student = config.init(2, &device);
         let parts =
             Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
-        let error = class_direction(parts, &[0.0; 3], 0, 2).unwrap_err();
+        let error = class_direction(parts, &[0.0; 3], (0, 2), &Silent).unwrap_err();
         assert!(matches!(error, Error::UnknownClass { class: 2, label_dim: 2 }));
         assert!(error.to_string().contains("classes 0 to 1"), "{error}");
     }

@@ -3,10 +3,15 @@
 use burn::tensor::{Device, Tensor};
 use kdm_data::Labels;
 use kdm_nn::ForwardMode;
-use kdm_nn::fixed_batches::{Rows, in_batches, in_image_batches};
+use kdm_nn::fixed_batches::{self, Rows, in_batches, in_image_batches};
+
+use kdm_observer::{Observer, Stopped};
 
 use crate::host::{rows, values};
 use crate::{Koopman, StudentConfig};
+
+/// Images whose parts are computed between two looks at an observer: some batches.
+const IMAGES: usize = 16;
 
 /// A student's encoders, operator and decoder, one by one. Samples are rows of `dim` values,
 /// latents rows of n, the dimension of the operator; there is one label a row (none for a row
@@ -58,6 +63,67 @@ impl Stepwise<'_> {
             return Vec::new();
         };
         values(control.forward(rows(labels.one_hot(width), width, self.device)))
+    }
+
+    /// [`Self::encode_noise`] that is told of and can be stopped.
+    ///
+    /// # Errors
+    /// When the observer stops it.
+    pub fn encode_noise_observed(
+        &self,
+        noise: &[f32],
+        labels: &Labels,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, Stopped> {
+        let told = ("latents", "samples");
+        self.observed(noise, labels, told, observer, |x, y| self.encode_noise(x, y))
+    }
+
+    /// [`Self::push_noise`] that is told of and can be stopped.
+    ///
+    /// # Errors
+    /// When the observer stops it.
+    pub fn push_noise_observed(
+        &self,
+        noise: &[f32],
+        labels: &Labels,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, Stopped> {
+        let told = ("latents", "samples");
+        self.observed(noise, labels, told, observer, |x, y| self.push_noise(x, y))
+    }
+
+    /// [`Self::decode`] that is told of and can be stopped.
+    ///
+    /// # Errors
+    /// When the observer stops it.
+    pub fn decode_observed(
+        &self,
+        latents: &[f32],
+        labels: &Labels,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, Stopped> {
+        let told = ("decoding", "samples");
+        self.observed(latents, labels, told, observer, |z, y| self.decode(z, y))
+    }
+
+    /// Rows in parts of whole batches, so that none is filled up with zeros but the last.
+    fn observed(
+        &self,
+        values: &[f32],
+        labels: &Labels,
+        told: (&str, &'static str),
+        observer: &dyn Observer,
+        step: impl Fn(&[f32], &Labels) -> Vec<f32>,
+    ) -> Result<Vec<f32>, Stopped> {
+        let at_a_time = match self.config.shape.len() {
+            3 => IMAGES,
+            _ => fixed_batches::ROWS_PER_BATCH,
+        };
+        let width = values.len() / labels.len().max(1);
+        observer.in_parts(told, labels.len(), at_a_time, |rows| {
+            step(&values[rows.start * width..rows.end * width], &labels.range(rows))
+        })
     }
 
     fn run(

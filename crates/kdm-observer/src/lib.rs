@@ -21,6 +21,7 @@
 //! assert_eq!(work(&show), Ok(285));
 //! ```
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Something that long work says.
@@ -108,6 +109,29 @@ impl dyn Observer + '_ {
             started: Instant::now(),
             first: None,
         }
+    }
+
+    /// The values of `count` units, computed by `part` for `at_a_time` of them in a row (at least 1)
+    /// and put one after the other, as a task that ends without a word.
+    ///
+    /// # Errors
+    /// When the observer wants the work to stop.
+    pub fn in_parts<T>(
+        &self,
+        (task, unit): (&str, &'static str),
+        count: usize,
+        at_a_time: usize,
+        mut part: impl FnMut(Range<usize>) -> Vec<T>,
+    ) -> Result<Vec<T>, Stopped> {
+        let mut progress = self.begin(task, unit);
+        let mut all = Vec::new();
+        for start in (0..count).step_by(at_a_time) {
+            progress.advance(start as u64, count as u64, "")?;
+            all.extend(part(start..(start + at_a_time).min(count)));
+        }
+        progress.report(count as u64, count as u64, "");
+        progress.finish("");
+        Ok(all)
     }
 
     /// Says what a person may want to know.
@@ -224,6 +248,22 @@ mod tests {
         assert!(told[1].contains("done: 40") && told[1].contains("rate: None"), "{}", told[1]);
         assert!(told[2].contains("rate: Some") && told[2].contains("loss 1"), "{}", told[2]);
         assert!(told[3].contains("Warning") && told[4].contains("Finished"));
+    }
+
+    /// Parts are told of and come in order; a stop ends between two of them.
+    #[test]
+    fn work_in_parts_is_the_whole_work() {
+        let listener = Listener::default();
+        let observer: &dyn Observer = &listener;
+        let squares = |range: Range<usize>| range.map(|i| i * i).collect();
+        let found = observer.in_parts(("squares", "numbers"), 7, 3, squares).unwrap();
+        assert_eq!(found, [0, 1, 4, 9, 16, 25, 36]);
+        assert_eq!(listener.told.borrow().len(), 1 + 4 + 1);
+        let found = observer.in_parts(("squares", "numbers"), 7, 3, |range| {
+            listener.stop.set(range.end > 3);
+            vec![0; range.len()]
+        });
+        assert_eq!(found, Err(Stopped));
     }
 
     /// The rate is of this run: 10 units in the time since the beginning, not the 1010 there are.

@@ -32,6 +32,19 @@ impl Role {
     }
 }
 
+impl Role {
+    /// What tells files of the same name apart where any kind of model may be named, such as
+    /// `fashion-mnist-student`.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+            Self::Features => "features",
+            Self::Statistics => "statistics",
+        }
+    }
+}
+
 /// One file of the program.
 struct Asset {
     role: Role,
@@ -68,8 +81,58 @@ static ASSETS: [Asset; 5] = [
     },
 ];
 
+impl Asset {
+    /// Its name among files of all roles.
+    fn full_name(&self) -> String {
+        format!("{}-{}", self.name, self.role.suffix())
+    }
+
+    fn open(&self, name: &str) -> Outcome<TensorFile> {
+        Ok(TensorFile::built_in(&format!("{name} (built in)"), self.bytes)?)
+    }
+}
+
 fn find(role: Role, name: &str) -> Option<&'static Asset> {
-    ASSETS.iter().find(|asset| asset.role == role && asset.name == name)
+    let is = |asset: &&Asset| asset.name == name || asset.full_name() == name;
+    ASSETS.iter().filter(|asset| asset.role == role).find(is)
+}
+
+/// Whether a name is one of a model that ships, and no path; see [`open_any`].
+pub fn is_any(source: &Path) -> bool {
+    let name = source.to_string_lossy();
+    !source.exists() && ASSETS.iter().any(|asset| asset.name == name || asset.full_name() == name)
+}
+
+/// The file that `source` names, of whatever role: a path, or one that ships by its name and role,
+/// such as `fashion-mnist-student`.
+///
+/// # Errors
+/// When there is none, or more than one of that name; the message lists them.
+pub fn open_any(source: &Path) -> Outcome<TensorFile> {
+    let name = source.to_string_lossy();
+    if source.exists() || source.extension().is_some() {
+        return Ok(TensorFile::open(source)?);
+    }
+    if let Some(asset) = ASSETS.iter().find(|asset| asset.full_name() == name) {
+        return asset.open(&name);
+    }
+    let of_name: Vec<&Asset> = ASSETS.iter().filter(|asset| asset.name == name).collect();
+    let told = |assets: &[&Asset]| {
+        assets.iter().map(|asset| asset.full_name()).collect::<Vec<String>>().join(", ")
+    };
+    match &of_name[..] {
+        [asset] => asset.open(&name),
+        [] => {
+            let all = told(&ASSETS.iter().collect::<Vec<&Asset>>());
+            Err(Failure::Usage(format!(
+                "no model `{name}`: give a model file, or one that ships with kdm: {all}"
+            )))
+        }
+        several => Err(Failure::Usage(format!(
+            "`{name}` is the name of several models that ship: give one of {}",
+            told(several)
+        ))),
+    }
 }
 
 /// Whether a file of this name and role ships with the program.
@@ -79,7 +142,7 @@ pub fn is_built_in(role: Role, name: &str) -> bool {
 
 /// Whether anything of this name ships with the program: then the name alone is no path.
 pub fn ships(name: &str) -> bool {
-    ASSETS.iter().any(|asset| asset.name == name)
+    ASSETS.iter().any(|asset| asset.name == name || asset.full_name() == name)
 }
 
 /// The file that `source` names: one that ships with the program, by its name alone, or a path
@@ -90,7 +153,7 @@ pub fn ships(name: &str) -> bool {
 pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
     let name = source.to_string_lossy();
     if let Some(asset) = find(role, &name) {
-        return Ok(TensorFile::built_in(&format!("{name} (built in)"), asset.bytes)?);
+        return asset.open(&name);
     }
     if !source.exists() && source.extension().is_none() {
         let names: Vec<&str> =
@@ -107,4 +170,29 @@ pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
         return Err(kdm_data::Error::invalid(source, "file", problem, action).into());
     }
     Ok(TensorFile::open(source)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where any model may be named, a name says which; where one kind is needed, the name alone
+    /// does.
+    #[test]
+    fn what_ships_is_known_by_name() {
+        let kind = |name: &str| {
+            let file = open_any(Path::new(name)).unwrap();
+            file.metadata()["kind"].as_str().unwrap().to_string()
+        };
+        assert_eq!(kind("fashion-mnist-student"), "student");
+        assert_eq!(kind("fashion-mnist-statistics"), "statistics");
+        assert_eq!(kind("fashion-mnist-loss"), "classifier");
+        let message = open_any(Path::new("fashion-mnist")).unwrap_err().to_string();
+        assert!(message.contains("fashion-mnist-teacher, fashion-mnist-student"), "{message}");
+        let message = open_any(Path::new("nothing")).unwrap_err().to_string();
+        assert!(message.contains("no model `nothing`"), "{message}");
+        assert!(open(Role::Student, Path::new("fashion-mnist-student")).is_ok());
+        assert!(open(Role::Student, Path::new("fashion-mnist-teacher")).is_err());
+        assert!(is_any(Path::new("fashion-mnist")) && !is_any(Path::new("nothing")));
+    }
 }

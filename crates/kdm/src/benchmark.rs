@@ -7,15 +7,17 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{Labels, Samples};
 use kdm_koopman::distill::{self, Trainee};
 use kdm_koopman::loss::{Distance, LatentNoise, Objective};
-use kdm_koopman::{Koopman, Sampler, StudentConfig};
+use kdm_koopman::{Koopman, LossConfig, Sampler, StudentConfig};
 use kdm_nn::{DiscriminatorConfig, ForwardMode, InitSeed, Lpips, Perceptual, Pooling};
-use kdm_train::{Optimizer, Stepper};
+use kdm_observer::{Observer, Stopped};
+use kdm_train::{Optimizer, OptimizerConfig, Stepper};
 use serde::Serialize;
 
 use crate::runtime::Runtime;
 use crate::stages::distill::{LossFiles, open_loss_network};
+use crate::stages::evaluate::open_students_loss_network;
 use crate::timing::{alternating, median};
-use crate::{Experiment, Failure, Outcome};
+use crate::{Context, Experiment, Failure, LoadedStudent, Outcome};
 
 /// Which cost of a student.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +32,7 @@ pub enum Cost {
 /// How a student is timed.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Samples a step; none for the experiment's batch.
+    /// Samples a step; none for the training's batch.
     pub batch: Option<usize>,
     /// Steps that are timed.
     pub iters: usize,
@@ -41,7 +43,7 @@ pub struct Timing {
 /// What a student costs on this machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Benchmark {
-    /// The experiment.
+    /// The experiment, or the model file without folder and extension.
     pub preset: String,
     /// Which cost.
     pub what: Cost,
@@ -63,32 +65,80 @@ pub struct Benchmark {
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// Times a student of this experiment.
+/// Times a student of this experiment, of random weights.
 ///
 /// # Errors
-/// When counts are 0, or the classifier that the loss names can't be read.
+/// When counts are 0, the classifier that the loss names can't be read, or the observer stops it.
 pub fn measure(
     experiment: &Experiment,
     what: Cost,
     timing: Timing,
-    runtime: &Runtime,
+    context: Context,
 ) -> Outcome<Benchmark> {
-    let batch = timing.batch.unwrap_or(experiment.train.batch);
-    if batch == 0 || timing.iters == 0 {
-        return Err(Failure::Usage("--batch and --iters: give at least 1".into()));
-    }
+    let runtime = context.runtime;
+    let batch = timing.checked_batch(experiment.train.batch)?;
     let (shape, label_dim) = experiment.sample().expect("checked when loaded");
     let config = experiment.student_config(shape, label_dim, experiment.pairs.process.noise_std());
-    let mut times = match what {
-        Cost::Train => timed(timing, training_step(experiment, &config, batch, runtime)?),
-        Cost::Sample => timed(timing, sampling(&config, batch, runtime.device())),
+    let times = match what {
+        Cost::Train => {
+            timed(timing, training_step(experiment, &config, batch, runtime)?, context.observer)
+        }
+        Cost::Sample => timed(timing, sampling(&config, batch, runtime.device()), context.observer),
     };
-    let median = median(&mut times);
     let push = experiment.loss.push_weight > 0.0;
     let flops = config.flops(what == Cost::Train, push) * batch as f64;
+    found((experiment.name.clone(), what), batch, timing, (times?, flops), runtime)
+}
+
+/// Times the student of a model file: its sampling, or a step of a training of its loss.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_student(
+    student: &LoadedStudent,
+    what: Cost,
+    timing: Timing,
+    context: Context,
+) -> Outcome<Benchmark> {
+    let (runtime, config, loss) = (context.runtime, student.config(), &student.file.loss);
+    let trained = student.file.origin.distillation().map_or(32, |told| told.train.batch);
+    let batch = timing.checked_batch(trained)?;
+    let times = match what {
+        Cost::Train => {
+            let device = runtime.training();
+            let perceptual = if loss.reconstruction.has_lpips() {
+                Some(random_lpips(&device))
+            } else {
+                open_students_loss_network(student, LossFiles::default(), &device)?
+            };
+            let step = step_of(config, loss, perceptual, OptimizerConfig::default(), batch, device);
+            timed(timing, step, context.observer)
+        }
+        Cost::Sample => {
+            let pairs = pairs(config, batch);
+            let draw = || {
+                std::hint::black_box(student.sampler.sample(&pairs.noise, &pairs.labels));
+            };
+            timed(timing, draw, context.observer)
+        }
+    };
+    let flops = config.flops(what == Cost::Train, loss.push_weight > 0.0) * batch as f64;
+    let name = student.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    found((name, what), batch, timing, (times?, flops), runtime)
+}
+
+/// What was measured: seconds of each step, of so many floating-point operations.
+fn found(
+    (preset, what): (String, Cost),
+    batch: usize,
+    timing: Timing,
+    (mut times, flops): (Vec<f64>, f64),
+    runtime: &Runtime,
+) -> Outcome<Benchmark> {
+    let median = median(&mut times);
     let set = kdm_kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
     Ok(Benchmark {
-        preset: experiment.name.clone(),
+        preset,
         what,
         batch,
         iters: timing.iters,
@@ -101,16 +151,32 @@ pub fn measure(
     })
 }
 
+impl Timing {
+    /// The samples a step, `usual` unless something else is asked for.
+    fn checked_batch(self, usual: usize) -> Outcome<usize> {
+        let batch = self.batch.unwrap_or(usual);
+        for (flag, count) in [("--batch", batch), ("--iters", self.iters)] {
+            if count == 0 {
+                return Err(Failure::Usage(format!("{flag} 0: give at least 1")));
+            }
+        }
+        Ok(batch)
+    }
+}
+
 /// Seconds of each timed step.
-fn timed(timing: Timing, mut step: impl FnMut()) -> Vec<f64> {
-    (0..timing.warm_up).for_each(|_| step());
-    (0..timing.iters)
-        .map(|_| {
-            let started = Instant::now();
-            step();
-            started.elapsed().as_secs_f64()
-        })
-        .collect()
+fn timed(
+    timing: Timing,
+    mut step: impl FnMut(),
+    observer: &dyn Observer,
+) -> Result<Vec<f64>, Stopped> {
+    let count = timing.warm_up.saturating_add(timing.iters);
+    let mut seconds = observer.in_parts(("bench", "steps"), count, 1, |_| {
+        let started = Instant::now();
+        step();
+        vec![started.elapsed().as_secs_f64()]
+    })?;
+    Ok(seconds.split_off(timing.warm_up))
 }
 
 /// The process's largest resident memory so far, where the system tells.
@@ -146,12 +212,16 @@ const LINEAR_ROWS: usize = 256;
 
 /// Seconds a row of two students' linear maps from the noise encoder to the decoder: operator and
 /// projections; medians of `runs` alternating runs.
+///
+/// # Errors
+/// When the observer stops it.
 pub fn linear_seconds(
     students: [&Koopman; 2],
     latent: usize,
-    device: &Device,
     runs: usize,
-) -> [f64; 2] {
+    context: Context,
+) -> Result<[f64; 2], Stopped> {
+    let device = context.device();
     let values = kdm_random::normal_vec(0, LINEAR_ROWS * latent);
     let z = Tensor::<2>::from_data(TensorData::new(values, [LINEAR_ROWS, latent]), device);
     let maps = |student: &Koopman| {
@@ -160,8 +230,9 @@ pub fn linear_seconds(
         let z = student.operator.apply(z);
         std::hint::black_box(project.map_or_else(|| z.clone(), |p| p.decoder.forward(z.clone())));
     };
-    alternating([&|| maps(students[0]), &|| maps(students[1])], runs)
-        .map(|seconds| seconds / LINEAR_ROWS as f64)
+    let told = ("timing the linear maps", context.observer);
+    let times = alternating([&|| maps(students[0]), &|| maps(students[1])], runs, told)?;
+    Ok(times.map(|seconds| seconds / LINEAR_ROWS as f64))
 }
 
 /// A training step on `batch` pairs: latent noise, loss, gradients, Adam and the moving average.
@@ -175,30 +246,47 @@ pub fn training_step(
     runtime: &Runtime,
 ) -> Outcome<impl FnMut() + use<>> {
     let device = runtime.training();
-    let seed = &mut InitSeed::new(1);
-    let discriminator = (experiment.loss.adversarial_weight > 0.0)
-        .then(|| DiscriminatorConfig { in_channels: config.shape[0] }.init(seed, &device));
-    let trainee = Trainee { student: config.init(0, &device), discriminator };
-    let optimizers = ["student.", "discriminator."];
-    let mut optimizers = optimizers
-        .map(|prefix| Optimizer::new(experiment.student_loop().optimizer, &trainee, prefix));
-    let mut trainee = Some(trainee);
-    let pairs = pairs(config, batch);
     let reconstruction = experiment.loss.reconstruction;
     let perceptual = if reconstruction.has_lpips() {
-        Some(kdm_nn::frozen(Perceptual::Lpips(Lpips::init(Pooling::Average, seed, &device))))
+        Some(random_lpips(&device))
     } else {
         let files = LossFiles::of(experiment);
         open_loss_network(reconstruction, files, &config.shape, &device)?.map(|n| n.network)
     };
+    let optimizer = experiment.student_loop().optimizer;
+    Ok(step_of(config, &experiment.loss.config(), perceptual, optimizer, batch, device))
+}
+
+fn random_lpips(device: &Device) -> Perceptual {
+    let network = Lpips::init(Pooling::Average, &mut InitSeed::new(1), device);
+    kdm_nn::frozen(Perceptual::Lpips(network))
+}
+
+/// A training step of a student of random weights for a loss.
+fn step_of(
+    config: &StudentConfig,
+    loss: &LossConfig,
+    perceptual: Option<Perceptual>,
+    optimizer: OptimizerConfig,
+    batch: usize,
+    device: Device,
+) -> impl FnMut() + use<> {
+    let seed = &mut InitSeed::new(1);
+    let discriminator = (loss.adversarial_weight > 0.0)
+        .then(|| DiscriminatorConfig { in_channels: config.shape[0] }.init(seed, &device));
+    let trainee = Trainee { student: config.init(0, &device), discriminator };
+    let optimizers = ["student.", "discriminator."];
+    let mut optimizers = optimizers.map(|prefix| Optimizer::new(optimizer, &trainee, prefix));
+    let mut trainee = Some(trainee);
+    let pairs = pairs(config, batch);
     let objective = Objective {
-        config: experiment.loss.config(),
-        targets: experiment.loss.eigenvalues.targets(config.operator_dim(), 3),
-        distance: Distance::new(reconstruction, perceptual, &config.shape),
+        config: loss.clone(),
+        targets: loss.eigenvalues.targets(config.operator_dim(), 3),
+        distance: Distance::new(loss.reconstruction, perceptual, &config.shape),
     };
     let config = config.clone();
     let mut draws = 4;
-    Ok(move || {
+    move || {
         let model = trainee.take().expect("put back below");
         let mut latent = || {
             draws += 1;
@@ -222,5 +310,5 @@ pub fn training_step(
             )
             .0,
         );
-    })
+    }
 }

@@ -10,8 +10,8 @@ use kdm_data::{Error, TensorFile, hash};
 use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
-use crate::run_folder::{CONFIG, EVALUATION};
-use crate::{Experiment, Outcome};
+use crate::run_folder::{COMPARISON, CONFIG, EVALUATION, FEATURES, REPORT};
+use crate::{Experiment, Outcome, assets};
 
 /// What lies at `path`, as an object with `kind` among its keys. Foreign models are put together on
 /// `device`.
@@ -19,6 +19,9 @@ use crate::{Experiment, Outcome};
 /// # Errors
 /// When it can't be read or is nothing that is known.
 pub fn describe(path: &Path, device: &Device) -> Outcome<Value> {
+    if assets::is_any(path) {
+        return tensors(&assets::open_any(path)?);
+    }
     if path.is_dir() { folder(path, device) } else { file(path, device) }
 }
 
@@ -37,7 +40,9 @@ fn file(path: &Path, device: &Device) -> Outcome<Value> {
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
         Some("pt" | "pth" | "pkl" | "bin") => foreign(path, device),
-        _ => tensors(path),
+        Some("html" | "toml" | "json" | "jsonl") => text(path),
+        Some("png" | "jpg" | "jpeg") => picture(path),
+        _ => tensors(&TensorFile::open(path)?),
     }
 }
 
@@ -50,8 +55,68 @@ fn foreign(path: &Path, device: &Device) -> Outcome<Value> {
     }))
 }
 
-fn tensors(path: &Path) -> Outcome<Value> {
-    let file = TensorFile::open(path)?;
+/// A page, a configuration or a table of this program's, or another text.
+fn text(path: &Path) -> Outcome<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    if path.extension().is_some_and(|e| e == "toml") {
+        let experiment =
+            Experiment::read(path).or_else(|_| Experiment::load(&path.to_string_lossy(), &[]))?;
+        return Ok(json!({"kind": "experiment", "experiment": experiment.name}));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let kind = match name.as_ref() {
+        REPORT => "report",
+        EVALUATION => "evaluation",
+        COMPARISON => "comparison",
+        METRICS => "log of a training",
+        MANIFEST => "manifest of a pair store",
+        _ => "text",
+    };
+    let values = matches!(kind, "evaluation").then(|| serde_json::from_str::<Value>(&text).ok());
+    Ok(json!({
+        "kind": kind, "bytes": text.len(), "lines": text.lines().count(),
+        "values": values.flatten(),
+    }))
+}
+
+fn picture(path: &Path) -> Outcome<Value> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let png = bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() >= 24;
+    let side = |at: usize| {
+        png.then(|| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap_or_default()))
+    };
+    Ok(json!({
+        "kind": "picture", "bytes": bytes.len(), "width": side(16), "height": side(20),
+    }))
+}
+
+/// A folder that this program's analyses write, by the file that tells it.
+fn results(path: &Path) -> Option<Outcome<Value>> {
+    let told = |kind: &str, file: &str, next: &str| {
+        path.join(file).exists().then(|| {
+            let figures = std::fs::read_dir(path.join("figures")).map_or(0, Iterator::count);
+            Ok(json!({
+                "kind": kind, "report": path.join(REPORT).exists().then_some(REPORT),
+                "figures": figures, "next": next,
+            }))
+        })
+    };
+    if path.join(FEATURES).exists() {
+        return Some(TensorFile::open(&path.join(FEATURES)).map_err(Into::into).and_then(|file| {
+            let mut found = tensors(&file)?;
+            found["kind"] = json!("feature network's training");
+            found["next"] =
+                json!(format!("kdm evaluate --features {}", path.join(FEATURES).display()));
+            Ok(found)
+        }));
+    }
+    told("inversion", "inversion.npz", "open report.html")
+        .or_else(|| told("analysis", "eigenvalues.npy", "open report.html"))
+        .or_else(|| told("samples", "samples.npy", "kdm info samples.npy"))
+        .or_else(|| told("analysis", REPORT, "open report.html"))
+}
+
+fn tensors(file: &TensorFile) -> Outcome<Value> {
     let parameters: usize =
         file.entries().map(|(_, _, shape)| shape.iter().product::<usize>()).sum();
     let kind = match &file.metadata()["kind"] {
@@ -107,6 +172,9 @@ fn folder(path: &Path, device: &Device) -> Outcome<Value> {
             "last": last,
             "evaluation": evaluation.and_then(|text| serde_json::from_str::<Value>(&text).ok()),
         }));
+    }
+    if let Some(found) = results(path) {
+        return found;
     }
     if kdm_formats::is_diffusers_folder(path) {
         return foreign(path, device);

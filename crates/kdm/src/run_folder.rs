@@ -105,9 +105,9 @@ pub fn check_run(
     match first_difference(&begun, &asked, "") {
         None => Ok(()),
         Some(Difference { key, begun, asked }) => Err(Failure::Usage(format!(
-            "`{shown}`: `{key}`: the run was begun with {begun}, and this command asks for {asked}; \
-             resume with the same preset and --set (only `{length}` may grow), or begin another run \
-             with another --out"
+            "`{shown}`: `{key}`: the run was begun with {begun}, and this command asks for \
+             {asked}; resume with the same preset and --set (only `{length}` may grow), or begin \
+             another run with another --out"
         ))),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kdm_data::labels::GIVE_LABELS;
 use kdm_data::{Array, Error, Labels, Samples, array, atomic, view};
-use kdm_observer::Observer;
+use kdm_observer::{Observer, Silent};
 use kdm_report::grid;
 use kdm_report::plots::{self, Group};
 
@@ -135,13 +135,28 @@ pub fn write_samples(
     label_dim: usize,
     columns: Option<usize>,
 ) -> Outcome<()> {
+    write_named_samples(out, samples, label_dim, columns, &[], &Silent)
+}
+
+/// [`write_samples`] with the names of classes, of which there may be none; many files are told of.
+///
+/// # Errors
+/// As [`write_samples`], and when the observer stops it.
+pub fn write_named_samples(
+    out: &Path,
+    samples: &Samples,
+    label_dim: usize,
+    columns: Option<usize>,
+    class_names: &[String],
+    observer: &dyn Observer,
+) -> Outcome<()> {
     check_out(out)?;
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, &images(samples))?,
         Some("npz") => write_npz(out, samples, label_dim)?,
         Some(_) => atomic::write(out, &picture(samples, columns)?)?,
-        None => write_folder(out, samples, columns)?,
+        None => write_folder(out, samples, columns, class_names, observer)?,
     }
     Ok(())
 }
@@ -184,28 +199,46 @@ fn write_npz(out: &Path, samples: &Samples, label_dim: usize) -> Outcome<()> {
     Ok(array::write_npz(out, &arrays)?)
 }
 
-fn write_folder(out: &Path, samples: &Samples, columns: Option<usize>) -> Outcome<()> {
+fn write_folder(
+    out: &Path,
+    samples: &Samples,
+    columns: Option<usize>,
+    class_names: &[String],
+    observer: &dyn Observer,
+) -> Outcome<()> {
     atomic::create_folder(out)?;
     array::write_npy(&out.join("samples.npy"), &images(samples))?;
     if samples.dim() == 2 {
         atomic::write(&out.join("samples.png"), &picture(samples, columns)?)?;
     } else if grid::shows(&samples.shape) {
+        let mut progress = observer.begin("writing images", "images");
         for (i, image) in samples.images.chunks(samples.dim()).enumerate() {
+            progress.advance(i as u64, samples.len() as u64, "")?;
             let png = grid::png(image, &samples.shape, 1);
-            atomic::write(&out.join(image_name(samples, i)), &png)?;
+            atomic::write(&out.join(image_name(samples, i, class_names)), &png)?;
         }
+        progress.finish("");
     }
     Ok(())
 }
 
 /// The name of image `i` in a folder.
-fn image_name(samples: &Samples, i: usize) -> String {
+fn image_name(samples: &Samples, i: usize, class_names: &[String]) -> String {
     let Some(seed) = samples.seeds.get(i) else { return format!("{i:06}.png") };
     let again = samples.seeds.windows(2).any(|pair| pair[0] == pair[1]);
     match samples.labels.class(i).filter(|_| again) {
-        Some(class) => format!("{seed:06}-class-{class}.png"),
+        Some(class) => match class_names.get(class as usize) {
+            Some(name) => format!("{seed:06}-class-{class}-{}.png", plain(name)),
+            None => format!("{seed:06}-class-{class}.png"),
+        },
         None => format!("{seed:06}.png"),
     }
+}
+
+/// A class's name as part of a file's name.
+fn plain(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    name.chars().map(letter).collect()
 }
 
 fn picture(samples: &Samples, columns: Option<usize>) -> Outcome<Vec<u8>> {

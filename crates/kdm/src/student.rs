@@ -38,6 +38,10 @@ pub struct LoadedStudent {
     pub sampler: Sampler,
     /// The device that it is on.
     pub device: Device,
+    /// Whether its file is in half precision.
+    pub half: bool,
+    /// Bytes of its file.
+    pub bytes: u64,
 }
 
 impl LoadedStudent {
@@ -46,14 +50,23 @@ impl LoadedStudent {
     /// # Errors
     /// When the file is damaged or no student's.
     pub fn open(path: &Path, device: &Device) -> Outcome<Self> {
-        let (file, student) = StudentFile::from_file(&assets::open(Role::Student, path)?, device)?;
+        let tensors = assets::open(Role::Student, path)?;
+        let half = tensors.is_half();
+        let bytes = tensors.bytes().len() as u64;
+        let (file, student) = StudentFile::from_file(&tensors, device)?;
         let sampler = Sampler::new(student.clone(), &file.student, device);
-        Ok(Self { path: path.to_path_buf(), file, student, sampler, device: device.clone() })
+        let (path, device) = (path.to_path_buf(), device.clone());
+        Ok(Self { path, file, student, sampler, device, half, bytes })
     }
 
     /// What the student is.
     pub fn config(&self) -> &StudentConfig {
         &self.file.student
+    }
+
+    /// The names of its classes, where its data set is known by name.
+    pub fn class_names(&self) -> Vec<String> {
+        kdm_data::images::known_classes(self.file.origin.data().unwrap_or_default())
     }
 
     /// The networks of the method.

@@ -1,27 +1,40 @@
 //! `kdm bench`: how fast this machine samples and trains.
 
-use clap::Subcommand;
-use kdm::benchmark::{Benchmark, Cost, Timing, measure};
-use kdm::{Context, Experiment, Outcome};
+use std::path::PathBuf;
 
-use super::output::{print, print_json};
+use clap::Subcommand;
+use kdm::benchmark::{Benchmark, Cost, Timing, measure, measure_student};
+use kdm::{Context, Experiment, LoadedStudent, Outcome};
+
+use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One-step sampling with a student of random weights
+    /// One-step sampling with a student
+    #[command(after_help = "\
+Examples:
+  kdm bench sample --model fashion-mnist --batch 16
+  kdm bench sample --preset cifar10-uncond --batch 1")]
     Sample(Args),
     /// A training step: loss, gradients, Adam and the moving average
+    #[command(after_help = "\
+Examples:
+  kdm bench train --preset checkerboard --iters 50
+  kdm bench train --model fashion-mnist --batch 32")]
     Train(Args),
 }
 
 /// Flags of `kdm bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A preset's name or a TOML file
-    #[arg(long)]
-    preset: String,
-    /// Samples a step [default: the preset's batch]
+    /// A preset's name or a TOML file: a student of that kind with random weights
+    #[arg(long, required_unless_present = "model", conflicts_with = "model")]
+    preset: Option<String>,
+    /// A student's file, or fashion-mnist
+    #[arg(long, value_name = "M")]
+    model: Option<PathBuf>,
+    /// Samples a step [default: the batch of the preset, or of the model's training]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Steps that are timed
@@ -31,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value_t = 3, value_name = "K")]
     warm_up: usize,
     /// Change a value of the preset; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "preset")]
     settings: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
@@ -45,9 +58,18 @@ impl Command {
             Self::Sample(args) => (args, Cost::Sample),
             Self::Train(args) => (args, Cost::Train),
         };
-        let experiment = Experiment::load(&args.preset, &args.settings)?;
         let timing = Timing { batch: args.batch, iters: args.iters, warm_up: args.warm_up };
-        let found = measure(&experiment, what, timing, context.runtime)?;
+        let found = match (&args.preset, &args.model) {
+            (Some(preset), _) => {
+                measure(&Experiment::load(preset, &args.settings)?, what, timing, context)
+            }
+            (None, Some(model)) => {
+                let student = LoadedStudent::open(model, context.device())?;
+                measure_student(&student, what, timing, context)
+            }
+            (None, None) => unreachable!("clap asks for one of them"),
+        };
+        let found = or_stopped(found, || NOTHING_KEPT.into())?;
         if args.json {
             return print_json(&found);
         }

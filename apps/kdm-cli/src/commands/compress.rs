@@ -9,7 +9,7 @@ use kdm::koopman::student_file::KIND as STUDENT;
 use kdm::studies::compress::compress;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{Replace, maybe, print, print_json};
+use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, print, print_json};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -67,7 +67,8 @@ impl Args {
             RankName::Principal => RankBy::Principal,
             RankName::Modes => RankBy::Modes,
         };
-        let found = compress(&student, &samples, by, self.rank, &self.out, context)?;
+        let found = compress(&student, &samples, by, self.rank, &self.out, context);
+        let found = or_stopped(found, || NOTHING_KEPT.into())?;
         if self.json {
             return print_json(&found);
         }
@@ -77,6 +78,8 @@ impl Args {
              flops saved      {:.2}% of a sample's\n\
              operator         {:.2} times faster, with all linear maps from encoder to decoder\n\
              sampling         {:.2} times faster\n\
+             numbers          {} of {}\n\
+             bytes            {} of {}\n\
              model: {}\n",
             found.rank,
             found.of,
@@ -84,6 +87,10 @@ impl Args {
             100.0 * found.flops_saved,
             found.linear_speed_up,
             found.sample_speed_up,
+            found.numbers,
+            found.numbers_before,
+            found.bytes,
+            found.bytes_before,
             self.out.display()
         ))
     }

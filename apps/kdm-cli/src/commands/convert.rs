@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use kdm::data::output::FileKind;
-use kdm::data::{Error, TensorFile, model};
-use kdm::{Context, Outcome};
+use kdm::data::{Error, model};
+use kdm::{Context, Outcome, assets};
 
 use super::output::Replace;
 
@@ -19,8 +19,13 @@ pub enum WeightType {
 /// Flags of `kdm convert`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model file: teacher, student, classifier, weights
-    file: PathBuf,
+    /// A model file: teacher, student, classifier, weights; or one that ships, such as
+    /// fashion-mnist-student
+    #[arg(long, value_name = "M", required_unless_present = "file")]
+    model: Option<PathBuf>,
+    /// The same
+    #[arg(hide = true, conflicts_with = "model")]
+    file: Option<PathBuf>,
     /// How weights are kept; computing stays in single precision
     #[arg(long, value_enum, default_value = "f16")]
     dtype: WeightType,
@@ -34,9 +39,10 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, _: Context) -> Outcome<()> {
-        let file = TensorFile::open(&self.file)?;
+        let source = self.model.or(self.file).expect("clap asks for one of them");
+        let file = assets::open_any(&source)?;
         let kind = model::kind(&file).map_or(FileKind::AnyModel, FileKind::Model);
-        self.replace.file(&self.out, kind, &[Some(&self.file)])?;
+        self.replace.file(&self.out, kind, &[Some(&source)])?;
         match self.dtype {
             WeightType::F16 => model::write_half(&file, &self.out)?,
         }

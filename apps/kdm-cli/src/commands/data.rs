@@ -34,6 +34,10 @@ impl SplitName {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Tell a data set's size, classes and hash
+    #[command(after_help = "\
+Examples:
+  kdm data info shapes
+  kdm data info images.zip --json")]
     Info {
         #[command(flatten)]
         source: Source,
@@ -42,6 +46,10 @@ pub enum Command {
         json: bool,
     },
     /// Write a data set's first images: a .png grid, a .npz of arrays, or a .zip in EDM's layout
+    #[command(after_help = "\
+Examples:
+  kdm data export shapes -n 100 --out shapes.png
+  kdm data export images --split test --out test.zip")]
     Export {
         #[command(flatten)]
         source: Source,
@@ -75,9 +83,10 @@ impl Source {
         let set = ImageSet::open(&self.data, self.split.split(), context.observer)?;
         match self.pad {
             None => Ok(set),
-            Some(side) => {
-                set.padded(side).map_err(|e| Failure::Usage(format!("--pad {side}: {e}")))
-            }
+            Some(side) => set.padded(side).map_err(|e| {
+                let least = e.height.max(e.width);
+                Failure::Usage(format!("--pad {side}: {e}; give {least} or more"))
+            }),
         }
     }
 }

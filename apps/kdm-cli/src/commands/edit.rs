@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kdm::studies::edit::{Direction, edit};
 use kdm::{Context, LoadedStudent, Outcome};
 
-use super::output::{Replace, write_samples};
+use super::output::{NOTHING_KEPT, Replace, or_stopped, write_samples};
 use super::sample::parse_seeds;
 
 /// Flags of `kdm edit`.
@@ -31,9 +31,11 @@ pub struct Args {
     /// The class that --to-class moves away from
     #[arg(long, value_name = "CLASS", requires = "to_class")]
     from_class: Option<u32>,
-    /// How far, to either side: in standard amplitudes of the mode, or in distances of the classes
-    #[arg(long, default_value_t = 2.0, value_name = "X")]
-    reach: f64,
+    /// How far, to either side: in deviations of the samples' latents along the mode, or in
+    /// distances of the classes [default: 2 along a mode, 1 from class to class: beyond, images
+    /// dissolve]
+    #[arg(long, value_name = "X")]
+    reach: Option<f64>,
     /// Pictures a row, the middle one the sample itself; an odd number
     #[arg(long, default_value_t = 9, value_name = "N")]
     steps: usize,
@@ -55,7 +57,9 @@ impl Args {
             (None, Some(to), Some(from)) => Direction::Classes { from, to },
             _ => unreachable!("clap asks for a mode or two classes"),
         };
-        let samples = edit(&student, &seeds, direction, self.reach, self.steps)?;
+        let reach = self.reach.unwrap_or_else(|| direction.usual_reach());
+        let samples = edit(&student, &seeds, direction, reach, self.steps, context.observer);
+        let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, 0, Some(self.steps))
     }
 }

@@ -135,7 +135,8 @@ impl Args {
         let shape = &student.config().shape;
         if self.discriminator.is_some() && shape.len() != 3 {
             return Err(Failure::Usage(
-                "--discriminator: it judges images, and this student draws points".into(),
+                "--discriminator: it judges images, and this student draws points; leave it out"
+                    .into(),
             ));
         }
         let files =
@@ -159,7 +160,7 @@ impl Args {
         if !lpips_fits(shape) {
             return Err(Failure::Usage(format!(
                 "--lpips: it sees images of at least {} pixels a side and 1 or 3 channels, not \
-                 {shape:?}",
+                 {shape:?}; leave it out",
                 vgg::LEAST_SIDE
             )));
         }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use kdm::data::output::FileKind;
 use kdm::formats;
-use kdm::{Context, Failure, Outcome};
+use kdm::{Context, Failure, Outcome, assets};
 
 use super::output::{Replace, print};
 
 /// Flags of `kdm export`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The student's, teacher's or discriminator's file
+    /// The student's, teacher's or discriminator's file, or one that ships, such as
+    /// fashion-mnist-student
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// The .safetensors file to write
@@ -31,7 +32,8 @@ impl Args {
             )));
         }
         self.replace.file(&self.out, FileKind::Tensors, &[Some(&self.model)])?;
-        let told = formats::export(&self.model, &self.out, context.device())?;
+        let model = assets::open_any(&self.model)?;
+        let told = formats::export_file(&model, &self.out, context.device())?;
         print(&format!("{told}, in {}\n", self.out.display()))
     }
 }

@@ -17,8 +17,14 @@ use super::resuming::{Keeping, or_continued};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a small classifier on a labelled data set, whose features can then measure samples
+    #[command(after_help = "\
+Examples:
+  kdm features train --data shapes --out features")]
     Train(TrainArgs),
     /// Compute the statistics of a data set's features, the reference of distances
+    #[command(after_help = "\
+Examples:
+  kdm features stats --features fashion-mnist --data images --out reference.npz")]
     Stats(StatsArgs),
 }
 
@@ -124,6 +130,13 @@ impl TrainArgs {
 
 impl StatsArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let extension = self.out.extension().map(|e| e.to_string_lossy().to_lowercase());
+        if !matches!(extension.as_deref(), Some("safetensors" | "npz")) {
+            let out = self.out.display();
+            return Err(Failure::Usage(format!(
+                "--out {out}: name a .safetensors file, or a .npz for other programs"
+            )));
+        }
         let arrays = self.out.extension().is_some_and(|e| e == "npz");
         let kind = if arrays { FileKind::Arrays } else { FileKind::Model(STATISTICS) };
         self.replace.file(&self.out, kind, &[Some(&self.features), path(&self.data)])?;

@@ -11,7 +11,9 @@ use super::output::{print, print_json};
 /// Flags of `kdm info`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model, shard, checkpoint or array file; a store of pairs; a run's folder
+    /// A model, shard, checkpoint, array, picture or text; a store of pairs; the folder of a run, a
+    /// training, an analysis, an inversion or samples; or a model that ships, such as
+    /// fashion-mnist-student
     path: PathBuf,
     /// Print one JSON object
     #[arg(long)]

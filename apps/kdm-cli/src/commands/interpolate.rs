@@ -81,7 +81,7 @@ impl Args {
 fn classes(student: &LoadedStudent, list: &str, stops: usize) -> Outcome<Labels> {
     let known = student.config().label_dim;
     if known == 0 {
-        return Err(Failure::Usage("--classes: this model is unconditional".into()));
+        return Err(Failure::Usage("--classes: this model is unconditional; leave it out".into()));
     }
     let mut classes = parse_seeds("--classes", list)?;
     if classes.len() == 1 {

@@ -56,17 +56,41 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The whole way: teacher, pairs, distillation, samples, evaluation, report
+    #[command(after_help = "\
+Examples:
+  kdm run checkerboard
+  kdm run fashion-mnist --out runs/clothes
+  kdm run fashion-mnist --out runs/clothes --resume --set train.iterations=8000  for longer")]
     Run(run::Args),
     /// Bring in a model that another program wrote
+    #[command(after_help = "\
+Examples:
+  kdm import edm-cifar10-32x32-uncond-vp.pkl --out teacher.safetensors
+  kdm import vgg16.pth --heads vgg.pth --out lpips.safetensors")]
     Import(import::Args),
     /// Write a model with the names of its original implementation, as a state dict for PyTorch
+    #[command(after_help = "\
+Examples:
+  kdm export --model student.safetensors --out weights.safetensors
+  kdm export --model fashion-mnist-student --out weights.safetensors")]
     Export(export::Args),
     /// Train students of different kinds on the same pairs for the same compute, and print the
     /// table
+    #[command(after_help = "\
+Examples:
+  kdm compare fashion-mnist-compare
+  kdm compare mine.toml --out runs/mine --resume")]
     Compare(compare::Args),
     /// Write a student with an operator of lower rank, and measure what that costs and gains
+    #[command(after_help = "\
+Examples:
+  kdm compress --model fashion-mnist --rank 32 --out small.safetensors
+  kdm compress --model student.safetensors --rank 16 --by modes --out small.safetensors")]
     Compress(compress::Args),
     /// Write a model file with its weights in half precision
+    #[command(after_help = "\
+Examples:
+  kdm convert --model student.safetensors --out half.safetensors")]
     Convert(convert::Args),
     /// Look at data sets, and write them in other forms
     #[command(subcommand)]
@@ -78,34 +102,76 @@ enum Command {
     #[command(subcommand)]
     Pairs(pairs::Command),
     /// Train a student on stored pairs
+    #[command(after_help = "\
+Examples:
+  kdm distill --preset checkerboard --pairs pairs --out student
+  kdm distill --preset checkerboard --pairs pairs --out student --resume
+  kdm distill --preset fashion-mnist --pairs pairs --init-from fashion-mnist --out tuned")]
     Distill(distill::Args),
     /// Draw one-step samples with a student
+    #[command(after_help = "\
+Examples:
+  kdm sample --model fashion-mnist -n 64 --out grid.png
+  kdm sample --model fashion-mnist --seeds 0-7 --each-class --out images
+  kdm sample --model student.safetensors --noise x.npy --out samples.npz")]
     Sample(sample::Args),
     /// Train feature networks, and compute the statistics that samples are compared with
     #[command(subcommand)]
     Features(features::Command),
     /// Draw interpolations between samples, along the noise or in the latent space
+    #[command(after_help = "\
+Examples:
+  kdm interpolate --model fashion-mnist --seeds 0-3 --out way.png
+  kdm interpolate --model fashion-mnist --seeds 7,2 --classes 0,9 --steps 12 --out way.png")]
     Interpolate(interpolate::Args),
     /// Move samples along a mode of the operator, or from class to class, and draw them
+    #[command(after_help = "\
+Examples:
+  kdm edit --model fashion-mnist --seeds 0-3 --mode 1 --out mode.png
+  kdm edit --model fashion-mnist --seeds 0-3 --from-class 0 --to-class 9 --out classes.png")]
     Edit(edit::Args),
     /// Recover latents and noise of given images, and report the reconstruction error
+    #[command(after_help = "\
+Examples:
+  kdm invert --model fashion-mnist --pairs pairs --out back
+  kdm invert --model student.safetensors --images x.npy --labels y.npy --out back")]
     Invert(invert::Args),
     /// Measure a student against stored pairs
+    #[command(after_help = "\
+Examples:
+  kdm evaluate --model student.safetensors --pairs pairs-test
+  kdm evaluate --model student.safetensors --pairs pairs-test --metrics paired --json")]
     Evaluate(evaluate::Args),
     /// Look into a student: spectrum, modes, truncation, semantics, clusters, outliers; or run
     /// `theory`
+    #[command(after_help = "\
+Examples:
+  kdm analyze --model fashion-mnist --out look
+  kdm analyze --model student.safetensors --pairs pairs-test --teacher fashion-mnist --out look
+  kdm analyze theory --out theory")]
     Analyze(analyze::Args),
     /// Say what a file or folder is
+    #[command(after_help = "\
+Examples:
+  kdm info fashion-mnist-student
+  kdm info runs/00000-checkerboard --json")]
     Info(info::Args),
     /// Measure the speed of sampling or of a training step
     #[command(subcommand)]
     Bench(bench::Command),
     /// List the built-in presets, or print one
+    #[command(after_help = "\
+Examples:
+  kdm presets
+  kdm presets checkerboard")]
     Presets {
         /// The preset to print
         name: Option<String>,
     },
     /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  kdm completions bash")]
     Completions {
         /// The shell
         shell: Shell,
@@ -180,11 +246,28 @@ impl Cli {
     }
 }
 
+/// Words in lines of at most `width` letters, where no word is longer.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("never empty");
+        if !last.is_empty() && last.len() + 1 + word.len() > width {
+            lines.push(word.to_string());
+        } else {
+            last.push_str(if last.is_empty() { "" } else { " " });
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
 fn presets(name: Option<&str>) -> Outcome<()> {
     let Some(name) = name else {
+        let width = PRESETS.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let line = |(name, text): &(&str, &str)| {
-            let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-            format!("{name:20} {about}\n")
+            let comment = text.lines().map_while(|line| line.strip_prefix("# "));
+            let about = wrapped(&comment.collect::<Vec<&str>>().join(" "), 98 - width);
+            format!("{name:width$}  {}\n", about.replace('\n', &format!("\n{:width$}  ", "")))
         };
         return output::print(&PRESETS.iter().map(line).collect::<String>());
     };
@@ -198,5 +281,41 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of every command that does something ends in examples, and each of them is
+    /// understood.
+    #[test]
+    fn every_help_has_examples_that_are_understood() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|sub| {
+                    if sub.get_name() != "help" {
+                        check(sub, &format!("{path} {}", sub.get_name()));
+                    }
+                });
+                if command.is_subcommand_required_set() || path == "kdm" {
+                    return;
+                }
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> =
+                help.lines().map(str::trim).filter(|line| line.starts_with("kdm ")).collect();
+            assert!(!examples.is_empty(), "{path} has no example");
+            for example in examples {
+                let words = example.split("  ").next().unwrap_or_default();
+                assert!(words.starts_with(path), "`{words}` is no `{path}`");
+                if let Err(error) = Cli::try_parse_from(words.split_whitespace()) {
+                    panic!("`{words}`: {error}");
+                }
+            }
+        }
+        check(&Cli::command(), "kdm");
+    }
+
+    #[test]
+    fn texts_are_wrapped_at_words() {
+        assert_eq!(wrapped("one two  three", 7), "one two\nthree");
+        assert_eq!(wrapped("", 7), "");
     }
 }

@@ -1,4 +1,5 @@
-//! What commands share in where results go: to standard output, and to the place that `--out` names.
+//! What commands share in where results go: to standard output, and to the place that `--out`
+//! names.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -98,6 +99,11 @@ pub fn write_samples(
     columns: Option<usize>,
 ) -> Outcome<()> {
     sample_files::write_samples(out, samples, label_dim, columns)?;
+    told(out, samples)
+}
+
+/// Says where samples are.
+pub fn told(out: &Path, samples: &Samples) -> Outcome<()> {
     eprintln!("{} samples in {}", samples.len(), out.display());
     Ok(())
 }

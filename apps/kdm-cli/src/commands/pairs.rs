@@ -25,16 +25,37 @@ use super::teacher::SolverArgs;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Draw pairs from a teacher
+    #[command(after_help = "\
+Examples:
+  kdm pairs generate --model checkerboard --process flow --count 50000 --out pairs
+  kdm pairs generate --model fashion-mnist --dtype u8 --count 16384 --out pairs
+  kdm pairs generate --model fashion-mnist --dtype u8 --count 32768 --out pairs  grows it")]
     Generate(GenerateArgs),
     /// Bring in pairs that another program drew
+    #[command(after_help = "\
+Examples:
+  kdm pairs import pairs.npz --out pairs")]
     Import(ImportArgs),
     /// Compare every byte of a store with its checksums
+    #[command(after_help = "\
+Examples:
+  kdm pairs verify pairs --teacher checkerboard")]
     Verify(VerifyArgs),
     /// Tell what a store holds
+    #[command(after_help = "\
+Examples:
+  kdm pairs info pairs --json")]
     Info(info::Args),
     /// Copy a store without the pairs whose image is unwanted
+    #[command(after_help = "\
+Examples:
+  kdm pairs filter --pairs pairs --outliers-above 4 --out clean
+  kdm pairs filter --pairs pairs --classes 3,5 --out fewer")]
     Filter(FilterArgs),
     /// Copy a store's pairs into one .npz file with arrays noise, image and label
+    #[command(after_help = "\
+Examples:
+  kdm pairs export --pairs pairs --out pairs.npz")]
     Export(ExportArgs),
 }
 
@@ -104,8 +125,8 @@ impl From<Range> for ValueRange {
 /// Flags of `kdm pairs generate`.
 #[derive(Debug, clap::Args)]
 pub struct GenerateArgs {
-    /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
-    #[arg(long, value_name = "T")]
+    /// The teacher's file, fashion-mnist, or an exact teacher: checkerboard, gaussian, mixture
+    #[arg(long = "model", alias = "teacher", value_name = "T")]
     teacher: String,
     /// The store's folder; a store begun there goes on
     #[arg(long, value_name = "DIR")]

@@ -14,7 +14,7 @@ use super::output::or_stopped;
 pub struct Keeping {
     /// Keep what is done at least every so many minutes, beside what the configuration says; has no
     /// effect on results
-    #[arg(long, default_value_t = Self::DEFAULT.checkpoint_minutes, value_name = "M", value_parser = minutes)]
+    #[arg(long, default_value_t = 5.0, value_name = "M", value_parser = minutes)]
     checkpoint_minutes: f64,
 }
 

@@ -36,8 +36,8 @@ impl RunArgs {
         Experiment::load(&self.preset, &self.settings)
     }
 
-    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is held.
-    /// Files that the experiment names are looked at before.
+    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is
+    /// held. Files that the experiment names are looked at before.
     pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<(PathBuf, FolderLock)> {
         let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
         check_files(experiment, &place, context)?;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use kdm::data::{Labels, Samples};
-use kdm::sample_files::{self, read_labels, read_rows};
+use kdm::sample_files::{self, read_labels, read_rows, write_named_samples};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
-use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, write_samples};
+use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, told};
 
 /// Flags of `kdm sample`.
 #[derive(Debug, clap::Args)]
@@ -137,7 +137,11 @@ impl Args {
         }
         let samples = sample(&student, noise, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
-        write_samples(&self.out, &samples, classes, columns)
+        let (names, observer) = (student.class_names(), context.observer);
+        let out = &self.out;
+        let written = write_named_samples(out, &samples, classes, columns, &names, observer);
+        or_stopped(written, || "stopped; the images so far are written".into())?;
+        told(out, &samples)
     }
 
     /// The noise of --noise with its labels.

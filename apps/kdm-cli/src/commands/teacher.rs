@@ -21,10 +21,21 @@ use super::sample::{NoiseScale, chosen_seeds};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train the teacher of a preset
+    #[command(after_help = "\
+Examples:
+  kdm teacher train --preset shapes --out teacher
+  kdm teacher train --preset shapes --out teacher --resume")]
     Train(TrainingArgs),
     /// Draw samples by following the teacher's differential equation
+    #[command(after_help = "\
+Examples:
+  kdm teacher sample --model fashion-mnist --noise e.npy --labels y.npy --out images.png
+  kdm teacher sample --model checkerboard --noise e.npy --steps 40 --out points.npy")]
     Sample(SampleArgs),
     /// The teacher's clean sample for a noisy one, D(x; sigma)
+    #[command(after_help = "\
+Examples:
+  kdm teacher denoise --model fashion-mnist --input x.npy --sigma 2 --out clean.npy")]
     Denoise(DenoiseArgs),
 }
 
@@ -97,7 +108,9 @@ impl SolverArgs {
         }
         if self.guidance != 1.0 && teacher.label_dim() == 0 {
             return Err(Failure::Usage(
-                "--guidance: this teacher is unconditional, so there is nothing to guide to".into(),
+                "--guidance: this teacher is unconditional, so there is nothing to guide to; leave \
+                 it out"
+                    .into(),
             ));
         }
         if self.steps == 0 {
@@ -184,7 +197,11 @@ impl ChurnArgs {
             && self.churn_noise > 0.0
             && self.churn_noise.is_finite())
         {
-            return Err(Failure::Usage("--churn and --churn-noise: give numbers above 0".into()));
+            let (churn, noise) = (self.churn, self.churn_noise);
+            return Err(Failure::Usage(format!(
+                "--churn {churn} --churn-noise {noise}: give finite numbers above 0, or leave both \
+                 out"
+            )));
         }
         if solver != Solver::Heun || *process == Process::Flow {
             return Err(Failure::Usage(
@@ -257,6 +274,13 @@ impl SampleArgs {
         let (start, scale) = self.start(&teacher, &process, context)?;
         let churn =
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
+        if self.solver.guidance != 1.0 && labels.iter().all(|class| class.is_none()) {
+            return Err(Failure::Usage(format!(
+                "--guidance {}: samples without a class have nothing to be guided to; give \
+                 --labels, or leave it out",
+                self.solver.guidance
+            )));
+        }
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: start.len() };
         let samples = draw_samples(&teacher, &drawing, start, scale, churn, context.observer);

@@ -121,6 +121,15 @@ const FASHION_MNIST_CLASSES: [&str; 10] = [
     "Bag",
     "Ankle boot",
 ];
+/// The classes of a data set that is known by name; none for others.
+pub fn known_classes(name: &str) -> Vec<String> {
+    match name {
+        "fashion-mnist" => FASHION_MNIST_CLASSES.map(String::from).to_vec(),
+        "shapes" => shapes::SHAPES.map(String::from).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 /// Images of the procedural set.
 const SHAPES: (usize, usize) = (50_000, 10_000);
 

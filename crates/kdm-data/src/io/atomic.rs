@@ -25,7 +25,14 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
     let place = destination(path)?;
     clear_once(folder_of(&place));
     let part = part_path(&place);
-    let file = begin_part(&part).map_err(Error::io("write", path))?;
+    // A file goes where it is wanted: the folders above it are made.
+    let made = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder_of(&place)).and_then(|()| begin_part(&part))
+        }
+        _ => Err(e),
+    };
+    let file = begin_part(&part).or_else(made).map_err(Error::io("write", path))?;
     let written = (|| {
         let mut writer = BufWriter::with_capacity(1 << 20, &file);
         fill(&mut writer)?;

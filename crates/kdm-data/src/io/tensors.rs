@@ -238,6 +238,11 @@ impl TensorFile {
         self.entries.iter().map(|(name, e)| (name.as_str(), e.dtype, e.shape.as_slice()))
     }
 
+    /// Whether all tensors are in half precision.
+    pub fn is_half(&self) -> bool {
+        self.entries.values().all(|entry| entry.dtype == Dtype::F16)
+    }
+
     /// Type, shape and bytes of one tensor, if there.
     pub fn get(&self, name: &str) -> Option<RawTensor<'_>> {
         let entry = self.entries.get(name)?;

@@ -66,7 +66,8 @@ pub struct Descent {
 }
 
 /// Moves rows of `width` values so that what `draw` makes of them comes near to `target` by mean
-/// squared error, by steps of Adam. `device`: with autodiff. `task` is what the observer is told.
+/// squared error, by steps of Adam. Each row is the best that it was on its way, the start
+/// included. `device`: with autodiff. `task` is what the observer is told.
 fn descend(
     start: &[f32],
     width: usize,
@@ -83,10 +84,13 @@ fn descend(
         &sought,
         "",
     );
+    let mut best = Best::of(start, width);
     let mut progress = observer.begin(task, "steps");
     for step in 0..descent.steps {
         progress.advance(step as u64, descent.steps as u64, "")?;
-        let loss = (draw(sought.rows.val()) - target.clone()).square().mean();
+        let squares = (draw(sought.rows.val()) - target.clone()).square();
+        best.look(&sought.rows.val(), &squares);
+        let loss = squares.mean();
         let rate = 0.5
             * descent.rate
             * (1.0 + (std::f64::consts::PI * step as f64 / descent.steps as f64).cos());
@@ -105,9 +109,35 @@ fn descend(
             sought.rows = Param::from_tensor(tensor(rows));
         }
     }
+    best.look(&sought.rows.val(), &(draw(sought.rows.val()) - target.clone()).square());
     progress.report(descent.steps as u64, descent.steps as u64, "");
     progress.finish("found");
-    Ok(values(sought.rows.val()))
+    Ok(best.rows)
+}
+
+/// The best that rows have been, by the mean of their squared errors.
+struct Best {
+    rows: Vec<f32>,
+    width: usize,
+    errors: Vec<f32>,
+}
+
+impl Best {
+    fn of(rows: &[f32], width: usize) -> Self {
+        Self { rows: rows.to_vec(), width, errors: vec![f32::INFINITY; rows.len() / width] }
+    }
+
+    /// Takes those of `rows` that are better; `squares`: their squared errors.
+    fn look(&mut self, rows: &Tensor<2>, squares: &Tensor<2>) {
+        let (rows, errors) = (values(rows.clone()), values(squares.clone().mean_dim(1)));
+        let best = self.rows.chunks_mut(self.width).zip(&mut self.errors);
+        for ((best, least), (row, error)) in best.zip(rows.chunks(self.width).zip(errors)) {
+            if error < *least {
+                *least = error;
+                best.copy_from_slice(row);
+            }
+        }
+    }
 }
 
 /// A student that rows are refined through.

@@ -7,6 +7,7 @@ use kdm_data::pairs::PairStore;
 use kdm_koopman::distill;
 use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, Values, measure};
 use kdm_nn::{Discriminator, Perceptual};
+use kdm_observer::Observer;
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use super::distill::{LossFiles, open_loss_network};
@@ -79,7 +80,7 @@ pub fn evaluate(
     student.check_pairs(store)?;
     let mut values = Values::default();
     if options.groups.contains(&MetricGroup::Losses) {
-        values.extend(loss_values(student, store, networks, context.device()));
+        values.extend(loss_values(student, store, networks, context)?);
     }
     if options.groups.iter().any(|group| *group != MetricGroup::Losses) {
         let pairs = store.range(0..store.len());
@@ -96,28 +97,32 @@ fn loss_values(
     student: &LoadedStudent,
     store: &PairStore,
     networks: &LossNetworks,
-    device: &Device,
-) -> Values {
+    context: Context,
+) -> Outcome<Values> {
     let objective = student.file.objective(networks.perceptual.clone());
     let terms = distill::evaluate_losses(
         &student.student,
         networks.discriminator.as_ref(),
         student.config(),
         &objective,
-        store,
-        0..store.len(),
-        device,
-    );
-    terms.into_iter().map(|(term, value)| (term.metric(), value)).collect()
+        (store, 0..store.len()),
+        context.device(),
+        context.observer,
+    )?;
+    Ok(terms.into_iter().map(|(term, value)| (term.metric(), value)).collect())
 }
 
 /// How many times faster the student draws the same samples than the teacher.
+///
+/// # Errors
+/// When the observer stops it.
 pub fn speed_up(
     teacher: &Teacher,
     drawing: &Drawing,
     student: &LoadedStudent,
     store: &PairStore,
-) -> f64 {
+    observer: &dyn Observer,
+) -> Outcome<f64> {
     let dim = student.config().dim();
     let pairs = store.range(0..store.len().min((4096 / dim).max(16)));
     let x: Vec<f64> = pairs.noise.iter().map(|x| f64::from(*x)).collect();
@@ -128,8 +133,9 @@ pub fn speed_up(
     let by_student = || {
         std::hint::black_box(student.sampler.sample(&pairs.noise, &pairs.labels));
     };
-    let [teacher_time, student_time] = alternating([&by_teacher, &by_student], SPEED_RUNS);
-    teacher_time / student_time
+    let work: [&dyn Fn(); 2] = [&by_teacher, &by_student];
+    let [teacher_time, student_time] = alternating(work, SPEED_RUNS, ("speed-up", observer))?;
+    Ok(teacher_time / student_time)
 }
 
 /// Runs that the speed-up's medians are of.

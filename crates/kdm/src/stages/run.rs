@@ -84,7 +84,8 @@ pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<
     let network = open_loss_network(reconstruction, files, shape, context.device())?;
     let networks = LossNetworks { perceptual: network.map(|n| n.network), discriminator: None };
     let mut values = evaluate(&student, &test, &options, &networks, context)?;
-    values.insert(&catalog::SPEED_UP, speed_up(&teacher, &drawing, &student, &test));
+    let speed_up = speed_up(&teacher, &drawing, &student, &test, context.observer)?;
+    values.insert(&catalog::SPEED_UP, speed_up);
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
     let inputs = ReportInputs {
         experiment,

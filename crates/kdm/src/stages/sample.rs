@@ -26,7 +26,9 @@ pub fn sample(
 pub fn in_each_class(student: &LoadedStudent, noise: &Samples) -> Outcome<Samples> {
     let classes = student.config().label_dim;
     if classes == 0 {
-        return Err(Failure::Usage("--each-class: this model is unconditional".into()));
+        return Err(Failure::Usage(
+            "--each-class: this model is unconditional; leave it out".into(),
+        ));
     }
     let rows = noise.noise.chunks(noise.dim());
     let each = |seed: &u64| std::iter::repeat_n(*seed, classes);

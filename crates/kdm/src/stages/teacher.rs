@@ -107,6 +107,37 @@ pub fn draw_samples(
     Ok(Samples { shape: teacher.shape(), images, ..start })
 }
 
+/// Images that the teacher draws from the noise x_T of `samples`, along `drawing`.
+///
+/// # Errors
+/// When the observer stops it.
+pub fn draw_from(
+    teacher: &Teacher,
+    drawing: &Drawing,
+    samples: &Samples,
+    observer: &dyn Observer,
+) -> Outcome<Vec<f32>> {
+    let Drawing { process, solver, steps, guidance, .. } = drawing;
+    let guided = Guided { denoiser: teacher, weight: *guidance };
+    let evaluations = solver.evaluations(*steps) as f64;
+    let (count, at_a_time) = (samples.len(), at_a_time(teacher));
+    let mut progress = observer.begin("teacher's samples", "samples");
+    let mut images = Vec::with_capacity(samples.noise.len());
+    for start in (0..count).step_by(at_a_time) {
+        let part = samples.range(start..(start + at_a_time).min(count));
+        let mut watch = |made: usize| {
+            let share = made as f64 / evaluations * part.len() as f64;
+            progress.advance(start as u64 + share as u64, count as u64, "")
+        };
+        let x = part.noise.iter().map(|x| f64::from(*x)).collect();
+        let how = (*solver, *steps);
+        let drawn = solve_watched(&guided, process, how, x, &part.labels, &mut watch)?;
+        images.extend(drawn.into_iter().map(|x| x as f32));
+    }
+    progress.finish("");
+    Ok(images)
+}
+
 /// D(x; sigma), the teacher's clean samples for rows of noisy ones x_0 + sigma e.
 pub fn denoise(teacher: &Teacher, noisy: &[f32], sigma: f64, labels: Labels) -> Samples {
     let x: Vec<f64> = noisy.iter().map(|x| f64::from(*x)).collect();

@@ -7,8 +7,9 @@ use std::time::Instant;
 use kdm_analysis::ComparisonRow;
 use kdm_data::{Samples, atomic};
 use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, measure};
+use kdm_observer::Observer;
 use kdm_report::{Page, comparison_section};
-use kdm_teacher::{Guided, Solver, Teacher, solve};
+use kdm_teacher::{Solver, Teacher};
 use serde_json::json;
 
 use crate::run_folder::{COMPARISON, pretty};
@@ -17,6 +18,7 @@ use crate::stages::examine::write_report;
 use crate::stages::features::feature_space;
 use crate::stages::pairs::Drawing;
 use crate::stages::run::{Prepared, prepare};
+use crate::stages::teacher::draw_from;
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
 
@@ -53,12 +55,12 @@ pub fn compare(
     let beside = TeacherSamples::new(&samples, &options, context.observer)?;
     let mut rows = Vec::new();
     for (solver, steps) in [(drawing.solver, drawing.steps)].into_iter().chain(FEW) {
-        let drawn = TeacherDraws::new(&teacher, &drawing, solver, steps, &samples);
+        let few = Drawing { solver, steps, ..drawing.clone() };
+        let drawn = TeacherDraws::new(&teacher, &drawing, &few, &samples, context.observer)?;
         let values = measure(&drawn.images, &beside, &options, context.observer)?;
         rows.push(ComparisonRow {
             name: format!("teacher {} {steps}", json!(solver).as_str().unwrap_or_default()),
-            passes: Drawing { solver, steps, ..drawing.clone() }
-                .evaluations(test.manifest().label_dim),
+            passes: few.evaluations(test.manifest().label_dim),
             parameters: None,
             flops: None,
             iterations: None,
@@ -75,7 +77,8 @@ pub fn compare(
         let path = distill(variant, pairs.clone(), &place, context)?;
         let student = LoadedStudent::open(&path, context.device())?;
         let started = Instant::now();
-        let images = student.sampler.sample(&samples.noise, &samples.labels);
+        let (noise, labels) = (&samples.noise, &samples.labels);
+        let images = student.sampler.sample_observed(noise, labels, context.observer)?;
         let milliseconds = 1e3 * started.elapsed().as_secs_f64() / test.len() as f64;
         rows.push(ComparisonRow {
             name: variant.name.clone(),
@@ -117,23 +120,17 @@ impl TeacherDraws {
     /// Samples of the stored solver are those of the store; it is timed on a part.
     fn new(
         teacher: &Teacher,
+        stored: &Drawing,
         drawing: &Drawing,
-        solver: Solver,
-        steps: usize,
         samples: &Samples,
-    ) -> Self {
-        let stored = (solver, steps) == (drawing.solver, drawing.steps);
+        observer: &dyn Observer,
+    ) -> Outcome<Self> {
+        let stored = (drawing.solver, drawing.steps) == (stored.solver, stored.steps);
         let part = if stored { samples.first(TIMED) } else { samples.clone() };
-        let guided = Guided { denoiser: teacher, weight: drawing.guidance };
-        let x = part.noise.iter().map(|x| f64::from(*x)).collect();
         let started = Instant::now();
-        let drawn = solve(&guided, &drawing.process, solver, steps, x, &part.labels);
+        let drawn = draw_from(teacher, drawing, &part, observer)?;
         let milliseconds = 1e3 * started.elapsed().as_secs_f64() / part.len() as f64;
-        let images = if stored {
-            samples.images.clone()
-        } else {
-            drawn.into_iter().map(|x| x as f32).collect()
-        };
-        Self { images, milliseconds }
+        let images = if stored { samples.images.clone() } else { drawn };
+        Ok(Self { images, milliseconds })
     }
 }

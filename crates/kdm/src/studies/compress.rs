@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use kdm_analysis::rank_reduction::{ReducedOperator, reduce_rank};
-use kdm_data::Samples;
+use kdm_data::{Samples, TensorFile, model};
 use kdm_koopman::low_rank::{RankBy, with_low_rank_operator};
 use kdm_koopman::origin::Compression;
-use kdm_koopman::{Sampler, Student, StudentConfig};
+use kdm_koopman::{OperatorKind, Sampler, Student, StudentConfig};
+use kdm_observer::Observer;
 use serde::Serialize;
 
 use crate::benchmark::linear_seconds;
@@ -37,14 +38,22 @@ pub struct Compressed {
     pub linear_speed_up: f64,
     /// How many times faster a sample is drawn.
     pub sample_speed_up: f64,
+    /// Numbers that the student had.
+    pub numbers_before: usize,
+    /// Numbers that it has.
+    pub numbers: usize,
+    /// Bytes of its file before.
+    pub bytes_before: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
 }
 
-/// Writes the student with its operator cut to `rank` to `out`; what is kept is chosen on the
-/// latents of `samples`' noise.
+/// Writes the student with its operator cut to `rank` to `out`, in half precision if its file is;
+/// what is kept is chosen on the latents of `samples`' noise.
 ///
 /// # Errors
-/// When the rank is out of range, there are fewer than 2 samples, the operator can't be split, or
-/// the file can't be written.
+/// When the rank is out of range or so high that neither work nor numbers are saved, there are fewer
+/// than 2 samples, the operator can't be split, or the file can't be written.
 pub fn compress(
     student: &LoadedStudent,
     samples: &Samples,
@@ -65,7 +74,9 @@ pub fn compress(
             "--pairs: the store has one pair, and at least 2 are needed".into(),
         ));
     }
-    let latents = student.stepwise()?.encode_noise(&samples.noise, &samples.labels);
+    check_gain(config, rank, context)?;
+    let (noise, labels) = (&samples.noise, &samples.labels);
+    let latents = student.stepwise()?.encode_noise_observed(noise, labels, context.observer)?;
     let ReducedOperator { low, added } =
         reduce_rank(&koopman.operator.matrix(), &latents, by, rank)?;
     if low.rank == 0 {
@@ -80,31 +91,81 @@ pub fn compress(
     file.origin.compressed =
         Some(Compression { by, rank: low.rank, from: n, samples: samples.len() });
     file.save(&Student::Koopman(small.clone()), out)?;
+    if student.half {
+        model::write_half(&TensorFile::open(out)?, out)?;
+    }
+    let bytes = std::fs::metadata(out).map_err(kdm_data::Error::io("read", out))?.len();
 
-    let device = context.device();
-    let [before, after] = linear_seconds([koopman, &small], config.latent, device, RUNS);
+    let (device, observer) = (context.device(), context.observer);
+    let [before, after] = linear_seconds([koopman, &small], config.latent, RUNS, context)?;
     let other = Sampler::new(Student::Koopman(small), &file.student, device);
     let few = samples.first((TIMED / config.dim()).max(1));
     let draw =
         |sampler: &Sampler| drop(std::hint::black_box(sampler.sample(&few.noise, &few.labels)));
-    let [whole, less] = alternating([&|| draw(&student.sampler), &|| draw(&other)], RUNS);
+    let work: [&dyn Fn(); 2] = [&|| draw(&student.sampler), &|| draw(&other)];
+    let [whole, less] = alternating(work, RUNS, ("timing samples", observer))?;
     let flops = |config: &StudentConfig| config.flops(false, false);
     Ok(Compressed {
         rank: low.rank,
         of: n,
-        error: relative_error(student, &other, &samples.first(COMPARED)),
+        error: relative_error(student, &other, &samples.first(COMPARED), observer)?,
         flops_saved: 1.0 - flops(&file.student) / flops(config),
         linear_speed_up: before / after,
         sample_speed_up: whole / less,
+        numbers_before: config.parameters(device),
+        numbers: file.student.parameters(device),
+        bytes_before: student.bytes,
+        bytes,
     })
+}
+
+/// The student of this configuration with its operator cut to `rank`; see
+/// [`with_low_rank_operator`].
+fn cut(config: &StudentConfig, rank: usize) -> StudentConfig {
+    let classes = if config.operator.control { config.label_dim + 1 } else { 0 };
+    let mut config = config.clone();
+    config.operator.kind = OperatorKind::Dense;
+    config.operator.projection = Some(rank + classes);
+    config
+}
+
+/// Whether a lower rank saves work or numbers.
+///
+/// # Errors
+/// When it saves neither; the message says which rank does.
+fn check_gain(config: &StudentConfig, rank: usize, context: Context) -> Outcome<()> {
+    let numbers = |config: &StudentConfig| config.parameters(context.device());
+    let flops = |config: &StudentConfig| config.flops(false, false);
+    let (before, work) = (numbers(config), flops(config));
+    let smaller = cut(config, rank);
+    if flops(&smaller) < work || numbers(&smaller) < before {
+        return Ok(());
+    }
+    let most = (1..rank).rev().find(|rank| flops(&cut(config, *rank)) < work);
+    let action = match most {
+        Some(most) => format!("give {most} or less"),
+        None => "this student can't be made smaller so".into(),
+    };
+    Err(Failure::Usage(format!(
+        "--rank {rank}: nothing is gained: {} numbers for {before}, and {:.1}% more work a sample \
+         (projections to the rank and back take more than the operator saves); {action}",
+        numbers(&smaller),
+        100.0 * (flops(&smaller) / work - 1.0)
+    )))
 }
 
 /// Root mean squared error of a coordinate of the other sampler's samples to the student's, over
 /// the standard deviation of those.
-fn relative_error(student: &LoadedStudent, other: &Sampler, samples: &Samples) -> f64 {
-    let images = student.sampler.sample(&samples.noise, &samples.labels);
-    let found = other.sample(&samples.noise, &samples.labels);
+fn relative_error(
+    student: &LoadedStudent,
+    other: &Sampler,
+    samples: &Samples,
+    observer: &dyn Observer,
+) -> Outcome<f64> {
+    let (noise, labels) = (&samples.noise, &samples.labels);
+    let images = student.sampler.sample_observed(noise, labels, observer)?;
+    let found = other.sample_observed(noise, labels, observer)?;
     let squares = found.iter().zip(&images).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     let error = (squares / images.len() as f64).sqrt();
-    error / kdm_analysis::rows::deviation(&images, samples.dim())
+    Ok(error / kdm_analysis::rows::deviation(&images, samples.dim()))
 }

@@ -26,10 +26,12 @@ pub fn invert_images(
     folder: &Path,
     context: Context,
 ) -> Outcome<(Inversion, PathBuf)> {
-    if samples.is_empty() || !(0.0..1.0).contains(&config.cutoff) {
-        return Err(Failure::Usage(
-            "--count: give at least 1; --cutoff: at least 0 and below 1".into(),
-        ));
+    if samples.is_empty() {
+        return Err(Failure::Usage("--count 0: give at least 1".into()));
+    }
+    if !(0.0..1.0).contains(&config.cutoff) {
+        let cutoff = config.cutoff;
+        return Err(Failure::Usage(format!("--cutoff {cutoff}: give at least 0 and below 1")));
     }
     let parts = student.stepwise()?;
     let found = invert(parts, &student.sampler, samples, config, context.observer)?;
