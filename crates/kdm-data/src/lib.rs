@@ -10,9 +10,12 @@
 //!   [`pairs::PairStore`] reads it, [`pairs::filter()`] and [`pairs::import()`] make one of other
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
-//! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
-//! - [`atomic`]: files that are written whole or not at all; [`output`]: what a file that is about
-//!   to be written must not take the place of; [`lock`]: folders that one process works in;
+//! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`view`]: arrays in files that are read row by row,
+//!   of any numeric type; [`region`]: parts of files and archives;
+//! - [`tensors`]: `.safetensors`; [`model`]: model files;
+//! - [`regular`]: files that may be read; [`atomic`]: files that are written whole or not at all;
+//!   [`output`]: what a file that is about to be written must not take the place of; [`lock`]:
+//!   folders that one process works in;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
 //! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
@@ -39,6 +42,7 @@
 pub mod error;
 pub mod images;
 pub mod io;
+pub mod labels;
 pub mod pairs;
 mod samples;
 
@@ -46,5 +50,6 @@ pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, lock, model, output, tensors};
-pub use samples::{Labels, Samples};
+pub use io::{array, atomic, hash, lock, model, output, region, regular, tensors, view};
+pub use labels::Labels;
+pub use samples::Samples;

@@ -115,7 +115,7 @@ fn damaged_stores_are_refused_and_repaired() {
     fs::remove_file(&shard).unwrap();
     let manifest = folder.path("pairs").join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
-    fails(&["pairs verify", &pairs], 1, &["shard-00001.safetensors", "cannot read"]);
+    fails(&["pairs verify", &pairs], 1, &["shard-00001.safetensors", "is missing", "again"]);
     store(&folder, "pairs", "3000", &["--shard-size 1000"]);
     assert_eq!(fs::read(&shard).unwrap(), whole);
     assert_eq!(

@@ -6,5 +6,8 @@ pub mod hash;
 pub mod lock;
 pub mod model;
 pub mod output;
+pub mod region;
+pub mod regular;
 mod seal;
 pub mod tensors;
+pub mod view;

@@ -52,6 +52,24 @@ pub struct OutlierScore {
     pub references: usize,
 }
 
+impl OutlierScore {
+    /// The score as a store of `total` pairs can have it: an image has at most all others as
+    /// neighbours. Says so where it was asked for more.
+    fn within(self, total: usize, observer: &dyn Observer) -> Self {
+        let references = self.references.min(total);
+        // A reference is no neighbour of its own.
+        let neighbours = self.neighbours.min(references.saturating_sub(1).max(1));
+        if (references, neighbours) != (self.references, self.neighbours) {
+            observer.info(&format!(
+                "the store has {total} pairs: the outlier score takes {neighbours} neighbours \
+                 among {references} references, not {} among {}",
+                self.neighbours, self.references
+            ));
+        }
+        Self { references, neighbours, ..self }
+    }
+}
+
 /// Images within `radius` (Euclidean) of one of these are dropped.
 #[derive(Clone, Debug)]
 pub struct Unwanted {
@@ -87,7 +105,17 @@ pub fn filter(
             "give a set of the store's shape",
         ));
     }
-    let total = store.len();
+    let (total, label_dim) = (store.len(), store.manifest().label_dim);
+    if let Some(class) = drop.classes.iter().find(|class| **class as usize >= label_dim) {
+        let problem = match label_dim {
+            0 => format!("class {class} is unknown: these pairs have no classes"),
+            n => format!("class {class} is unknown: there are the classes 0 to {}", n - 1),
+        };
+        let action = "name classes that the pairs have; nothing was written";
+        return Err(Error::invalid(store.folder(), "classes", problem, action));
+    }
+    let outliers = drop.outliers.map(|score| score.within(total, observer));
+    let drop = &Predicate { outliers, ..drop.clone() };
     let distances =
         drop.outliers.map(|score| neighbour_distances(store, score, observer)).transpose()?;
     let limit = drop.outliers.zip(distances.as_ref()).map(|(score, d)| {

@@ -5,14 +5,21 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::plausible::fault;
 use crate::hash::sha256;
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, regular};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 
 /// The version of the store's format that this program writes and reads.
 pub const STORE_VERSION: u32 = 1;
+
+/// The least standard deviation of x_T that a store may have.
+pub const MIN_NOISE_STD: f64 = 1e-6;
+
+/// The largest.
+pub const MAX_NOISE_STD: f64 = 1e6;
 
 /// What is known of a store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +123,9 @@ pub struct ShardRecord {
     pub sha256: String,
 }
 
+/// Bytes of the largest manifest: a line for each of a million shards.
+const MOST_BYTES: u64 = 1 << 28;
+
 /// Stream of a pair's seed that its label is drawn from.
 const LABEL_STREAM: u64 = 1;
 
@@ -203,7 +213,7 @@ impl Manifest {
     /// When it is missing, damaged, or of a version this program doesn't know.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let bytes = regular::read(&path, MOST_BYTES)?;
         let damaged = |field: &str, problem: String| {
             Error::invalid(
                 &path,
@@ -212,7 +222,7 @@ impl Manifest {
                 "restore it from a copy, or generate or import the pairs again",
             )
         };
-        let value: Value = serde_json::from_str(&text)
+        let value: Value = serde_json::from_slice(&bytes)
             .map_err(|e| damaged("manifest", format!("not JSON ({e})")))?;
         let version = value["version"].as_u64();
         if version != Some(u64::from(STORE_VERSION)) {
@@ -228,8 +238,8 @@ impl Manifest {
                 "doesn't match the rest of the file: it was edited or damaged".into(),
             ));
         }
-        if let Some(field) = manifest.empty_size() {
-            return Err(damaged(field, "must be at least 1".into()));
+        if let Some((field, problem)) = fault(&manifest) {
+            return Err(damaged(field, problem));
         }
         if let NoiseSource::Seeded { generator, .. } = &manifest.noise
             && generator != kdm_random::GENERATOR
@@ -244,12 +254,6 @@ impl Manifest {
             ));
         }
         Ok(manifest)
-    }
-
-    /// A size that is 0 and mustn't be.
-    pub(super) fn empty_size(&self) -> Option<&'static str> {
-        let sizes = [("shape", self.dim()), ("count", self.count), ("shard_size", self.shard_size)];
-        sizes.into_iter().find(|(_, size)| *size == 0).map(|(field, _)| field)
     }
 
     /// Writes it into `folder`, checksum and all.

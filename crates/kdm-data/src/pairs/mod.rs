@@ -7,18 +7,23 @@
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod at_hand;
+mod export;
 mod filter;
 mod import;
 mod manifest;
+mod plausible;
 mod shard;
 mod store;
+mod values;
 mod write;
 
+pub use export::export;
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
-pub use import::{Import, import, read_pairs};
+pub use import::{ImportOptions, PairSource, import};
 pub use manifest::{
-    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, Sampling, ShardRecord, TeacherStamp,
-    label_of_seed, noise_of_seed,
+    ImageType, MANIFEST, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, STORE_VERSION,
+    Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
-pub use store::{PairStore, verify};
+pub use store::{PairStore, shards_there, verify};
+pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
 pub use write::{Draw, Share, WatchedDraw, Worker, generate, generate_watched};

@@ -27,6 +27,14 @@ pub(super) fn write_pairs(path: &Path, plan: &Manifest, k: usize, pairs: &Sample
             "check the teacher and the solver's noise levels; nothing of this shard was written",
         ));
     }
+    let lost = |x: &f32| plan.dtype == ImageType::F16 && !half::f16::from_f32(*x).is_finite();
+    if let Some(i) = pairs.images.iter().position(lost) {
+        let pair = plan.shard_range(k).start + i / dim;
+        let problem =
+            format!("its image has the value {}, and f16 keeps up to 65504", pairs.images[i]);
+        let action = "choose --dtype f32 and another folder; nothing of this shard was written";
+        return Err(Error::invalid(path, format!("pair {pair}"), problem, action));
+    }
     let full_shape = [&[n], plan.shape.as_slice()].concat();
     let (halves, bytes): (Vec<half::f16>, Vec<u8>);
     let image = match plan.dtype {

@@ -1,5 +1,6 @@
 //! Reading a store: pairs by number through memory maps, noise drawn again from its seed.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +63,11 @@ pub(super) fn check_shard(folder: &Path, plan: &Manifest, k: usize) -> Result<Te
         Error::Invalid { path, field, problem, .. } => {
             Error::invalid(path, field, problem, DRAW_AGAIN)
         }
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            let action = "run the command that wrote the store again: only what is missing is made \
+                          anew";
+            Error::invalid(&path, "shard", "is missing", action)
+        }
         other => other,
     })?;
     if file.metadata()["plan"] != plan.plan_hash().as_str() {
@@ -102,7 +108,32 @@ pub(super) fn sizes_fit(file: &TensorFile, plan: &Manifest, n: usize) -> Result<
             Some(_) => {}
         }
     }
+    // A class beyond the last would land in another pair's one-hot row.
+    let label = |i| number((file, i), "label", u32::from_le_bytes);
+    let known = |i: &usize| (label(*i) as usize) < plan.label_dim;
+    if plan.label_dim > 0
+        && let Some(i) = (0..n).find(|i| !known(i))
+    {
+        let (class, classes) = (label(i), plan.label_dim);
+        return bad(
+            "label",
+            format!("pair {i} is of class {class}, and there are {classes} classes"),
+        );
+    }
     Ok(())
+}
+
+/// Shards of this plan that have a file.
+pub fn shards_there(folder: &Path, plan: &Manifest) -> usize {
+    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
+    let name = |k: usize| plan.shard_path(Path::new(""), k).into_os_string();
+    let number = |file: &std::ffi::OsStr| -> Option<usize> {
+        file.to_str()?.strip_prefix("shard-")?.split('.').next()?.parse().ok()
+    };
+    let files = files.flatten().map(|entry| entry.file_name());
+    files
+        .filter(|file| number(file).is_some_and(|k| k < plan.shard_count() && name(k) == *file))
+        .count()
 }
 
 /// The manifest of a complete store.
@@ -111,8 +142,7 @@ fn complete_manifest(folder: &Path) -> Result<Manifest> {
     if manifest.is_complete() {
         return Ok(manifest);
     }
-    let count = manifest.shard_count();
-    let there = (0..count).filter(|k| manifest.shard_path(folder, *k).exists()).count();
+    let (count, there) = (manifest.shard_count(), shards_there(folder, &manifest));
     Err(Error::invalid(
         folder.join(MANIFEST),
         "shards",
@@ -294,10 +324,35 @@ pub(super) fn read_row(shard: &TensorFile, name: &str, local: usize, out: &mut [
 /// Opens a store after comparing every shard with its checksum.
 ///
 /// # Errors
-/// As [`PairStore::open`], for the first shard whose bytes have changed, and when the observer
-/// stops it.
+/// As [`PairStore::open`], for the first shard whose bytes have changed or hold what is no number,
+/// and when the observer stops it.
 pub fn verify(folder: &Path, observer: &dyn Observer) -> Result<PairStore> {
-    verified(folder, "verify", "all shards match their checksums", observer)
+    let store = verified(folder, "verify", "all shards match their checksums", observer)?;
+    let Opened { manifest, shards, .. } = &*store.0;
+    for (k, shard) in shards.iter().enumerate() {
+        check_finite(shard, manifest, k)?;
+    }
+    Ok(store)
+}
+
+/// Whether all images and noise of shard `k` are numbers.
+fn check_finite(shard: &TensorFile, manifest: &Manifest, k: usize) -> Result<()> {
+    let (dim, range) = (manifest.dim(), manifest.shard_range(k));
+    let mut row = vec![0.0; dim];
+    for name in ["image", "noise"] {
+        if shard.get(name).is_none_or(|tensor| tensor.dtype == Dtype::U8) {
+            continue;
+        }
+        for i in 0..range.len() {
+            read_row(shard, name, i, &mut row);
+            if let Some(x) = row.iter().find(|x| !x.is_finite()) {
+                let problem = format!("pair {} has the value {x}", range.start + i);
+                let action = "import or draw the pairs again without it";
+                return Err(Error::invalid(shard.path(), name, problem, action));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// [`verify`], as the task `task` that ends in `note`.

@@ -15,6 +15,7 @@ use super::at_hand;
 use super::manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
 };
+use super::plausible::fault;
 use super::shard::write_pairs;
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
@@ -90,6 +91,7 @@ pub fn generate_watched(
     };
     debug_assert_eq!(generator, kdm_random::GENERATOR);
     let (dim, first_seed) = (plan.dim(), *first_seed);
+    let mut clipped = Clipped::default();
     let mut draw_range = |range: Range<usize>, share: &mut Share| {
         let seeds: Vec<u64> = range.map(|i| first_seed.wrapping_add(i as u64)).collect();
         let mut noise = vec![0.0; seeds.len() * dim];
@@ -100,6 +102,9 @@ pub fn generate_watched(
             seeds.iter().map(|seed| (plan.label_dim > 0).then(|| class(seed))).collect();
         let Ok(images) = draw(&noise, &labels, share) else { return Ok(None) };
         assert_eq!(images.len(), noise.len(), "an image for each noise");
+        if plan.dtype == ImageType::U8 {
+            clipped.add(&images);
+        }
         let noise = Vec::new();
         Ok(Some(Samples { shape: plan.shape.clone(), noise, images, labels, seeds }))
     };
@@ -115,7 +120,41 @@ pub fn generate_watched(
         "other workers still have shards to write"
     };
     progress.finish(&format!("{} pairs drawn{evaluations}; {state}", filled.made));
+    if let Some(text) = clipped.text() {
+        observer.warn(&text);
+    }
     Ok(filled.manifest)
+}
+
+/// Values that bytes can't keep.
+#[derive(Default)]
+struct Clipped {
+    beyond: usize,
+    count: usize,
+    farthest: f32,
+}
+
+impl Clipped {
+    /// What solvers overshoot by is no loss worth a word.
+    const SLACK: f32 = 1.1;
+
+    fn add(&mut self, images: &[f32]) {
+        self.count += images.len();
+        for x in images.iter().filter(|x| x.abs() > Self::SLACK) {
+            self.beyond += 1;
+            self.farthest = if x.abs() > self.farthest.abs() { *x } else { self.farthest };
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        let Self { beyond, count, farthest } = self;
+        (*beyond > 0).then(|| {
+            format!(
+                "{beyond} of {count} values lie outside [-1, 1], the farthest at {farthest}, and u8 \
+                 clips them; --dtype f16 keeps them"
+            )
+        })
+    }
 }
 
 /// Gives the pairs of a range: images; and noise, seeds and classes where the store keeps them.
@@ -264,8 +303,8 @@ fn check_plan(folder: &Path, plan: &Manifest) -> Result<()> {
         let problem = "is u8, which keeps images in [-1, 1], and these are points";
         return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
     }
-    if let Some(field) = plan.empty_size() {
-        return Err(Error::invalid(folder, field, "is 0", "plan a store of at least one pair"));
+    if let Some((field, problem)) = fault(plan) {
+        return Err(Error::invalid(folder, field, problem, "plan a store that can be"));
     }
     Ok(())
 }
