@@ -38,8 +38,8 @@
 pub mod error;
 pub mod images;
 pub mod io;
-pub mod pairs;
 pub mod labels;
+pub mod pairs;
 mod samples;
 
 pub use error::{Error, Result};

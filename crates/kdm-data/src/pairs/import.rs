@@ -188,13 +188,13 @@ fn read_one(path: &Path, layout: Option<Layout>) -> Result<Pair> {
             Some(*class as u32)
         }
         Some(row) => {
-            let one_hot = Labels::from_one_hot(row, row.len()).map(|labels| labels.classes());
-            let Ok([class]) = one_hot.as_deref() else {
+            let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+            let Some(Some(class)) = crate::labels::one_hot_class(&row) else {
                 let problem = "is neither a class number nor a one-hot row";
                 let action = "give a class number or a one-hot row";
                 return Err(Error::invalid(path, "label", problem, action));
             };
-            Some(*class)
+            Some(class)
         }
     };
     let known = |name: &str| arrays.iter().position(|(n, _)| n == name);
