@@ -1,12 +1,13 @@
 //! Host arrays and NumPy's file formats `.npy` and `.npz`.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::Write;
 use std::path::Path;
 
-use npyz::{DType, NpyFile, TypeChar, WriterBuilder};
+use npyz::WriterBuilder;
 
-use crate::{Error, Result, atomic};
+use super::region::Region;
+use super::view::{self, Npz};
+use crate::{Result, atomic};
 
 /// An array of f32 in row-major order. The first axis counts samples.
 ///
@@ -62,74 +63,13 @@ impl Array {
     }
 }
 
-/// Reads a `.npy` file of floats or integers; f64 and integers are rounded to f32.
+/// Reads a `.npy` file of floats, integers or booleans of any size and order, as f32.
 ///
 /// # Errors
-/// When the file is missing, not in NumPy's format, shorter than its header says, or of another
-/// kind of number.
+/// When the file is missing, no regular file, not in NumPy's format, shorter than its header says,
+/// or of no numbers.
 pub fn read_npy(path: &Path) -> Result<Array> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    parse_npy(BufReader::new(file), length, path)
-}
-
-/// `length`: bytes there are at most, so that a header can't ask for more memory than the file
-/// could fill.
-fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
-    let bad = |problem: String| {
-        Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)")
-    };
-    let npy = NpyFile::new(reader).map_err(|e| bad(format!("not a NumPy array file ({e})")))?;
-    let shape: Vec<usize> = npy.shape().iter().map(|n| *n as usize).collect();
-    let columns_first = npy.order() == npyz::Order::Fortran && shape.len() > 1;
-    let DType::Plain(kind) = npy.dtype() else {
-        return Err(bad(format!("of the structured type {:?}", npy.dtype().descr())));
-    };
-    let (letter, size) = (kind.type_char(), kind.size_field());
-    let wanted = shape.iter().try_fold(size, |n, s| n.checked_mul(*s as u64));
-    if wanted.is_none_or(|wanted| wanted > length) {
-        return Err(bad(format!(
-            "cut short: shape {shape:?} needs more than the file's {length} bytes"
-        )));
-    }
-    let cut = |e: std::io::Error| bad(format!("cut short or damaged ({e})"));
-    macro_rules! read_as {
-        ($t:ty) => {
-            npy.into_vec::<$t>().map_err(cut)?.into_iter().map(|x| x as f32).collect()
-        };
-    }
-    let data: Vec<f32> = match (letter, size) {
-        (TypeChar::Float, 4) => npy.into_vec::<f32>().map_err(cut)?,
-        (TypeChar::Float, 8) => read_as!(f64),
-        (TypeChar::Int, 4) => read_as!(i32),
-        (TypeChar::Int, 8) => read_as!(i64),
-        (TypeChar::Uint, 1) => read_as!(u8),
-        (TypeChar::Uint, 4) => read_as!(u32),
-        (TypeChar::Uint, 8) => read_as!(u64),
-        _ => return Err(bad(format!("of type {kind}; floats and integers can be read"))),
-    };
-    Ok(Array { data: if columns_first { row_major(&data, &shape) } else { data }, shape })
-}
-
-/// Values whose first axis varies fastest, with the last varying fastest.
-fn row_major(data: &[f32], shape: &[usize]) -> Vec<f32> {
-    let mut index = vec![0usize; shape.len()];
-    let mut strides = vec![1usize; shape.len()];
-    for axis in 1..shape.len() {
-        strides[axis] = strides[axis - 1] * shape[axis - 1];
-    }
-    let mut out = Vec::with_capacity(data.len());
-    for _ in 0..data.len() {
-        out.push(data[index.iter().zip(&strides).map(|(i, s)| i * s).sum::<usize>()]);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-    out
+    view::open_npy(path)?.to_array()
 }
 
 /// Writes a `.npy` file (float32, C order), whole or not at all.
@@ -159,36 +99,8 @@ fn npy_bytes(array: &Array) -> Vec<u8> {
 /// # Errors
 /// As [`read_npy`], and when the archive is damaged.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    read_archive(BufReader::new(file), length, path)
-}
-
-/// The most that deflate can shrink an entry.
-const MAX_RATIO: u64 = 1032;
-
-fn read_archive(
-    reader: impl Read + Seek,
-    length: u64,
-    path: &Path,
-) -> Result<Vec<(String, Array)>> {
-    let bad = |e: zip::result::ZipError| {
-        Error::invalid(
-            path,
-            "archive",
-            format!("not a readable .npz ({e})"),
-            "copy or write the file again",
-        )
-    };
-    let mut archive = zip::ZipArchive::new(reader).map_err(bad)?;
-    let mut arrays = Vec::new();
-    for i in 0..archive.len() {
-        let entry = archive.by_index(i).map_err(bad)?;
-        let name = entry.name().map_err(bad)?.trim_end_matches(".npy").to_string();
-        let size = entry.size().min(length.saturating_mul(MAX_RATIO));
-        arrays.push((name, parse_npy(entry, size, path)?));
-    }
-    Ok(arrays)
+    let npz = Npz::open(Region::file(path)?)?;
+    npz.names().map(|name| Ok((name.to_string(), npz.view(name)?.to_array()?))).collect()
 }
 
 /// Writes named arrays as a `.npz` file (uncompressed, as `numpy.savez` does), whole or not at all.
@@ -224,19 +136,6 @@ mod tests {
         let path = folder.path().join("ab.npz");
         write_npz(&path, &[("a", &a), ("b", &b)]).unwrap();
         assert_eq!(read_npz(&path).unwrap(), vec![("a".into(), a), ("b".into(), b)]);
-    }
-
-    #[test]
-    fn fortran_order_is_turned() {
-        // numpy.asfortranarray(numpy.arange(6).reshape(2, 3)): by columns 0 3 1 4 2 5.
-        assert_eq!(
-            row_major(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], &[2, 3]),
-            [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-        );
-        let shape = [2, 3, 4];
-        let by_columns: Vec<f32> =
-            (0..24).map(|k| ((k % 2) * 12 + (k / 2 % 3) * 4 + k / 6) as f32).collect();
-        assert_eq!(row_major(&by_columns, &shape), (0..24).map(|i| i as f32).collect::<Vec<_>>());
     }
 
     #[test]
