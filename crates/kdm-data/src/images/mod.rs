@@ -28,6 +28,7 @@
 //! ```
 
 mod arrangement;
+mod arrays;
 mod budget;
 mod cifar;
 mod dataset_json;
@@ -173,7 +174,8 @@ fn fashion_mnist(split: Split) -> Result<ImageSet> {
 /// What to name as a data set.
 fn sources() -> String {
     format!(
-        "name a folder, .zip or .tar of images or of CIFAR-10's batches, or a folder of IDX files; \
+        "name a folder, .zip or .tar of images or of CIFAR-10's batches, an .npz of images, or a folder of \
+         IDX files; \
          or one of the sets {NAMED}"
     )
 }
@@ -203,6 +205,11 @@ fn one_file(path: &Path, options: &ReadOptions) -> Result<ImageSet> {
 }
 
 impl ImageSet {
+    /// None of these images.
+    fn emptied(&self) -> Self {
+        Self { bytes: Vec::new(), labels: Vec::new(), class_names: Vec::new(), ..*self }
+    }
+
     /// [`Self::open_with`] the default options.
     ///
     /// # Errors
@@ -212,7 +219,8 @@ impl ImageSet {
     }
 
     /// Opens a data set by name (`fashion-mnist`, `shapes`) or by path: a folder, a .zip or a .tar
-    /// (also .tar.gz) of image files or of CIFAR's batches, or a folder of IDX files.
+    /// (also .tar.gz) of image files or of CIFAR's batches, an .npz or .npy of images, or a folder
+    /// of IDX files.
     ///
     /// Of image files, hidden ones are left out and others counted. Classes are what
     /// `dataset.json` gives (EDM's layout), or else the folders; `train` and `test` (or `val`)
@@ -243,6 +251,10 @@ impl ImageSet {
                 Split::Test => shapes::draw(1, SHAPES.1).0,
             },
             _ if idx::is_there(path) => idx::open(path, split)?,
+            _ if arrays::is_there(path) => {
+                Self::whole(path, split)?;
+                arrays::read(path, options, observer)?
+            }
             _ => match Tree::open(path).map_err(|e| unknown(e, path))? {
                 Some(mut tree) => {
                     let batches = cifar::batches(&tree.listing);

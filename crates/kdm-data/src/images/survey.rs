@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::read::arranged;
 use super::tree::Tree;
-use super::{ImageSet, ReadOptions, Split, cifar, decode, idx, stopped};
+use super::{ImageSet, ReadOptions, Split, arrays, cifar, decode, idx, stopped};
 use crate::{Error, Result};
 
 /// Files whose headers are looked at, at most.
@@ -36,7 +36,9 @@ pub struct Survey {
 /// As [`ImageSet::open_with`], for what is looked at.
 pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> Result<Survey> {
     let path = Path::new(source);
-    let named = matches!(source, "fashion-mnist" | "shapes") || idx::is_there(path);
+    let named = matches!(source, "fashion-mnist" | "shapes")
+        || idx::is_there(path)
+        || arrays::is_there(path);
     let tree = if named { None } else { Tree::open(path).map_err(|e| super::unknown(e, path))? };
     let Some(mut tree) = tree.filter(|tree| cifar::batches(&tree.listing).is_empty()) else {
         // Sets of arrays, of one size.
