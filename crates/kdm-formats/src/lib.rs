@@ -4,7 +4,8 @@
 //!
 //! This crate knows foreign formats, the students, teachers and networks they become, and their
 //! names on the way back: [`import()`] finds out what a file is, [`export()`] writes a model for
-//! the code it is originally from.
+//! the code it is originally from, and [`pairs::open`] finds the noise-image pairs that others
+//! publish.
 //!
 //! ```
 //! use std::path::Path;
@@ -34,6 +35,7 @@ mod import;
 mod imported;
 mod infer;
 pub mod official;
+pub mod pairs;
 pub mod pickle;
 pub mod torch;
 

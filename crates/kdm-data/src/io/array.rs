@@ -1,9 +1,10 @@
 //! Host arrays and NumPy's file formats `.npy` and `.npz`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
-use npyz::WriterBuilder;
+use zip::write::{SimpleFileOptions, StreamWriter};
+use zip::{CompressionMethod, ZipWriter};
 
 use super::region::Region;
 use super::view::{self, Npz};
@@ -81,16 +82,21 @@ pub fn write_npy(path: &Path, array: &Array) -> Result<()> {
 }
 
 fn npy_bytes(array: &Array) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(array.data.len() * 4 + 128);
-    let shape: Vec<u64> = array.shape.iter().map(|n| *n as u64).collect();
-    let mut writer = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(&mut bytes)
-        .begin_nd()
-        .expect("writing to memory");
-    writer.extend(array.data.iter().copied()).expect("writing to memory");
-    writer.finish().expect("writing to memory");
+    let mut bytes = npy_header("<f4", &array.shape);
+    bytes.extend(array.data.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+/// The header of a `.npy` of C order, padded so that numbers begin at a multiple of 64 bytes.
+fn npy_header(kind: &str, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let sizes = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    let padding = 63 - (10 + text.len()) % 64;
+    let length = (text.len() + padding + 1) as u16;
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(text.bytes().chain(std::iter::repeat_n(b' ', padding)).chain([b'\n']));
     bytes
 }
 
@@ -108,17 +114,66 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>> {
 /// # Errors
 /// When the file can't be written.
 pub fn write_npz(path: &Path, arrays: &[(&str, &Array)]) -> Result<()> {
-    let mut buffer = std::io::Cursor::new(Vec::new());
-    let mut archive = zip::ZipWriter::new(&mut buffer);
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .large_file(true);
-    for (name, array) in arrays {
-        archive.start_file(format!("{name}.npy"), options).expect("writing to memory");
-        archive.write_all(&npy_bytes(array)).expect("writing to memory");
+    atomic::write_with(path, |file| {
+        let mut npz = NpzWriter::new(file);
+        for (name, array) in arrays {
+            npz.begin(name, Kind::F32, &array.shape)?;
+            npz.f32(&array.data)?;
+        }
+        npz.finish()
+    })
+}
+
+/// Types of numbers that are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    F32,
+    F64,
+    I64,
+}
+
+/// A `.npz` being written, array after array, a few rows at a time.
+pub(crate) struct NpzWriter<W: Write>(ZipWriter<StreamWriter<W>>);
+
+impl<W: Write> NpzWriter<W> {
+    /// Into a writer that can't go back.
+    pub fn new(writer: W) -> Self {
+        Self(ZipWriter::new_stream(writer))
     }
-    archive.finish().expect("writing to memory");
-    atomic::write(path, buffer.get_ref())
+
+    /// Begins an array; the numbers follow.
+    pub fn begin(&mut self, name: &str, kind: Kind, shape: &[usize]) -> io::Result<()> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(true);
+        let kind = match kind {
+            Kind::F32 => "<f4",
+            Kind::F64 => "<f8",
+            Kind::I64 => "<i8",
+        };
+        self.0.start_file(format!("{name}.npy"), options).map_err(io::Error::other)?;
+        self.0.write_all(&npy_header(kind, shape))
+    }
+
+    /// Numbers of an array of [`Kind::F32`].
+    pub fn f32(&mut self, values: &[f32]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Numbers of an array of [`Kind::F64`].
+    pub fn f64(&mut self, values: &[f64]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Numbers of an array of [`Kind::I64`].
+    pub fn i64(&mut self, values: &[i64]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> io::Result<()> {
+        self.0.finish().map(|_| ()).map_err(io::Error::other)
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +188,11 @@ mod tests {
         let path = folder.path().join("a.npy");
         write_npy(&path, &a).unwrap();
         assert_eq!(read_npy(&path).unwrap(), a);
+        // As numpy.save writes it: numpy.lib.format.header_data_from_array_1_0, padded to 64.
+        let bytes = std::fs::read(&path).unwrap();
+        let header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+        assert_eq!(bytes[10..10 + header.len()], header[..]);
+        assert_eq!((bytes.len(), bytes[127], bytes[126]), (128 + 24, b'\n', b' '));
         let path = folder.path().join("ab.npz");
         write_npz(&path, &[("a", &a), ("b", &b)]).unwrap();
         assert_eq!(read_npz(&path).unwrap(), vec![("a".into(), a), ("b".into(), b)]);

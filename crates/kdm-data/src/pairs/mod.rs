@@ -6,6 +6,7 @@
 //! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
+mod export;
 mod filter;
 mod import;
 mod manifest;
@@ -13,6 +14,7 @@ mod store;
 mod values;
 mod write;
 
+pub use export::export;
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
 pub use import::{ImportOptions, PairSource, import};
 pub use manifest::{

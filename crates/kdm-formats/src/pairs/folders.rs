@@ -179,8 +179,9 @@ fn ends(folder: &Path, names: &[String], keys: &Keys) -> Result<Ends> {
     match larger([a, b]) {
         Some(noise) => Ok(path(noise == 1)),
         None => {
-            let problem =
-                format!("both ends deviate alike ({a:.3} and {b:.3}), so which is noise is not known");
+            let problem = format!(
+                "both ends deviate alike ({a:.3} and {b:.3}), so which is noise is not known"
+            );
             let action = "write the pairs as one .npz with arrays `noise` and `image`";
             Err(Error::invalid(&first, array, problem, action))
         }

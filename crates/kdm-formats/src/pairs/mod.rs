@@ -45,11 +45,7 @@ pub fn open(path: &Path, keys: &Keys, observer: &dyn Observer) -> Result<Box<dyn
     if metadata.is_dir() { open_folder(path, keys, observer) } else { open_file(path, keys) }
 }
 
-fn open_folder(
-    path: &Path,
-    keys: &Keys,
-    observer: &dyn Observer,
-) -> Result<Box<dyn PairSource>> {
+fn open_folder(path: &Path, keys: &Keys, observer: &dyn Observer) -> Result<Box<dyn PairSource>> {
     let has = |name: &str| path.join(name).exists();
     if has(kdm_data::pairs::MANIFEST) {
         let action = "use it as it is: --pairs takes it";
@@ -92,7 +88,8 @@ fn open_file(path: &Path, keys: &Keys) -> Result<Box<dyn PairSource>> {
     let mut start = [0u8; 20];
     let there = (region.len() as usize).min(start.len());
     region.read_at(0, &mut start[..there])?;
-    let refused = |problem: &str, action: &str| Err(Error::invalid(path, "format", problem, action));
+    let refused =
+        |problem: &str, action: &str| Err(Error::invalid(path, "format", problem, action));
     match &start {
         _ if region.is_empty() => refused("is empty", ACTION),
         [b'P', b'K', 3 | 5, ..] => single::archive(&region, keys),

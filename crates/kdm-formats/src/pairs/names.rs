@@ -30,8 +30,21 @@ pub struct Chosen {
 /// What people call noise: what is left out first. `latent` comes last, since where noise has
 /// another name beside it, latents are what the noise becomes.
 const NOISE: [&str; 15] = [
-    "noise", "noises", "x_t", "xt", "x_1", "x1", "eps", "epsilon", "z", "zs", "z_t", "initial_noise",
-    "latents_t", "latents", "latent",
+    "noise",
+    "noises",
+    "x_t",
+    "xt",
+    "x_1",
+    "x1",
+    "eps",
+    "epsilon",
+    "z",
+    "zs",
+    "z_t",
+    "initial_noise",
+    "latents_t",
+    "latents",
+    "latent",
 ];
 /// What people call images.
 const IMAGE: [&str; 18] = [
@@ -39,9 +52,18 @@ const IMAGE: [&str; 18] = [
     "targets", "output", "outputs", "clean", "x", "png", "latent", "latents",
 ];
 /// What people call labels.
-const LABEL: [&str; 10] =
-    ["label", "labels", "class", "classes", "class_idx", "cls", "y", "target_class", "class_label",
-     "class_labels"];
+const LABEL: [&str; 10] = [
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "class_idx",
+    "cls",
+    "y",
+    "target_class",
+    "class_label",
+    "class_labels",
+];
 
 /// Chooses among `names`, which are those of numeric arrays. `None` where noise and images have no
 /// names that tell (`arr_0` and `arr_1`, or a list).

@@ -186,12 +186,7 @@ impl<S: PartSource> Parts<S> {
     ///
     /// # Errors
     /// When there are none, or the first can't be opened.
-    pub fn new(
-        source: S,
-        path: &Path,
-        starts: Option<Vec<usize>>,
-        found: String,
-    ) -> Result<Self> {
+    pub fn new(source: S, path: &Path, starts: Option<Vec<usize>>, found: String) -> Result<Self> {
         let count = starts.as_ref().map_or(source.count(), |s| s.last().copied().unwrap_or(0));
         if source.count() == 0 || count == 0 {
             return Err(Error::invalid(path, "pairs", "there are none", super::ACTION));
@@ -239,7 +234,8 @@ impl<S: PartSource> Parts<S> {
         ];
         for (name, shape, first) in shapes {
             if shape != first {
-                let problem = format!("is of shape {shape:?}, and that of the first pair {first:?}");
+                let problem =
+                    format!("is of shape {shape:?}, and that of the first pair {first:?}");
                 let action = "remove that file and import again";
                 return Err(Error::invalid(&part.file, name, problem, action));
             }

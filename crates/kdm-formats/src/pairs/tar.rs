@@ -51,10 +51,8 @@ impl<'a> Members<'a> {
             if header.iter().all(|byte| *byte == 0) {
                 return Ok(None);
             }
-            let bad = |problem: &str| {
-                let problem = format!("{problem} at byte {}", self.at);
-                self.region.invalid(problem, ACTION)
-            };
+            let (region, at) = (self.region, self.at);
+            let bad = |problem: &str| region.invalid(format!("{problem} at byte {at}"), ACTION);
             if !checks(&header) {
                 return Err(bad("has a damaged tar header"));
             }
