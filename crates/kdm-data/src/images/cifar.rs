@@ -58,6 +58,11 @@ pub(super) fn batches(listing: &Listing) -> Vec<Entry> {
     listing.files.iter().filter(is_batch).cloned().collect()
 }
 
+/// Whether there are batches of a split.
+pub(super) fn has(batches: &[Entry], split: Split) -> bool {
+    batches.iter().any(|entry| split_of(&entry.name) == Some(split))
+}
+
 /// Reads the batches of a split.
 pub(super) fn read(
     path: &Path,

@@ -22,6 +22,11 @@ pub(super) fn is_there(folder: &Path) -> bool {
     find(folder, "train-images-idx3-ubyte").is_some()
 }
 
+/// Whether a folder holds test images.
+pub(super) fn has_test(folder: &Path) -> bool {
+    find(folder, "t10k-images-idx3-ubyte").is_some()
+}
+
 pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
     let prefix = match split {
         Split::Train => "train",

@@ -51,7 +51,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use cifar::Batch;
-pub use survey::{Survey, survey};
+pub use survey::{Survey, has_test, survey};
 
 use crate::labels::MOST_CLASSES;
 use crate::{Error, Result, hash};

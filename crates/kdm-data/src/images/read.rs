@@ -132,9 +132,9 @@ impl<'a> Reading<'a> {
                 "is {}x{} pixels (height x width), and `{name}` is {}x{}",
                 size[0], size[1], first[0], first[1]
             );
-            let action = "give --resolution R to crop and resize all to RxR; where there is no such \
-                          flag, first write a set of one size: `kdm data export FOLDER --resolution \
-                          R --out set.zip`";
+            let action = "crop and resize them: give --resolution R (to `features train` \
+                          --resize), or first write a set of one size with `kdm data export \
+                          FOLDER --resolution R --out set.zip`";
             return Err(Error::invalid(self.path, &entry.name, problem, action));
         }
         let kept = self.options.resolution.unwrap_or(size[0].max(size[1]));

@@ -45,7 +45,7 @@ pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> R
         let set = ImageSet::open_with(source, Split::Train, options, observer)?;
         let [channels, height, width] = set.shape();
         let size = [height, width];
-        let has_test = ImageSet::open_with(source, Split::Test, options, observer).is_ok();
+        let has_test = has_test(source)?;
         let (smallest, median, largest) = (size, size, size);
         return Ok(Survey { images: set.len(), channels, smallest, median, largest, has_test });
     };
@@ -71,8 +71,33 @@ pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> R
         smallest: sizes[0],
         median: sizes[sizes.len() / 2],
         largest: sizes[sizes.len() - 1],
-        has_test: arranged(path, &tree, Split::Test).is_ok(),
+        has_test: has_test(source)?,
     })
+}
+
+/// Whether a source has a test split of its own.
+///
+/// # Errors
+/// When there is no such source.
+pub fn has_test(source: &str) -> Result<bool> {
+    let path = Path::new(source);
+    if matches!(source, "fashion-mnist" | "shapes") {
+        return Ok(true);
+    }
+    if idx::is_there(path) {
+        return Ok(idx::has_test(path));
+    }
+    if arrays::is_there(path) {
+        return Ok(false);
+    }
+    let Some(tree) = Tree::open(path).map_err(|e| super::unknown(e, path))? else {
+        return Ok(false);
+    };
+    let batches = cifar::batches(&tree.listing);
+    if batches.is_empty() {
+        return Ok(arranged(path, &tree, Split::Test).is_ok());
+    }
+    Ok(cifar::has(&batches, Split::Test))
 }
 
 #[cfg(test)]
