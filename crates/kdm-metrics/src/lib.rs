@@ -19,7 +19,9 @@ pub use catalog::{Better, Metric, Values};
 pub use error::{Error, FrechetError, OtherNetwork, Result, UnfitImages};
 pub use features::{Extractor, Features, Moments, Statistics, frechet_distance};
 pub use features::{frechet, inception_score, kernel_distance, manifold, statistics};
-pub use measure::{FeatureSpace, MeasureOptions, MetricGroup, TeacherSamples, measure};
+pub use measure::{
+    FeatureSpace, MeasureOptions, MetricGroup, TeacherSamples, measure, measure_features,
+};
 pub use paired::{Paired, paired};
 pub use points::{energy_distance, off_board, share_outside, sliced_wasserstein2};
 pub use stamp::Stamp;

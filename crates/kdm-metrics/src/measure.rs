@@ -136,13 +136,32 @@ pub fn measure(
     }
     if let (Some(space), Some(theirs)) = (options.feature_space(), &teacher.features) {
         let ours = space.extractor.inspect(drawn, &samples.shape, observer)?;
-        values.extend(feature_values(space, &ours, theirs, observer)?);
+        values.extend(feature_values(space, &ours, Some(theirs), observer)?);
         if space.extractor.classifier().is_some() {
             values.extend(class_values(&ours, theirs, &samples.labels.classes()));
         }
     }
     if options.has(MetricGroup::Distribution) {
         values.extend(distribution_values(drawn, samples, options));
+    }
+    Ok(values)
+}
+
+/// The metrics of features of images alone, whoever made them: against the reference, and where the
+/// network is a classifier and there are `labels`, the class accuracy.
+///
+/// # Errors
+/// When features are not finite.
+pub fn measure_features(
+    ours: &Features,
+    labels: &[u32],
+    space: &FeatureSpace,
+    observer: &dyn Observer,
+) -> Result<Values> {
+    let mut values = feature_values(space, ours, None, observer)?;
+    if space.extractor.classifier().is_some() && !labels.is_empty() {
+        let found = classes_of(&ours.logits, ours.classes);
+        values.insert(&catalog::CLASS_AGREEMENT, agreement(&found, labels));
     }
     Ok(values)
 }
@@ -189,11 +208,11 @@ fn distribution_values(drawn: &[f32], teacher: &Samples, options: &MeasureOption
     values
 }
 
-/// Features of the student's images against the reference, beside the teacher's.
+/// Features of images against the reference, beside the teacher's where there are such.
 fn feature_values(
     space: &FeatureSpace,
     ours: &Features,
-    theirs: &Features,
+    theirs: Option<&Features>,
     observer: &dyn Observer,
 ) -> Result<Values> {
     let FeatureSpace { extractor, reference } = space;
@@ -207,7 +226,9 @@ fn feature_values(
     let mut values = Values::default();
     if count > 1 {
         values.insert(names.fid, reference.distance_to(ours)?);
-        values.insert(names.fid_teacher, reference.distance_to(theirs)?);
+        if let Some(theirs) = theirs {
+            values.insert(names.fid_teacher, reference.distance_to(theirs)?);
+        }
     }
     if count >= LEAST_EXTRAPOLATED {
         let found = extrapolated(&ours.features, dim, &reference.moments, SUBSET_SEED)?;
@@ -377,6 +398,14 @@ mod tests {
         assert_eq!(get(&catalog::FEATURE_FID), get(&catalog::FEATURE_FID_TEACHER));
         assert_eq!(get(&catalog::CLASS_SAME_AS_TEACHER), 1.0);
         assert_eq!(get(&catalog::CLASS_AGREEMENT), get(&catalog::CLASS_AGREEMENT_TEACHER));
+        // Of images alone, whoever drew them: the same values.
+        let space = options.features.as_ref().unwrap();
+        let ours = space.extractor.inspect(&teacher.images, &shape, &Silent).unwrap();
+        let alone = measure_features(&ours, &teacher.labels.classes(), space, &Silent).unwrap();
+        let expected: Vec<&str> =
+            features.into_iter().filter(|key| !key.ends_with("teacher")).collect();
+        assert_eq!(keys(&alone), [&expected[..], &["class_agreement"]].concat());
+        assert!(alone.iter().all(|(metric, value)| values.get(metric) == Some(value)));
         // Of few samples without classes.
         let few = Samples { labels: Labels::none(4), ..teacher.first(4) };
         let expected = ["feature_fid", "feature_fid_teacher", "class_same_as_teacher"];
@@ -424,7 +453,7 @@ mod tests {
                     warnings.set(warnings.get() + 1);
                 }
             };
-            feature_values(&space, &found(3), &found(4), &count_warnings).unwrap();
+            feature_values(&space, &found(3), Some(&found(4)), &count_warnings).unwrap();
             assert_eq!(warnings.get(), warned);
         }
     }

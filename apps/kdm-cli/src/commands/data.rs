@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use kdm::data::images::ReadOptions;
 use kdm::data::output::FileKind;
 use kdm::data::{Array, ImageSet, Split, array, atomic};
 use kdm::report::grid;
+use kdm::stages::images::open_set;
 use kdm::{Context, Failure, Outcome};
 use serde_json::json;
 
@@ -67,8 +69,8 @@ Examples:
 /// A data set.
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// fashion-mnist, shapes, a .zip in EDM's layout, or a folder of images, IDX files or
-    /// CIFAR-10's binary batches
+    /// fashion-mnist, shapes, a folder, .zip or .tar of images (or of CIFAR-10's batches), an .npz
+    /// of images, or a folder of IDX files
     data: String,
     /// Which part of it
     #[arg(long, value_enum, default_value = "train")]
@@ -76,11 +78,41 @@ pub struct Source {
     /// Zero-pad smaller images to this many pixels a side
     #[arg(long, value_name = "PIXELS")]
     pad: Option<usize>,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// How images are read.
+#[derive(Debug, clap::Args)]
+pub struct Reading {
+    /// Crop images to the square in their middle and resize them to R x R pixels, as EDM's
+    /// dataset_tool.py --transform=center-crop does
+    #[arg(long, value_name = "R")]
+    resolution: Option<usize>,
+    /// How many classes there are, where the images show fewer
+    #[arg(long, value_name = "K")]
+    classes: Option<usize>,
+}
+
+impl Reading {
+    /// The library's options.
+    pub fn options(&self) -> Outcome<ReadOptions> {
+        let most = ReadOptions::MOST_RESOLUTION - 1;
+        if let Some(side) = self.resolution.filter(|side| !(1..=most).contains(side)) {
+            return Err(Failure::Usage(format!("--resolution {side}: give 1 to {most}")));
+        }
+        if self.classes == Some(0) {
+            return Err(Failure::Usage("--classes 0: give at least 1".into()));
+        }
+        let (resolution, classes) = (self.resolution, self.classes);
+        Ok(ReadOptions { resolution, classes, ..ReadOptions::default() })
+    }
 }
 
 impl Source {
     fn open(&self, context: Context) -> Outcome<ImageSet> {
-        let set = ImageSet::open(&self.data, self.split.split(), context.observer)?;
+        let options = self.reading.options()?;
+        let set = open_set(&self.data, self.split.split(), &options, context.observer)?;
         match self.pad {
             None => Ok(set),
             Some(side) => set.padded(side).map_err(|e| {

@@ -1,4 +1,4 @@
-//! `kdm evaluate`: a student against stored pairs.
+//! `kdm evaluate`: a student against stored pairs, or images that are there already.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,14 @@ use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
 use kdm::nn::{Pooling, vgg};
 use kdm::report::metric_table;
 use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
-use kdm::stages::evaluate::{LossNetworks, board, evaluate, open_students_loss_network};
+use kdm::stages::evaluate::{ImagesToMeasure, LossNetworks, board};
+use kdm::stages::evaluate::{evaluate, evaluate_images, open_students_loss_network};
 use kdm::stages::features::open_feature_space;
 use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
+use super::data::Reading;
 use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Groups of metrics, by name.
@@ -46,17 +48,28 @@ impl GroupName {
     }
 }
 
+/// What is missing where features are measured.
+const NEEDS_FEATURES: &str = "FLAG: name the network with --features (Inception's file of `kdm \
+                              import`, a classifier of `kdm features train`, or fashion-mnist) and \
+                              what to compare with by --reference";
+
 /// Flags of `kdm evaluate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The student's file
-    #[arg(long, value_name = "M")]
-    model: PathBuf,
+    #[arg(long, value_name = "M", required_unless_present = "samples")]
+    model: Option<PathBuf>,
     /// The store of pairs; take one that the student wasn't trained on
-    #[arg(long, value_name = "DIR")]
-    pairs: PathBuf,
-    /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "losses,paired,distribution")]
+    #[arg(long, value_name = "DIR", required_unless_present = "samples")]
+    pairs: Option<PathBuf>,
+    /// In place of a student: images to measure, whoever drew them. A folder, .zip or .tar of
+    /// images, an .npz, or another data set
+    #[arg(long, value_name = "SET", conflicts_with_all = ["model", "pairs"])]
+    samples: Option<String>,
+    #[command(flatten)]
+    reading: Reading,
+    /// What to measure [default: losses,paired,distribution; of --samples: features]
+    #[arg(long, value_enum, value_delimiter = ',')]
     metrics: Vec<GroupName>,
     /// The data are this; `checkerboard` measures points off the board [default: what the store
     /// says]
@@ -81,7 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "F")]
     features: Option<PathBuf>,
     /// What features are compared with: statistics of `kdm features stats`, a .npz with mu and
-    /// sigma, or a data set
+    /// sigma (pytorch-fid, EDM) or with pool_3, EDM2's .pkl, or a data set
     #[arg(long, value_name = "STATS|SET")]
     reference: Option<String>,
     /// Print one JSON object
@@ -91,7 +104,21 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self, context: Context) -> Outcome<()> {
+    pub fn run(mut self, context: Context) -> Outcome<()> {
+        if let Some(samples) = self.samples.take() {
+            return self.measure_images(samples, context);
+        }
+        let options = self.reading.options()?;
+        if options.resolution.is_some() || options.classes.is_some() {
+            let problem = "--resolution and --classes: they are for images given by --samples";
+            return Err(Failure::Usage(problem.into()));
+        }
+        if self.metrics.is_empty() {
+            self.metrics = vec![GroupName::Losses, GroupName::Paired, GroupName::Distribution];
+        }
+        let (Some(model), Some(pairs)) = (&self.model, &self.pairs) else {
+            return Err(Failure::Usage("give --model and --pairs, or --samples".into()));
+        };
         if self.directions == 0 {
             return Err(Failure::Usage("--directions 0: give at least 1".into()));
         }
@@ -101,8 +128,8 @@ impl Args {
             let known = DistributionConfig::NAMES.join(", ");
             return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
         }
-        let student = LoadedStudent::open(&self.model, context.device())?;
-        let store = PairStore::open_observed(&self.pairs, context.observer)?;
+        let student = LoadedStudent::open(model, context.device())?;
+        let store = PairStore::open_observed(pairs, context.observer)?;
         let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
         let options = MeasureOptions {
             groups: self.metrics.iter().map(|name| name.group()).collect(),
@@ -125,6 +152,32 @@ impl Args {
             return print_json(&object);
         }
         print(&metric_table("Evaluation", &values).text())
+    }
+
+    /// Measures images that are there already.
+    fn measure_images(self, samples: String, context: Context) -> Outcome<()> {
+        if let Some(other) = self.metrics.iter().find(|name| **name != GroupName::Features) {
+            let name = other.group().name();
+            return Err(Failure::Usage(format!(
+                "--metrics {name}: it compares with a teacher; of --samples only features are \
+                 measured"
+            )));
+        }
+        let (Some(features), Some(reference)) = (self.features, self.reference) else {
+            return Err(Failure::Usage(NEEDS_FEATURES.replace("FLAG", "--samples")));
+        };
+        let options = self.reading.options()?;
+        let wanted = ImagesToMeasure { samples, features, reference, options };
+        let measured = or_stopped(evaluate_images(&wanted, context), || NOTHING_KEPT.into())?;
+        if self.json {
+            let mut object = json!(measured.values);
+            object["features"] =
+                json!({"network": measured.network, "reference": measured.reference});
+            object["images"] = json!(measured.images);
+            return print_json(&object);
+        }
+        let title = format!("{} images against {}", measured.images, wanted.reference);
+        print(&metric_table(&title, &measured.values).text())
     }
 
     /// The networks of the loss's terms.
@@ -177,11 +230,7 @@ impl Args {
             return Ok(None);
         }
         let (Some(features), Some(reference)) = (&self.features, &self.reference) else {
-            return Err(Failure::Usage(
-                "--metrics features: name the network with --features and what to compare with by \
-                 --reference"
-                    .into(),
-            ));
+            return Err(Failure::Usage(NEEDS_FEATURES.replace("FLAG", "--metrics features")));
         };
         open_feature_space(features, reference, &student.config().shape, context).map(Some)
     }

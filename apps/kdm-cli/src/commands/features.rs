@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use kdm::data::ImageSet;
+use kdm::data::images::ReadOptions;
 use kdm::data::output::FileKind;
 use kdm::metrics::features::statistics::KIND as STATISTICS;
 use kdm::stages::features::{FeatureTraining, open_features, reference_statistics, train_features};
+use kdm::stages::images::open_set;
 use kdm::{Context, Failure, Outcome};
 
-use super::data::SplitName;
+use super::data::{Reading, SplitName};
 use super::output::{NOTHING_KEPT, Replace, folder, or_stopped, path, print, print_json};
 use super::resuming::{Keeping, or_continued};
 
@@ -31,15 +32,20 @@ Examples:
 /// Flags of `kdm features train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
-    /// A labelled data set: fashion-mnist, shapes, a .zip in EDM's layout, or a folder
+    /// A labelled data set: fashion-mnist, shapes, or a folder or archive of images whose folders,
+    /// or whose dataset.json, give classes
     #[arg(long, value_name = "SET")]
     data: String,
-    /// A labelled set to validate on, all of it [default: the test split of --data]
+    /// A labelled set to validate on, all of it [default: the test split of --data, or a tenth of
+    /// its images where it has none]
     #[arg(long, value_name = "SET")]
     test_data: Option<String>,
     /// Side of the images; smaller ones are zero-padded
     #[arg(long, default_value_t = 32, value_name = "PIXELS")]
     resolution: usize,
+    /// Crop images to the square in their middle and resize them to --resolution instead
+    #[arg(long)]
+    resize: bool,
     /// Channels of the first layer; features are 8 times as many
     #[arg(long, default_value_t = 16, value_name = "N")]
     width: usize,
@@ -79,6 +85,8 @@ pub struct StatsArgs {
     /// Which part of it
     #[arg(long, value_enum, default_value = "train")]
     split: SplitName,
+    #[command(flatten)]
+    reading: Reading,
     /// Take the first N images alone
     #[arg(long, value_name = "N")]
     count: Option<usize>,
@@ -103,6 +111,11 @@ impl TrainArgs {
     fn run(self, context: Context) -> Outcome<()> {
         let positive =
             [("--epochs", self.epochs), ("--lr", self.lr), ("--batch", self.batch as f64)];
+        let most = ReadOptions::MOST_RESOLUTION - 1;
+        if !(1..=most).contains(&self.resolution) {
+            let side = self.resolution;
+            return Err(Failure::Usage(format!("--resolution {side}: give 1 to {most}")));
+        }
         let bad = positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()));
         if let Some((flag, value)) = bad {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
@@ -113,6 +126,7 @@ impl TrainArgs {
             data: self.data,
             test_data: self.test_data,
             resolution: self.resolution,
+            resize: self.resize,
             width: self.width,
             epochs: self.epochs,
             batch: self.batch,
@@ -142,7 +156,8 @@ impl StatsArgs {
         self.replace.file(&self.out, kind, &[Some(&self.features), path(&self.data)])?;
         let (extractor, split) =
             (open_features(&self.features, context.device())?, self.split.split());
-        let set = ImageSet::open(&self.data, split, context.observer)?;
+        let options = self.reading.options()?;
+        let set = open_set(&self.data, split, &options, context.observer)?;
         let (source, count) = (&self.data, self.count);
         let statistics =
             reference_statistics(&extractor, set, source, split, count, context.observer);

@@ -1,7 +1,6 @@
 //! IDX files, as MNIST and Fashion-MNIST come: `train-images-idx3-ubyte`,
 //! `train-labels-idx1-ubyte`, and `t10k-` for the test images; plain or with `.gz`.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +9,8 @@ use flate2::read::GzDecoder;
 use super::{ImageSet, Split};
 use crate::{Error, Result};
 
-/// Bytes one file may unpack to.
-const MOST_BYTES: u64 = 4 << 30;
+/// Bytes that a packed file may unpack to: so many, and so many times its own.
+const MOST_UNPACKED: (u64, u64) = (256 << 20, 50);
 
 /// A file of this name, plain or packed.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -21,6 +20,11 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 /// Whether a folder holds training images.
 pub(super) fn is_there(folder: &Path) -> bool {
     find(folder, "train-images-idx3-ubyte").is_some()
+}
+
+/// Whether a folder holds test images.
+pub(super) fn has_test(folder: &Path) -> bool {
+    find(folder, "t10k-images-idx3-ubyte").is_some()
 }
 
 pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
@@ -37,13 +41,16 @@ pub(super) fn open(folder: &Path, split: Split) -> Result<ImageSet> {
                 "copy the file there, plain or as .gz",
             )
         })?;
-        let file = BufReader::new(File::open(&path).map_err(Error::io("read", &path))?);
+        let file = crate::regular::open(&path)?;
+        let length = file.metadata().map_err(Error::io("read", &path))?.len();
+        let most = length.saturating_mul(MOST_UNPACKED.1).saturating_add(MOST_UNPACKED.0);
+        let file = BufReader::new(file);
         let mut bytes = Vec::new();
         let packed = path.extension().is_some_and(|e| e == "gz");
         let read = if packed {
-            GzDecoder::new(file).take(MOST_BYTES).read_to_end(&mut bytes)
+            GzDecoder::new(file).take(most).read_to_end(&mut bytes)
         } else {
-            file.take(MOST_BYTES).read_to_end(&mut bytes)
+            file.take(most).read_to_end(&mut bytes)
         };
         let invalid =
             |problem: String| Error::invalid(&path, "IDX", problem, "fetch the file again");
@@ -106,6 +113,7 @@ fn parse(
 mod tests {
     use super::*;
     use kdm_observer::Silent;
+    use std::fs::File;
     use std::io::Write;
 
     fn idx(sizes: &[u32], data: &[u8]) -> Vec<u8> {

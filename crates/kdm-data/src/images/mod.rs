@@ -1,8 +1,10 @@
 //! Sets of images in memory, as bytes: what teachers and feature networks learn from, and what
 //! samples are measured against.
 //!
-//! Each source has a file of its own: EDM's zips, IDX files (Fashion-MNIST), CIFAR-10's binary
-//! batches, folders of image files, and the procedural set `shapes`.
+//! Sources of image files are trees (a folder, a zip, a tar), which are read one way: `tree` lists
+//! their files, `arrangement` decides from the names which are images of which class, `decode` and
+//! `resize` make pixels of them, within a `budget`. Sources of arrays have files of their own: IDX
+//! (Fashion-MNIST), CIFAR's batches, NumPy's arrays, and the procedural set `shapes`.
 //!
 //! ```
 //! use kdm_data::ImageSet;
@@ -25,18 +27,36 @@
 //! # }
 //! ```
 
+mod arrangement;
+mod arrays;
+mod budget;
 mod cifar;
-mod folder;
+mod dataset_json;
+mod decode;
 mod idx;
+mod read;
+mod resize;
 pub mod shapes;
-mod zip;
+mod split_off;
+mod survey;
+mod tree;
+#[cfg(test)]
+mod whole_tests;
+mod write;
 
 use std::path::Path;
 
 use kdm_observer::{Observer, Stopped};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use cifar::Batch;
+pub use survey::{Survey, has_test, survey};
+
+use crate::labels::MOST_CLASSES;
 use crate::{Error, Result, hash};
+use resize::Raster;
+use tree::Tree;
 
 /// Which part of a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,18 +105,34 @@ pub struct TooLarge {
     pub side: usize,
 }
 
-/// Why a file can't join a set of images.
-#[derive(Debug, thiserror::Error)]
-enum Unfit {
-    #[error(transparent)]
-    Unreadable(#[from] image::ImageError),
-    #[error("is {}, and the first image is {}", by(*found), by(*first))]
-    Size { found: [usize; 3], first: [usize; 3] },
+/// How the images of a source are read. The default is as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Crops images to the square in their middle and resizes them to this many pixels a side, as
+    /// EDM's `dataset_tool.py --transform=center-crop` does.
+    pub resolution: Option<usize>,
+    /// How many classes there are, where the images show fewer.
+    pub classes: Option<usize>,
+    /// Reads a pickle of one of CIFAR's batches; pickles are refused without it.
+    pub unpickle: Option<Unpickle>,
 }
 
-/// "CxHxW".
-fn by([channels, height, width]: [usize; 3]) -> String {
-    format!("{channels}x{height}x{width}")
+/// A function that reads a pickle of one of CIFAR's batches, and runs nothing that is in it.
+pub type Unpickle = fn(&[u8]) -> std::result::Result<Batch, UnpickleError>;
+
+/// Why a pickle is no batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnpickleError(pub String);
+
+impl ReadOptions {
+    /// The most pixels a side that images are resized to.
+    pub const MOST_RESOLUTION: usize = 4096;
+
+    /// Crops and resizes to so many pixels a side.
+    pub fn resized(side: usize) -> Self {
+        Self { resolution: Some(side), ..Self::default() }
+    }
 }
 
 /// The error of a reading that the observer stopped.
@@ -133,53 +169,129 @@ pub fn known_classes(name: &str) -> Vec<String> {
 /// Images of the procedural set.
 const SHAPES: (usize, usize) = (50_000, 10_000);
 
+fn fashion_mnist(split: Split) -> Result<ImageSet> {
+    let folder = Path::new(FASHION_MNIST);
+    if !idx::is_there(folder) {
+        let action = "install it (`apt-get install dataset-fashion-mnist` on Debian), or name a \
+                      folder with its four IDX files in place of `fashion-mnist`";
+        return Err(Error::invalid(folder, "Fashion-MNIST", "is not installed", action));
+    }
+    let class_names = FASHION_MNIST_CLASSES.map(String::from).to_vec();
+    Ok(ImageSet { class_names, ..idx::open(folder, split)? })
+}
+
+/// What to name as a data set.
+fn sources() -> String {
+    format!(
+        "name a folder, .zip or .tar of images or of CIFAR-10's batches, an .npz of images, or a folder of \
+         IDX files; \
+         or one of the sets {NAMED}"
+    )
+}
+
+/// The error of a source that can't be opened: one that isn't there may be a name.
+fn unknown(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::invalid(path, "data set", "there is no such file or folder", sources())
+        }
+        other => other,
+    }
+}
+
+/// The images of one file that is no archive.
+fn one_file(path: &Path, options: &ReadOptions) -> Result<ImageSet> {
+    let start = tree::start(path)?;
+    if cifar::is_pickle(&start) || path.extension().is_some_and(|e| e == "bin") {
+        let bytes = crate::regular::read(path, tree::MOST_BYTES)?;
+        return cifar::read_one(path, &bytes, options);
+    }
+    let problem = match decode::header(&start) {
+        Ok(_) => "is one image, and not a set of images".to_string(),
+        Err(problem) => problem.to_string(),
+    };
+    Err(Error::invalid(path, "data set", problem, sources()))
+}
+
 impl ImageSet {
-    /// Opens a data set by name (`fashion-mnist`, `shapes`) or by path: a .zip in EDM's layout, a
-    /// folder of IDX files, of CIFAR-10's binary batches, or of image files, whose sub-folders are
-    /// its classes (or `train` and `test`, with classes below them). A .zip, or a folder without
-    /// `train` and `test`, is all of it `train`.
+    /// None of these images.
+    fn emptied(&self) -> Self {
+        Self { bytes: Vec::new(), labels: Vec::new(), class_names: Vec::new(), ..*self }
+    }
+
+    /// [`Self::open_with`] the default options.
     ///
     /// # Errors
-    /// When there is no such set or split, or a file is damaged; the message says what to install
-    /// or to give. When the observer stops the reading.
+    /// As there.
     pub fn open(source: &str, split: Split, observer: &dyn Observer) -> Result<Self> {
+        Self::open_with(source, split, &ReadOptions::default(), observer)
+    }
+
+    /// Opens a data set by name (`fashion-mnist`, `shapes`) or by path: a folder, a .zip or a .tar
+    /// (also .tar.gz) of image files or of CIFAR's batches, an .npz or .npy of images, or a folder
+    /// of IDX files.
+    ///
+    /// Of image files, hidden ones are left out and others counted. Classes are what
+    /// `dataset.json` gives (EDM's layout), or else the folders; `train` and `test` (or `val`)
+    /// above them are splits, and without such folders all is `train`. A folder around everything
+    /// is passed over. Grey images among coloured ones become RGB. What was left out or changed is
+    /// told to the observer.
+    ///
+    /// # Errors
+    /// When there is no such set or split, a file is damaged, sizes differ and `options` give no
+    /// resolution, or reading would take more than the machine can spare; the message says what to
+    /// install or to give. When the observer stops the reading.
+    pub fn open_with(
+        source: &str,
+        split: Split,
+        options: &ReadOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let path = Path::new(source);
-        match source {
-            "fashion-mnist" => {
-                let folder = Path::new(FASHION_MNIST);
-                if !idx::is_there(folder) {
-                    let action = "install it (`apt-get install dataset-fashion-mnist` on Debian), \
-                                  or name a folder with its four IDX files in place of \
-                                  `fashion-mnist`";
-                    return Err(Error::invalid(
-                        folder,
-                        "Fashion-MNIST",
-                        "is not installed",
-                        action,
-                    ));
-                }
-                let class_names = FASHION_MNIST_CLASSES.map(String::from).to_vec();
-                Ok(Self { class_names, ..idx::open(folder, split)? })
-            }
-            "shapes" => Ok(match split {
+        if let Some(side @ (0 | ReadOptions::MOST_RESOLUTION..)) = options.resolution {
+            let problem = format!("is {side}");
+            let action = format!("give 1 to {}", ReadOptions::MOST_RESOLUTION - 1);
+            return Err(Error::invalid(path, "resolution", problem, action));
+        }
+        let set = match source {
+            "fashion-mnist" => fashion_mnist(split)?,
+            "shapes" => match split {
                 Split::Train => shapes::draw(0, SHAPES.0).0,
                 Split::Test => shapes::draw(1, SHAPES.1).0,
-            }),
-            _ if path.is_file() => {
+            },
+            _ if idx::is_there(path) => idx::open(path, split)?,
+            _ if arrays::is_there(path) => {
                 Self::whole(path, split)?;
-                Self::open_zip(path, observer)
+                arrays::read(path, options, observer)?
             }
-            _ if idx::is_there(path) => idx::open(path, split),
-            _ if cifar::is_there(path) => cifar::open(path, split),
-            _ if path.is_dir() => folder::open(path, split, observer),
-            _ => {
-                let action = format!(
-                    "name a .zip in EDM's layout, a folder of images, of IDX files or of \
-                     CIFAR-10's binary batches; or one of the sets {NAMED}"
-                );
-                Err(Error::invalid(path, "data set", "there is no such file or folder", action))
-            }
-        }
+            _ => match Tree::open(path).map_err(|e| unknown(e, path))? {
+                Some(mut tree) => {
+                    let batches = cifar::batches(&tree.listing);
+                    if batches.is_empty() {
+                        read::read(path, &mut tree, split, options, observer)?
+                    } else {
+                        cifar::read(path, &mut tree, &batches, split, options, observer)?
+                    }
+                }
+                None => {
+                    Self::whole(path, split)?;
+                    one_file(path, options)?
+                }
+            },
+        };
+        let set = match options.resolution {
+            Some(side) => set.resized(side),
+            None => set,
+        };
+        set.with_classes(options.classes, path)
+    }
+
+    /// Reads all images of a .zip.
+    ///
+    /// # Errors
+    /// As [`Self::open_with`].
+    pub fn open_zip(path: &Path, observer: &dyn Observer) -> Result<Self> {
+        Self::open(&path.to_string_lossy(), Split::Train, observer)
     }
 
     /// Refuses the test split of what has none.
@@ -192,26 +304,38 @@ impl ImageSet {
         Ok(())
     }
 
-    /// Appends a PNG or JPEG file's image.
-    fn push_file(&mut self, bytes: &[u8]) -> std::result::Result<(), Unfit> {
-        let image = image::load_from_memory(bytes)?;
-        let channels = if image.color().has_color() { 3 } else { 1 };
-        let found = [channels, image.height() as usize, image.width() as usize];
-        if self.bytes.is_empty() {
-            [self.channels, self.height, self.width] = found;
-        }
-        if found != self.shape() {
-            return Err(Unfit::Size { found, first: self.shape() });
-        }
-        let interleaved = if channels == 3 {
-            image.into_rgb8().into_raw()
-        } else {
-            image.into_luma8().into_raw()
+    /// The set with room for so many classes.
+    fn with_classes(self, classes: Option<usize>, path: &Path) -> Result<Self> {
+        let Some(classes) = classes else { return Ok(self) };
+        let problem = match self.classes() {
+            0 => "the images have no classes".to_string(),
+            found if found > classes => format!("{classes} are given, and the images have {found}"),
+            _ if classes > MOST_CLASSES => format!("{classes} are more than {MOST_CLASSES}"),
+            _ => {
+                let class_names = read::numbered(self.class_names, classes);
+                return Ok(Self { class_names, ..self });
+            }
         };
-        for c in 0..channels {
-            self.bytes.extend(interleaved.iter().skip(c).step_by(channels));
+        Err(Error::invalid(path, "classes", problem, "give the number that the data set has"))
+    }
+
+    /// The images cropped to the square in their middle and resized to `side` pixels; as
+    /// [`ReadOptions::resolution`].
+    pub fn resized(self, side: usize) -> Self {
+        let [channels, height, width] = self.shape();
+        if (height, width) == (side, side) {
+            return self;
         }
-        Ok(())
+        let planes = |image: &[u8]| {
+            let one = |plane: &[u8]| {
+                let bytes = plane.to_vec();
+                Raster { channels: 1, height, width, bytes }.squared(side).bytes
+            };
+            image.chunks_exact(height * width).flat_map(one).collect::<Vec<u8>>()
+        };
+        let images: Vec<Vec<u8>> =
+            self.bytes.par_chunks_exact(channels * height * width).map(planes).collect();
+        Self { height: side, width: side, bytes: images.concat(), ..self }
     }
 
     /// The images with zero padding to `side` x `side` pixels, centred. The padding's bytes are 0,
@@ -266,9 +390,10 @@ impl ImageSet {
         self.bytes.is_empty()
     }
 
-    /// Classes; 0 without.
+    /// Classes, also those without images where their names are known; 0 without.
     pub fn classes(&self) -> usize {
-        self.labels.iter().max().map_or(0, |most| *most as usize + 1)
+        let shown = self.labels.iter().max().map_or(0, |most| *most as usize + 1);
+        if shown == 0 { 0 } else { shown.max(self.class_names.len()) }
     }
 
     /// The name of a class: its number where no name is known.

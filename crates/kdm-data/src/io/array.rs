@@ -124,6 +124,29 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &Array)]) -> Result<()> {
     })
 }
 
+/// Writes named arrays of f64, each of a shape, and texts as a `.npz` file, whole or not at all.
+/// NumPy gives a text as bytes, by its name.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_npz_f64(
+    path: &Path,
+    arrays: &[(&str, &[usize], &[f64])],
+    texts: &[(&str, &str)],
+) -> Result<()> {
+    atomic::write_with(path, |file| {
+        let mut npz = NpzWriter::new(file);
+        for (name, shape, values) in arrays {
+            npz.begin(name, Kind::F64, shape)?;
+            npz.f64(values)?;
+        }
+        for (name, text) in texts {
+            npz.text(name, text)?;
+        }
+        npz.finish()
+    })
+}
+
 /// Types of numbers that are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -168,6 +191,13 @@ impl<W: Write> NpzWriter<W> {
     /// Numbers of an array of [`Kind::I64`].
     pub fn i64(&mut self, values: &[i64]) -> io::Result<()> {
         self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// A text beside the arrays.
+    pub fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        self.0.start_file(name, options).map_err(io::Error::other)?;
+        self.0.write_all(text.as_bytes())
     }
 
     /// Ends the file.

@@ -412,6 +412,18 @@ impl Npz {
         self.names().any(|found| found == name)
     }
 
+    /// A text beside the arrays, by its whole name; none where there is none.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
+            return Ok(None);
+        };
+        let bytes = self.region.entry(entry)?.to_vec()?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// The array of this name.
     ///
     /// # Errors

@@ -57,10 +57,55 @@ impl Moments {
         self.mean.len()
     }
 
+    /// Why these can be no moments: values that are not finite, or a covariance that is not
+    /// symmetric or below zero in some direction (beyond the rounding of f32). None when they can.
+    pub fn problem(&self) -> Option<MomentsError> {
+        let dim = self.dim();
+        let at = |i: usize, j: usize| self.covariance[i * dim + j];
+        if self.mean.iter().chain(&self.covariance).any(|x| !x.is_finite()) {
+            return Some(MomentsError::NotFinite);
+        }
+        let largest = (0..dim).map(|i| at(i, i)).fold(0.0, f64::max);
+        let tolerance = COVARIANCE_TOLERANCE * largest;
+        let pairs = || (0..dim).flat_map(|i| (0..i).map(move |j| (i, j)));
+        if let Some((i, j)) = pairs().find(|(i, j)| (at(*i, *j) - at(*j, *i)).abs() > tolerance) {
+            return Some(MomentsError::NotSymmetric { row: i, column: j });
+        }
+        if largest == 0.0 {
+            return self.covariance.iter().any(|x| *x != 0.0).then_some(MomentsError::Negative);
+        }
+        // Positive definite with a little added: a Cholesky decomposition exists.
+        let lifted = Mat::from_fn(dim, dim, |i, j| at(i, j) + if i == j { tolerance } else { 0.0 });
+        lifted.llt(Side::Lower).is_err().then_some(MomentsError::Negative)
+    }
+
     fn matrix(&self) -> MatRef<'_, f64> {
         // Symmetric: rows are columns.
         MatRef::from_column_major_slice(&self.covariance, self.dim(), self.dim())
     }
+}
+
+/// How far a covariance may be from one, in shares of its largest variance: the rounding of f32 over
+/// thousands of values.
+const COVARIANCE_TOLERANCE: f64 = 1e-4;
+
+/// Why moments are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MomentsError {
+    /// A value is NaN or infinite.
+    #[error("has values that are not finite")]
+    NotFinite,
+    /// The covariance is not symmetric.
+    #[error("is not symmetric (row {row}, column {column}), and so no covariance")]
+    NotSymmetric {
+        /// A row.
+        row: usize,
+        /// The column where it differs from its mirror.
+        column: usize,
+    },
+    /// The covariance is negative in some direction.
+    #[error("is below zero in some direction, and so no covariance")]
+    Negative,
 }
 
 /// Rows a block.

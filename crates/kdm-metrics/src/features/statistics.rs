@@ -1,14 +1,17 @@
 //! Statistics of a set of images' features, kept in a file with what they came from: the network,
 //! the data set, its split, the number of images and a hash of them.
 //!
-//! Also read: `.npz` files with `mu` and `sigma`, as pytorch-fid and EDM write them, which hold no
-//! features of single images.
+//! Also read: `.npz` files with `mu` and `sigma`, as pytorch-fid and EDM write them, and with
+//! `pool_3`, features of single images, as score_sde does. They don't say of which network they
+//! are; an `.npz` of this program does, in a text beside its arrays.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kdm_data::region::Region;
 use kdm_data::tensors::{self, RawTensor};
-use kdm_data::{Array, Error, Result, TensorFile, array, model};
+use kdm_data::view::Npz;
+use kdm_data::{Error, Result, TensorFile, array, model};
 use kdm_nn::inception;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -48,6 +51,20 @@ pub struct Statistics {
     pub features: Vec<f32>,
 }
 
+/// What a file says beside its arrays.
+#[derive(Serialize, Deserialize)]
+struct Config {
+    origin: Origin,
+    count: usize,
+}
+
+/// The name of a network that a file doesn't name.
+const UNKNOWN: &str = "unknown";
+/// What other programs' files may hold.
+const GIVE_NPZ: &str = "give an .npz as pytorch-fid --save-stats or EDM's fid.py ref writes it \
+                        (`mu` and `sigma`), or of features (`pool_3`)";
+/// The text in an `.npz` of this program that holds its [`Config`].
+const NPZ_CONFIG: &str = "kdm.json";
 const ACTION: &str = "make the statistics again with `kdm features stats`";
 
 impl Statistics {
@@ -69,10 +86,10 @@ impl Statistics {
     pub fn write(&self, path: &Path) -> Result<()> {
         let dim = self.moments.dim();
         if path.extension().is_some_and(|e| e == "npz") {
-            let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-            let mu = Array::new([dim], narrow(&self.moments.mean));
-            let sigma = Array::new([dim, dim], narrow(&self.moments.covariance));
-            return array::write_npz(path, &[("mu", &mu), ("sigma", &sigma)]);
+            let (mu, sigma) = (&self.moments.mean[..], &self.moments.covariance[..]);
+            let told = json!(Config { origin: self.origin.clone(), count: self.moments.count });
+            let arrays = [("mu", &[dim][..], mu), ("sigma", &[dim, dim][..], sigma)];
+            return array::write_npz_f64(path, &arrays, &[(NPZ_CONFIG, &told.to_string())]);
         }
         let bytes =
             |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
@@ -88,7 +105,7 @@ impl Statistics {
                 raw(Dtype::F16, vec![self.features.len() / dim, dim], &features),
             ),
         ]);
-        let config = json!({"origin": self.origin, "count": self.moments.count});
+        let config = json!(Config { origin: self.origin.clone(), count: self.moments.count });
         tensors::write_sealed(
             path,
             &json!({"version": model::MODEL_VERSION, "kind": KIND, "config": config}),
@@ -96,15 +113,46 @@ impl Statistics {
         )
     }
 
-    /// Reads a `.npz` of `mu` and `sigma`, or a file of this project.
+    /// Reads a `.npz` of `mu` and `sigma` or of `pool_3`, or a file of this project.
     ///
     /// # Errors
-    /// When the file is damaged or holds no statistics.
+    /// When the file is damaged or holds no statistics, or ones that are none: see
+    /// [`Self::checked`].
     pub fn open(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|e| e == "npz") {
-            Self::read_npz(path)
+        let found = if path.extension().is_some_and(|e| e == "npz") {
+            Self::read_npz(path)?
         } else {
-            Self::load(&TensorFile::open(path)?)
+            Self::load(&TensorFile::open(path)?)?
+        };
+        found.checked(path)
+    }
+
+    /// Whether an `.npz` holds no statistics but, say, images. (A damaged one may hold some.)
+    pub fn is_absent_from(path: &Path) -> bool {
+        let npz = Region::file(path).and_then(Npz::open);
+        npz.is_ok_and(|npz| !["mu", "sigma", "pool_3"].iter().any(|name| npz.has(name)))
+    }
+
+    /// Moments that another program's file at `path` holds, and doesn't say of which network: of
+    /// Inception where they have its number of values.
+    pub fn foreign(path: &Path, moments: Moments, features: Vec<f32>) -> Self {
+        let inception = moments.dim() == inception::FEATURES;
+        let name = if inception { inception::NAME } else { UNKNOWN };
+        let network = Stamp { name: name.into(), sha256: String::new() };
+        let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let origin = Origin { network, data, split: String::new(), sha256: String::new() };
+        Self { origin, moments, features }
+    }
+
+    /// The statistics, if they can be ones: finite, and a covariance that is symmetric and not
+    /// below zero in any direction.
+    ///
+    /// # Errors
+    /// When they can't; `path` is what the message names.
+    pub fn checked(self, path: &Path) -> Result<Self> {
+        match self.moments.problem() {
+            None => Ok(self),
+            Some(problem) => Err(Error::invalid(path, "sigma", problem.to_string(), ACTION)),
         }
     }
 
@@ -113,11 +161,6 @@ impl Statistics {
     /// # Errors
     /// When it is damaged or holds no statistics.
     pub fn load(file: &TensorFile) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Config {
-            origin: Origin,
-            count: usize,
-        }
         let config: Config = model::config(file, KIND)?;
         let bad = |field: &str| {
             Error::invalid(
@@ -151,23 +194,40 @@ impl Statistics {
     }
 
     fn read_npz(path: &Path) -> Result<Self> {
-        let arrays: BTreeMap<String, Array> = array::read_npz(path)?.into_iter().collect();
+        let npz = Npz::open(Region::file(path)?)?;
+        if npz.has("pool_3") && !npz.has("mu") {
+            let view = npz.view("pool_3")?;
+            let dim = view.row_len();
+            if view.rows() < 2 || dim == 0 {
+                let problem =
+                    format!("has shape {:?}, and at least two rows are needed", view.shape());
+                return Err(Error::invalid(path, "pool_3", problem, GIVE_NPZ));
+            }
+            let mut features = view.rows_f32(0..view.rows())?;
+            let moments = Moments::of(&features, dim);
+            features.truncate(KEPT * dim);
+            return Ok(Self::foreign(path, moments, features));
+        }
         let find = |name: &str| {
-            let action = "give a .npz as pytorch-fid --save-stats or EDM's fid.py ref writes it";
-            arrays.get(name).ok_or_else(|| Error::invalid(path, name, "is missing", action))
+            if npz.has(name) {
+                return npz.view(name);
+            }
+            let names: Vec<&str> = npz.names().collect();
+            let problem = format!("is missing; there is {names:?}");
+            Err(Error::invalid(path, name, problem, GIVE_NPZ))
         };
         let (mu, sigma) = (find("mu")?, find("sigma")?);
-        let dim = mu.data.len();
-        if sigma.shape != [dim, dim] {
-            let problem = format!("is {:?}, and mu has {dim} values", sigma.shape);
+        let dim = mu.shape().iter().product::<usize>();
+        if sigma.shape() != [dim, dim] || dim == 0 {
+            let problem = format!("is {:?}, and mu has {dim} values", sigma.shape());
             return Err(Error::invalid(path, "sigma", problem, "make the statistics again"));
         }
-        let widened = |a: &Array| a.data.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
-        let network = Stamp { name: inception::NAME.into(), sha256: String::new() };
-        let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let origin = Origin { network, data, split: String::new(), sha256: String::new() };
-        let moments = Moments { count: 0, mean: widened(mu), covariance: widened(sigma) };
-        Ok(Self { origin, moments, features: Vec::new() })
+        let moments = Moments { count: 0, mean: mu.to_f64()?, covariance: sigma.to_f64()? };
+        let found = Self::foreign(path, moments, Vec::new());
+        let Some(told) = npz.text(NPZ_CONFIG)? else { return Ok(found) };
+        let Config { origin, count } = serde_json::from_str(&told)
+            .map_err(|e| Error::invalid(path, NPZ_CONFIG, e.to_string(), ACTION))?;
+        Ok(Self { origin, moments: Moments { count, ..found.moments }, ..found })
     }
 
     /// Whether features of `dim` values by this network may be compared with these.
@@ -176,8 +236,8 @@ impl Statistics {
     /// When the statistics are of another network.
     pub fn check(&self, network: &Stamp, dim: usize) -> std::result::Result<(), OtherNetwork> {
         let own = &self.origin.network;
-        let same =
-            own.name == network.name && (own.sha256.is_empty() || own.sha256 == network.sha256);
+        let same = self.is_of_unknown_network()
+            || own.name == network.name && (own.sha256.is_empty() || own.sha256 == network.sha256);
         if same && self.moments.dim() == dim {
             return Ok(());
         }
@@ -187,6 +247,12 @@ impl Statistics {
             found: Box::new(network.clone()),
             found_dim: dim,
         })
+    }
+
+    /// Whether nothing says of which network they are, so that only the number of values can be
+    /// checked.
+    pub fn is_of_unknown_network(&self) -> bool {
+        self.origin.network.name == UNKNOWN
     }
 
     /// The Fréchet distance of features of at least two images to these.
@@ -230,18 +296,52 @@ mod tests {
         );
         let npz = folder.path().join("s.npz");
         all.write(&npz).unwrap();
+        // For other programs, and yet of a known network.
         let read = Statistics::open(&npz).unwrap();
-        assert!(
-            read.moments
-                .covariance
-                .iter()
-                .zip(&all.moments.covariance)
-                .all(|(a, b)| (a - b).abs() < 1e-6)
-        );
+        assert_eq!((&read.origin, &read.moments), (&all.origin, &all.moments));
         assert!(again.check(&network, 3).is_ok() && read.check(&network, 3).is_ok());
         let other = Stamp { name: "fashion-mnist".into(), sha256: "ab".into() };
         assert!(again.check(&other, 3).unwrap_err().to_string().contains("`inception`"));
         assert!(again.check(&Stamp { sha256: "x".into(), ..network.clone() }, 3).is_err());
         assert!(again.check(&network, 4).is_err());
+    }
+    fn npz(arrays: &[(&str, &[usize], &[f64])]) -> Result<Statistics> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.npz");
+        array::write_npz_f64(&path, arrays, &[]).unwrap();
+        Statistics::open(&path)
+    }
+
+    /// Files of other programs don't say of which network they are: of as many values, that is.
+    #[test]
+    fn statistics_of_other_programs_are_read() {
+        let (mu, sigma) = ([1.0, 2.0], [2.0, 0.5, 0.5, 1.0]);
+        let found = npz(&[("mu", &[2], &mu), ("sigma", &[2, 2], &sigma)]).unwrap();
+        assert_eq!((&found.moments.mean[..], &found.moments.covariance[..]), (&mu[..], &sigma[..]));
+        let any = Stamp { name: "some".into(), sha256: "ab".into() };
+        assert!(found.check(&any, 2).is_ok() && found.check(&any, 3).is_err());
+        let pool: Vec<f64> = normal_vec(1, 60).into_iter().map(f64::from).collect();
+        let found = npz(&[("pool_3", &[20, 3], &pool)]).unwrap();
+        assert_eq!((found.moments.count, found.features.len()), (20, 60));
+        let wide = npz(&[
+            ("mu", &[2048], &[0.0; 2048]),
+            ("sigma", &[2048, 2048], &vec![0.0; 2048 * 2048]),
+        ]);
+        assert!(wide.unwrap().check(&any, 2048).is_err());
+    }
+
+    #[test]
+    fn impossible_statistics_are_refused() {
+        let refused = |mu: &[f64], sigma: &[f64]| {
+            npz(&[("mu", &[2], mu), ("sigma", &[2, 2], sigma)]).unwrap_err().to_string()
+        };
+        assert!(refused(&[f64::NAN, 0.0], &[1.0, 0.0, 0.0, 1.0]).contains("not finite"));
+        assert!(refused(&[0.0, 0.0], &[1.0, 0.0, 0.0, f64::INFINITY]).contains("not finite"));
+        assert!(refused(&[0.0, 0.0], &[1.0, 0.0, 0.3, 1.0]).contains("not symmetric"));
+        assert!(refused(&[0.0, 0.0], &[1.0, 0.0, 0.0, -1.0]).contains("below zero"));
+        assert!(refused(&[0.0, 0.0], &[1.0, 2.0, 2.0, 1.0]).contains("below zero"));
+        let missing = npz(&[("mean", &[2], &[0.0, 0.0])]).unwrap_err().to_string();
+        assert!(missing.contains("mean") && missing.contains("pytorch-fid"), "{missing}");
+        assert!(npz(&[("pool_3", &[1, 3], &[0.0; 3])]).is_err());
     }
 }

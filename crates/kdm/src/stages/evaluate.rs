@@ -1,16 +1,22 @@
-//! The evaluation of a student against stored pairs.
+//! The evaluation of a student against stored pairs, and of images that are there already.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use kdm_data::Split;
+use kdm_data::images::ReadOptions;
 use kdm_data::pairs::PairStore;
 use kdm_koopman::distill;
+use kdm_metrics::statistics::Origin;
+use kdm_metrics::{FeatureSpace, Stamp, measure_features};
 use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, Values, measure};
 use kdm_nn::{Discriminator, Perceptual};
 use kdm_observer::Observer;
 use kdm_teacher::{Checkerboard, Teacher, solve};
 
 use super::distill::{LossFiles, open_loss_network};
+use super::features::{fit_to_network, open_features, open_reference_with};
+use super::images::open_set;
 use super::pairs::Drawing;
 use crate::assets::{self, Role};
 use crate::student::LoadedStudent;
@@ -91,6 +97,57 @@ pub fn evaluate(
         values.extend(measure(&drawn, &teacher, options, observer)?);
     }
     Ok(values)
+}
+
+/// What is measured of images that are there already.
+#[derive(Clone, Debug)]
+pub struct ImagesToMeasure {
+    /// A folder, an archive, an `.npz`, or another source of images.
+    pub samples: String,
+    /// The feature network.
+    pub features: PathBuf,
+    /// Statistics, or a source of images.
+    pub reference: String,
+    /// How the samples, and images to compare with, are read.
+    pub options: ReadOptions,
+}
+
+/// The metrics of images, and what they are of.
+#[derive(Clone, Debug)]
+pub struct MeasuredImages {
+    /// The metrics.
+    pub values: Values,
+    /// How many images were measured.
+    pub images: usize,
+    /// The feature network.
+    pub network: Stamp,
+    /// What they were compared with.
+    pub reference: Origin,
+}
+
+/// Measures images by their features: whoever drew them, no student is needed.
+///
+/// # Errors
+/// When they can't be read, don't fit the network, or the observer stops the work.
+pub fn evaluate_images(wanted: &ImagesToMeasure, context: Context) -> Outcome<MeasuredImages> {
+    let observer = context.observer;
+    let extractor = open_features(&wanted.features, context.device())?;
+    let set = open_set(&wanted.samples, Split::Train, &wanted.options, observer)?;
+    let set = fit_to_network(&extractor, set, &wanted.samples, observer)?;
+    let (shape, images) = (set.shape(), set.len());
+    if images < 2 {
+        let problem = format!("holds {images} image, and a distance needs two");
+        let action = "give some thousand images";
+        return Err(kdm_data::Error::invalid(&wanted.samples, "images", problem, action).into());
+    }
+    let (reference, options) = (&wanted.reference, &wanted.options);
+    let reference = open_reference_with(&extractor, reference, &shape, options, observer)?;
+    let ours = extractor.inspect(&set.images(0..images), &shape, observer)?;
+    let labels: Vec<u32> = (0..images).filter_map(|i| set.label(i)).collect();
+    let space = FeatureSpace { extractor, reference };
+    let values = measure_features(&ours, &labels, &space, observer)?;
+    let network = space.extractor.stamp().clone();
+    Ok(MeasuredImages { values, images, network, reference: space.reference.origin })
 }
 
 /// The terms of a student's loss on all pairs of a store.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use kdm_data::images::{ReadOptions, has_test};
 use kdm_data::{ImageSet, Split, TensorFile, hash};
 use kdm_metrics::FeatureSpace;
 use kdm_metrics::features::classifier_training::ClassifierTask;
@@ -14,7 +15,7 @@ use kdm_observer::Observer;
 use kdm_train::{LoopConfig, OptimizerConfig, Schedule, Task, train};
 use serde_json::json;
 
-use super::images::{fit_images, open_images};
+use super::images::{fit_images, open_set};
 use crate::assets::{self, Role};
 use crate::run_folder::FEATURES;
 use crate::{Context, Experiment, Failure, Outcome};
@@ -71,14 +72,7 @@ pub fn reference_statistics(
     count: Option<usize>,
     observer: &dyn Observer,
 ) -> Outcome<Statistics> {
-    let set = match extractor.classifier() {
-        Some(file) => {
-            let network = &file.network;
-            let side = network.resolution;
-            fit_images(set, source, &[network.in_channels, side, side], observer)?
-        }
-        None => set,
-    };
+    let set = fit_to_network(extractor, set, source, observer)?;
     let count = count.unwrap_or(set.len());
     if count < 2 || count > set.len() {
         let problem = format!("{count} images are asked for, and there are {}", set.len());
@@ -96,6 +90,22 @@ pub fn reference_statistics(
     Ok(Statistics::of(&found, origin))
 }
 
+/// Images as a feature network takes them: a classifier's smaller ones are zero-padded.
+///
+/// # Errors
+/// When they don't fit.
+pub fn fit_to_network(
+    extractor: &Extractor,
+    set: ImageSet,
+    source: &str,
+    observer: &dyn Observer,
+) -> Outcome<ImageSet> {
+    let Some(file) = extractor.classifier() else { return Ok(set) };
+    let network = &file.network;
+    let shape = [network.in_channels, network.resolution, network.resolution];
+    fit_images(set, source, &shape, observer)
+}
+
 /// Statistics to compare with: a file's, ones that ship with the program, or those of a data set
 /// (its train split), which are computed and kept in the cache.
 ///
@@ -107,19 +117,49 @@ pub fn open_reference(
     shape: &[usize],
     observer: &dyn Observer,
 ) -> Outcome<Statistics> {
+    open_reference_with(extractor, source, shape, &ReadOptions::default(), observer)
+}
+
+/// [`open_reference`] of a data set that is read as `options` say.
+///
+/// # Errors
+/// As there.
+pub fn open_reference_with(
+    extractor: &Extractor,
+    source: &str,
+    shape: &[usize],
+    options: &ReadOptions,
+    observer: &dyn Observer,
+) -> Outcome<Statistics> {
     extractor.fits(shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
     let path = Path::new(source);
-    let is_file = path.extension().is_some_and(|e| e == "npz" || e == "safetensors");
-    let statistics = if is_file {
+    let statistics = if is_statistics_file(path) {
         Statistics::open(path)?
     } else if let Some(statistics) = built_in_statistics(extractor, source)? {
         statistics
     } else {
-        cached_statistics(extractor, source, observer)?
+        cached_statistics(extractor, source, options, observer)?
     };
+    if statistics.is_of_unknown_network() {
+        observer.warn(&format!(
+            "{source} doesn't say of which network it is; it is taken to be of `{}`, which has as \
+             many features",
+            extractor.stamp().name
+        ));
+    }
     let checked = statistics.check(extractor.stamp(), extractor.features());
     checked.map_err(kdm_metrics::Error::from)?;
     Ok(statistics)
+}
+
+/// Whether a file is one of statistics: an `.npz` of images is a data set.
+fn is_statistics_file(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
+        Some("safetensors") => true,
+        Some("npz") => !Statistics::is_absent_from(path),
+        _ => false,
+    }
 }
 
 /// Statistics that ship, where they are of this network.
@@ -136,9 +176,10 @@ fn built_in_statistics(extractor: &Extractor, source: &str) -> Outcome<Option<St
 fn cached_statistics(
     extractor: &Extractor,
     source: &str,
+    options: &ReadOptions,
     observer: &dyn Observer,
 ) -> Outcome<Statistics> {
-    let set = ImageSet::open(source, Split::Train, observer)?;
+    let set = open_set(source, Split::Train, options, observer)?;
     let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
     let folder = cache_folder();
     let path = folder.join(format!("{}-{}.safetensors", extractor.stamp().name, &key[..16]));
@@ -169,10 +210,13 @@ fn cache_folder() -> PathBuf {
 pub struct FeatureTraining {
     /// A labelled data set.
     pub data: String,
-    /// A labelled set to validate on, all of it; none for the test split of `data`.
+    /// A labelled set to validate on, all of it; none for the test split of `data`, or where it has
+    /// none for a tenth of its images.
     pub test_data: Option<String>,
     /// Side of the images; smaller ones are zero-padded.
     pub resolution: usize,
+    /// Crops and resizes images to `resolution` instead.
+    pub resize: bool,
     /// Channels of the first layer; features are 8 times as many.
     pub width: usize,
     /// Times that the whole set is seen.
@@ -203,6 +247,42 @@ fn labelled(set: ImageSet, source: &str) -> Outcome<ImageSet> {
     Ok(set)
 }
 
+/// Share of the images that are split off for validation where there are no others.
+pub const TEST_SHARE: f64 = 0.1;
+
+/// What a feature network learns from, and what it is validated on.
+fn training_images(
+    training: &FeatureTraining,
+    observer: &dyn Observer,
+) -> Outcome<(ImageSet, ImageSet)> {
+    let FeatureTraining { data, resolution, .. } = training;
+    let options =
+        if training.resize { ReadOptions::resized(*resolution) } else { ReadOptions::default() };
+    let open = |source: &str, split| open_set(source, split, &options, observer);
+    let images = open(data, Split::Train)?;
+    let shape = [images.shape()[0], *resolution, *resolution];
+    let fit = |set, source: &str| labelled(fit_images(set, source, &shape, observer)?, source);
+    let images = fit(images, data)?;
+    if let Some(source) = &training.test_data {
+        return Ok((images, fit(open(source, Split::Train)?, source)?));
+    }
+    if has_test(data)? {
+        return Ok((images, fit(open(data, Split::Test)?, data)?));
+    }
+    let (images, test) = images.split_off(TEST_SHARE, training.seed);
+    observer.info(&format!(
+        "{data} has no test images: {} of its images are kept to validate on, {} are left",
+        test.len(),
+        images.len()
+    ));
+    if test.is_empty() {
+        let action = "give more images, or others with --test-data";
+        let problem = "there are too few to validate on some";
+        return Err(kdm_data::Error::invalid(data, "images", problem, action).into());
+    }
+    Ok((images, test))
+}
+
 /// Trains a small classifier in `folder`, whose features can then measure samples.
 ///
 /// # Errors
@@ -214,14 +294,8 @@ pub fn train_features(
 ) -> Outcome<TrainedFeatures> {
     let FeatureTraining { resolution, width, batch, lr, seed, .. } = *training;
     let observer = context.observer;
-    let images = ImageSet::open(&training.data, Split::Train, observer)?;
-    let shape = [images.shape()[0], resolution, resolution];
-    let images = labelled(fit_images(images, &training.data, &shape, observer)?, &training.data)?;
-    let (source, split) = match &training.test_data {
-        Some(source) => (source, Split::Train),
-        None => (&training.data, Split::Test),
-    };
-    let test = labelled(open_images(source, split, &shape, observer)?, source)?;
+    let (images, test) = training_images(training, observer)?;
+    let shape = images.shape();
     let classes = images.classes().max(test.classes());
     let network = ClassifierConfig { resolution, in_channels: shape[0], classes, width };
     if let Some(problem) = network.problems().into_iter().next() {

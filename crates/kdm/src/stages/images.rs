@@ -1,9 +1,23 @@
-//! Data sets of images, fitted to what a network takes.
+//! Data sets of images, opened, and fitted to what a network takes.
 
+use kdm_data::images::ReadOptions;
 use kdm_data::{ImageSet, Split};
 use kdm_observer::Observer;
 
 use crate::Outcome;
+
+/// The images of a source, of every kind that is read: see [`ImageSet::open_with`].
+///
+/// # Errors
+/// As there.
+pub fn open_set(
+    source: &str,
+    split: Split,
+    options: &ReadOptions,
+    observer: &dyn Observer,
+) -> Outcome<ImageSet> {
+    Ok(ImageSet::open_with(source, split, options, observer)?)
+}
 
 /// The images of `source` as images of `shape` `[C, H, W]`; smaller ones are zero-padded.
 ///
@@ -15,7 +29,8 @@ pub fn open_images(
     shape: &[usize],
     observer: &dyn Observer,
 ) -> Outcome<ImageSet> {
-    fit_images(ImageSet::open(source, split, observer)?, source, shape, observer)
+    let set = open_set(source, split, &ReadOptions::default(), observer)?;
+    fit_images(set, source, shape, observer)
 }
 
 /// The images of a set that was opened from `source` as images of `shape` `[C, H, W]`; smaller ones
@@ -44,8 +59,8 @@ pub fn fit_images(
 }
 
 fn misfit(source: &str, problem: String) -> kdm_data::Error {
-    let action = "use a data set of that size, or set the network's resolution and channels to the \
-                  data's";
+    let action = "write a set of that size with `kdm data export SET --resolution R --out set.zip`, \
+                  or set the network's resolution and channels to the data's";
     kdm_data::Error::invalid(source, "images", problem, action)
 }
 
