@@ -11,7 +11,7 @@
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
 //! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
-//! - [`atomic`]: files that are written whole or not at all;
+//! - [`atomic`]: files that are written whole or not at all; [`regular`]: files that may be read;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
 //! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
@@ -39,11 +39,13 @@ pub mod error;
 pub mod images;
 pub mod io;
 pub mod pairs;
+pub mod labels;
 mod samples;
 
 pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, model, tensors};
-pub use samples::{Labels, Samples};
+pub use io::{array, atomic, hash, model, regular, tensors};
+pub use labels::Labels;
+pub use samples::Samples;

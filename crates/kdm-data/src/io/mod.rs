@@ -4,4 +4,5 @@ pub mod array;
 pub mod atomic;
 pub mod hash;
 pub mod model;
+pub mod regular;
 pub mod tensors;

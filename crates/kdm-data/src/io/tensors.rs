@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, regular};
 
 /// The metadata key that holds our JSON.
 pub const METADATA_KEY: &str = "kdm";
@@ -135,7 +134,7 @@ impl TensorFile {
     /// # Errors
     /// When the file is missing, is not a safetensors file, or is shorter than its header says.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
+        let file = regular::open(path)?;
         // SAFETY: files of this project are never changed in place, only replaced by a rename,
         // which leaves this map on the old content.
         #[expect(unsafe_code)]
