@@ -33,6 +33,7 @@ use std::collections::HashMap;
 
 pub use machine::MAX_VALUES;
 use machine::Machine;
+pub use ndarray::NdArray;
 use value::Attached;
 pub use value::{Id, Value};
 
@@ -120,7 +121,12 @@ impl Pickle {
         [own, self.attached.get(&id).map_or(&[], |a| &a.entries)]
     }
 
-    /// The state that the result of a call was given.
+    /// How many entries [`Self::pairs`] gives.
+    pub(crate) fn size(&self, id: Id) -> usize {
+        self.parts(id).iter().map(|part| part.len()).sum()
+    }
+
+    /// An instance's state, or the one that the result of a call was given.
     pub fn state(&self, id: Id) -> Option<Id> {
         match self.get(id) {
             Value::Object(_, state) => *state,
@@ -154,7 +160,7 @@ impl Pickle {
                 let [dtype, bytes] = self.tuple(*arguments)? else { return None };
                 let Value::Call(_, dtype) = self.get(*dtype) else { return None };
                 let kind = self.text(*self.tuple(*dtype)?.first()?)?;
-                let bytes = self.bytes(*bytes)?;
+                let bytes = self.bytes_of_most(*bytes, 8)?;
                 match kind.trim_start_matches(['<', '=', '|']) {
                     "f8" => Some(f64::from_le_bytes(bytes.as_ref().try_into().ok()?)),
                     "f4" => Some(f32::from_le_bytes(bytes.as_ref().try_into().ok()?).into()),
@@ -169,15 +175,31 @@ impl Pickle {
 
     /// Bytes, also where an old protocol wrote them as text to be encoded as Latin-1.
     pub fn bytes(&self, id: Id) -> Option<Cow<'_, [u8]>> {
+        self.bytes_of_most(id, usize::MAX / 2)
+    }
+
+    /// As [`Self::bytes`], where there are at most `most`; longer ones may cost a copy, and are
+    /// none.
+    pub fn bytes_of_most(&self, id: Id, most: usize) -> Option<Cow<'_, [u8]>> {
         match self.get(id) {
-            Value::Bytes(bytes) => Some(bytes.as_slice().into()),
+            Value::Bytes(bytes) if bytes.len() <= most => Some(bytes.as_slice().into()),
             Value::Call(name, arguments) if &**name == "_codecs.encode" => {
+                // Characters of Latin-1 take one or two bytes of the text.
                 let text = self.text(*self.tuple(*arguments)?.first()?)?;
+                (text.len() <= 2 * most).then_some(())?;
                 text.chars()
                     .map(|c| u8::try_from(u32::from(c)).ok())
                     .collect::<Option<Vec<u8>>>()
                     .map(Into::into)
             }
+            _ => None,
+        }
+    }
+
+    /// Bytes that are a value of their own.
+    pub(crate) fn raw_bytes(&self, id: Id) -> Option<&[u8]> {
+        match self.get(id) {
+            Value::Bytes(bytes) => Some(bytes),
             _ => None,
         }
     }

@@ -1,26 +1,24 @@
 //! NumPy's arrays in a pickle.
 
-use std::borrow::Cow;
-
 use super::{Id, Pickle, Value};
 
 /// An array as its pickle tells of it: nothing is checked against anything yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NdArray<'a> {
+pub struct NdArray {
     /// The numbers' type as NumPy writes it, byte order first: `<f4`, `|u1`, `>i8`.
     pub descr: String,
     /// Sizes of the axes.
     pub shape: Vec<usize>,
     /// Whether the first axis is the fastest.
     pub fortran: bool,
-    /// The numbers.
-    pub bytes: Cow<'a, [u8]>,
+    /// The numbers: bytes, for [`Pickle::bytes_of_most`].
+    pub data: Id,
 }
 
 impl Pickle {
     /// An array of NumPy, in the two forms that pickles have them: `_reconstruct` with a state,
     /// and `_frombuffer` of protocol 5. None where the value is none, or one of Python objects.
-    pub fn ndarray(&self, id: Id) -> Option<NdArray<'_>> {
+    pub fn ndarray(&self, id: Id) -> Option<NdArray> {
         let Value::Call(function, arguments) = self.get(id) else { return None };
         let (shape, dtype, fortran, bytes) = if function.ends_with(".multiarray._reconstruct") {
             let [_version, shape, dtype, fortran, bytes] = self.tuple(self.state(id)?)? else {
@@ -37,11 +35,13 @@ impl Pickle {
             Value::Int(i) => usize::try_from(*i).ok(),
             _ => None,
         };
+        let shape = self.items(shape)?;
+        (shape.len() <= 64).then_some(())?;
         Some(NdArray {
             descr: self.descr(dtype)?,
-            shape: self.items(shape)?.iter().map(size).collect::<Option<Vec<usize>>>()?,
+            shape: shape.iter().map(size).collect::<Option<Vec<usize>>>()?,
             fortran,
-            bytes: self.bytes(bytes)?,
+            data: bytes,
         })
     }
 
@@ -80,12 +80,13 @@ mod tests {
         let pickle = Pickle::parse(two).unwrap();
         let array = pickle.ndarray(pickle.root).unwrap();
         assert_eq!((array.descr.as_str(), &array.shape[..], array.fortran), ("<u2", &[2, 2][..], false));
-        assert_eq!(array.bytes, &[1, 0, 2, 0, 3, 0, 4, 0][..]);
+        assert_eq!(pickle.bytes(array.data).unwrap(), &[1, 0, 2, 0, 3, 0, 4, 0][..]);
+        assert_eq!(pickle.bytes_of_most(array.data, 2), None);
         let five = b"\x80\x05cnumpy.core.numeric\n_frombuffer\n(\x96\x08\x00\x00\x00\x00\x00\x00\
             \x00\x01\x00\x03\x00\x02\x00\x04\x00cnumpy\ndtype\n\x8c\x02u2\x89\x88\x87R(K\x03\x8c\
             \x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbK\x02K\x02\x86\x8c\x01FtR.";
         let pickle = Pickle::parse(five).unwrap();
         let array = pickle.ndarray(pickle.root).unwrap();
-        assert!(array.fortran && array.descr == "<u2" && array.bytes.len() == 8);
+        assert!(array.fortran && array.descr == "<u2" && pickle.bytes(array.data).unwrap().len() == 8);
     }
 }
