@@ -41,6 +41,19 @@ pub enum LabelError {
     },
 }
 
+impl LabelError {
+    /// The same of labels that come after `rows` others.
+    pub fn after(self, rows: usize) -> Self {
+        match self {
+            Self::NoClass { row, value, classes } => {
+                Self::NoClass { row: row + rows, value, classes }
+            }
+            Self::NotOneHot { row } => Self::NotOneHot { row: row + rows },
+            other => other,
+        }
+    }
+}
+
 /// What to give in place of values that are no labels.
 pub const GIVE_LABELS: &str = "give one class number a sample (0, 1, 2, ...), or one-hot rows";
 

@@ -10,7 +10,9 @@
 //!   [`pairs::PairStore`] reads it, [`pairs::filter()`] and [`pairs::import()`] make one of other
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
-//! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`tensors`]: `.safetensors`; [`model`]: model files;
+//! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`view`]: arrays in files that are read row by row,
+//!   of any numeric type; [`region`]: parts of files and archives;
+//! - [`tensors`]: `.safetensors`; [`model`]: model files;
 //! - [`atomic`]: files that are written whole or not at all; [`regular`]: files that may be read;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
@@ -38,14 +40,14 @@
 pub mod error;
 pub mod images;
 pub mod io;
-pub mod pairs;
 pub mod labels;
+pub mod pairs;
 mod samples;
 
 pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, model, regular, tensors};
+pub use io::{array, atomic, hash, model, region, regular, tensors, view};
 pub use labels::Labels;
 pub use samples::Samples;

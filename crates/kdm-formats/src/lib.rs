@@ -4,7 +4,8 @@
 //!
 //! This crate knows foreign formats, the students, teachers and networks they become, and their
 //! names on the way back: [`import()`] finds out what a file is, [`export()`] writes a model for
-//! the code it is originally from.
+//! the code it is originally from, and [`pairs::open`] finds the noise-image pairs that others
+//! publish.
 //!
 //! ```
 //! use std::path::Path;
@@ -35,6 +36,7 @@ mod imported;
 mod infer;
 mod numbers;
 pub mod official;
+pub mod pairs;
 pub mod pickle;
 pub mod torch;
 pub mod weights;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::pairs::{MANIFEST, Manifest};
-use kdm_data::{Error, TensorFile, array, hash};
+use kdm_data::region::Region;
+use kdm_data::view::{self, Npz};
+use kdm_data::{Error, TensorFile, hash};
 use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
@@ -24,14 +26,14 @@ fn file(path: &Path, device: &Device) -> Outcome<Value> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
         Some("npy") => {
-            let array = array::read_npy(path)?;
-            Ok(json!({"kind": "array", "shape": array.shape}))
+            let array = view::open_npy(path)?;
+            Ok(json!({"kind": "array", "shape": array.shape()}))
         }
         Some("npz") => {
-            let shapes: serde_json::Map<String, Value> = array::read_npz(path)?
-                .into_iter()
-                .map(|(name, a)| (name, json!(a.shape)))
-                .collect();
+            let npz = Npz::open(Region::file(path)?)?;
+            let shape = |name| npz.view(name).map_or(Value::Null, |view| json!(view.shape()));
+            let shapes: serde_json::Map<String, Value> =
+                npz.names().map(|name| (name.to_string(), shape(name))).collect();
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
         Some("pt" | "pth" | "pkl" | "bin") => foreign(path, device),

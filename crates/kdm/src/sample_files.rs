@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use kdm_data::{Array, Error, Labels, Samples, array, atomic};
+use kdm_data::labels::GIVE_LABELS;
+use kdm_data::{Array, Error, Labels, Samples, array, atomic, view};
+use kdm_observer::Observer;
 use kdm_report::grid;
 use kdm_report::plots::{self, Group};
 
@@ -14,6 +16,10 @@ use crate::{Failure, Outcome};
 /// When the file can't be read, has other rows, or a value that isn't finite.
 pub fn read_rows(path: &Path, dim: usize, what: &str) -> Outcome<Array> {
     let array = array::read_npy(path)?;
+    if array.data.is_empty() {
+        let problem = format!("is {:?}: the array is empty", array.shape);
+        return Err(Error::invalid(path, "shape", problem, "give at least one sample").into());
+    }
     if array.rows() == 0 || array.row_len() != dim {
         return Err(Error::invalid(
             path,
@@ -30,27 +36,89 @@ pub fn read_rows(path: &Path, dim: usize, what: &str) -> Outcome<Array> {
     Ok(array)
 }
 
-/// Labels of `rows` samples from a file: one-hot rows, or rows of zeros for no class.
+/// Labels of `rows` samples from a file: class numbers of any type, `[n]` or `[n, 1]`, or one-hot
+/// rows, of which one of zeros is no class.
 ///
 /// # Errors
-/// When the model has no classes, the file can't be read, or holds other rows.
+/// When the model has no classes, the file can't be read, is of another number of samples, or holds
+/// what is no class of the model.
 pub fn read_labels(path: &Path, label_dim: usize, rows: usize) -> Outcome<Labels> {
     if label_dim == 0 {
         return Err(Failure::Usage(
             "this model is unconditional: leave --labels and --class out".into(),
         ));
     }
-    let array = read_rows(path, label_dim, "one-hot labels")?;
-    if array.rows() != rows {
-        let problem = format!("has {} rows for {rows} samples", array.rows());
-        let action = "give one one-hot row a sample";
-        return Err(Error::invalid(path, "shape", problem, action).into());
+    let view = view::open_npy(path)?;
+    let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, GIVE_LABELS);
+    if view.shape().is_empty() || view.rows() != rows {
+        let problem = format!("is {:?}, for {rows} samples", view.shape());
+        return Err(invalid("shape", problem).into());
     }
-    Labels::from_one_hot(&array.data, label_dim).map_err(|row| {
-        let problem = format!("row {row} is not one-hot: a 1 at the class, and zeros");
-        let action = "give a 1 and zeros, or zeros alone for no class";
-        Error::invalid(path, "array", problem, action).into()
-    })
+    let parsed = Labels::parse(view.shape(), &view.to_f64()?, Some(label_dim));
+    Ok(parsed.map_err(|e| invalid("labels", e.to_string()))?.0)
+}
+
+/// What noise in a file is scaled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseScale {
+    /// Standard deviation 1.
+    Unit,
+    /// The standard deviation of x_T: sigma_max of a diffusion.
+    SigmaMax,
+}
+
+impl NoiseScale {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::SigmaMax => "sigma-max",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Unit => Self::SigmaMax,
+            Self::SigmaMax => Self::Unit,
+        }
+    }
+
+    fn std(self, noise_std: f64) -> f64 {
+        match self {
+            Self::Unit => 1.0,
+            Self::SigmaMax => noise_std,
+        }
+    }
+
+    /// Says so where noise that is taken as scaled like this looks as if it were scaled the other
+    /// way; x_T has the standard deviation `noise_std`.
+    pub fn doubt(self, noise: &[f32], noise_std: f64, observer: &dyn Observer) {
+        let measured = rms(noise);
+        let apart = |scale: Self| (measured / scale.std(noise_std)).ln().abs();
+        // Nearer to the other by a factor, and near to it: else it is just unusual noise.
+        if apart(self.other()) < 0.3 && apart(self) > 0.7 {
+            observer.warn(&format!(
+                "the noise deviates by {measured:.3}, as --noise-scale {} has it, and is taken as \
+                 --noise-scale {}, where it would deviate by {:.3}",
+                self.other().name(),
+                self.name(),
+                self.std(noise_std)
+            ));
+        }
+    }
+
+    /// x_T of noise that is scaled like this.
+    pub fn x_t(self, mut noise: Vec<f32>, noise_std: f64) -> Vec<f32> {
+        if self == Self::Unit {
+            noise.iter_mut().for_each(|x| *x = (f64::from(*x) * noise_std) as f32);
+        }
+        noise
+    }
+}
+
+/// Root mean square.
+fn rms(values: &[f32]) -> f64 {
+    let sum: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
+    (sum / values.len().max(1) as f64).sqrt()
 }
 
 /// Writes samples as the file's name asks: `.npy`, `.npz` (with the noise and labels where they are
@@ -155,4 +223,38 @@ fn picture(samples: &Samples, columns: Option<usize>) -> Outcome<Vec<u8>> {
     let title = format!("{} samples", samples.len());
     let half = plots::half_edge(&samples.images);
     Ok(plots::scatter(&title, &[Group::of(&samples.images, 0)], half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdm_observer::Event;
+    use std::cell::Cell;
+
+    /// Either scale becomes either, and only noise that looks like the other is told of.
+    #[test]
+    fn noise_is_scaled_and_doubted() {
+        let unit: Vec<f32> = (0..64).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let large: Vec<f32> = unit.iter().map(|x| 80.0 * x).collect();
+        let (a, b) = (NoiseScale::Unit, NoiseScale::SigmaMax);
+        let doubts = Cell::new(0);
+        let count = |event: &Event| {
+            if let Event::Warning(text) = event {
+                assert!(text.contains("--noise-scale"), "{text}");
+                doubts.set(doubts.get() + 1);
+            }
+        };
+        let told = |scale: NoiseScale, noise: &[f32], std| {
+            doubts.set(0);
+            scale.doubt(noise, std, &count);
+            doubts.get()
+        };
+        assert_eq!(a.x_t(unit.clone(), 80.0), large);
+        assert_eq!(b.x_t(large.clone(), 80.0), large);
+        assert_eq!([told(a, &unit, 80.0), told(b, &large, 80.0)], [0, 0]);
+        assert_eq!([told(b, &unit, 80.0), told(a, &large, 80.0)], [1, 1]);
+        // One latent scaled up by a person, and a model whose x_T has unit variance.
+        assert_eq!(told(a, &[0.0, 5.0, 5.0], 80.0), 0);
+        assert_eq!(told(b, &unit, 1.0), 0);
+    }
 }

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use kdm::data::array;
-use kdm::data::pairs::{self, ImageType, OutlierScore, PairStore, Predicate, Unwanted, Worker};
+use kdm::data::pairs::{
+    self, Axes, ImageType, ImportOptions, OutlierScore, PairStore, Predicate, Unwanted, ValueRange,
+    Worker,
+};
+use kdm::formats::pairs::Keys;
 use kdm::stages::pairs::{
     Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, pair_plan,
 };
@@ -53,6 +57,48 @@ impl From<Dtype> for ImageType {
     }
 }
 
+/// Order of an image's axes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Layout {
+    /// Channels first
+    Nchw,
+    /// Channels last
+    Nhwc,
+}
+
+impl From<Layout> for Axes {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Nchw => Self::First,
+            Layout::Nhwc => Self::Last,
+        }
+    }
+}
+
+/// What black and white are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Range {
+    /// As a store keeps them
+    #[value(name = "-1..1")]
+    Signed,
+    /// Scaled to [-1, 1]
+    #[value(name = "0..1")]
+    Unit,
+    /// Scaled to [-1, 1]
+    #[value(name = "0..255")]
+    Bytes,
+}
+
+impl From<Range> for ValueRange {
+    fn from(range: Range) -> Self {
+        match range {
+            Range::Signed => Self::Signed,
+            Range::Unit => Self::Unit,
+            Range::Bytes => Self::Bytes,
+        }
+    }
+}
+
 /// Flags of `kdm pairs generate`.
 #[derive(Debug, clap::Args)]
 pub struct GenerateArgs {
@@ -92,13 +138,33 @@ pub struct GenerateArgs {
 /// Flags of `kdm pairs import`.
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// A .npy of shape (steps, points, D), noise first; a .npz with arrays noise and image; or a
-    /// folder of one .npz a pair, as the official image pairs are
+    /// A .npz, .pt or .safetensors with arrays of noise, images and maybe labels; a .npy of shape
+    /// (steps, pairs, ...), noise first; or a folder as KDM (one .npz a pair), GET, 2-RF++, DMD or
+    /// FastGen (.tar) publish pairs
     file: PathBuf,
     /// The store's folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Standard deviation of the noise [default: measured]
+    /// The array of noise [default: guessed from the names where that is clear]
+    #[arg(long, value_name = "NAME")]
+    noise_key: Option<String>,
+    /// The array of images [default: likewise]
+    #[arg(long, value_name = "NAME")]
+    image_key: Option<String>,
+    /// The array of labels: class numbers, or one-hot rows [default: likewise]
+    #[arg(long, value_name = "NAME")]
+    label_key: Option<String>,
+    /// Classes in all, where the last ones have no pairs [default: the largest label plus one]
+    #[arg(long, value_name = "K")]
+    classes: Option<usize>,
+    /// Order of the images' axes [default: told by their sizes where that is clear]
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// What the images' values mean [default: told by the values where that is clear]
+    #[arg(long, value_enum, allow_hyphen_values = true)]
+    range: Option<Range>,
+    /// Standard deviation of the noise, which is kept as it is and not scaled [default: 1 or 80
+    /// where the noise agrees with it, else as measured]
     #[arg(long, value_name = "S")]
     noise_std: Option<f64>,
     /// How images are kept
@@ -231,7 +297,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Info(args) => args.run(context),
             Self::Filter(args) => args.run(context),
-            Self::Export(args) => args.run(),
+            Self::Export(args) => args.run(context),
         }
     }
 }
@@ -262,15 +328,20 @@ impl GenerateArgs {
 
 impl ImportArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        at_least_one(&[("--shard-size", self.shard_size)])?;
-        let manifest = import_pairs(
-            &self.file,
-            &self.out,
-            self.noise_std,
-            self.dtype.into(),
-            self.shard_size,
-            context.observer,
-        )?;
+        at_least_one(&[
+            ("--shard-size", self.shard_size),
+            ("--classes", self.classes.unwrap_or(1)),
+        ])?;
+        let keys = Keys { noise: self.noise_key, image: self.image_key, label: self.label_key };
+        let options = ImportOptions {
+            noise_std: self.noise_std,
+            axes: self.layout.map(Into::into),
+            range: self.range.map(Into::into),
+            classes: self.classes,
+            dtype: self.dtype.into(),
+            shard_size: self.shard_size,
+        };
+        let manifest = import_pairs(&self.file, &keys, &self.out, &options, context.observer)?;
         let out = self.out.display();
         print(&format!("{} pairs of shape {:?} in {out}\n", manifest.count, manifest.shape))
     }
@@ -329,13 +400,13 @@ impl FilterArgs {
 }
 
 impl ExportArgs {
-    fn run(self) -> Outcome<()> {
+    fn run(self, context: Context) -> Outcome<()> {
         if self.out.extension().is_none_or(|e| e != "npz") {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         let store = PairStore::open_verified(&self.pairs)?;
-        let drawn =
-            if export_pairs(&store, &self.out)? { " (drawn again from its seeds)" } else { "" };
+        let seeded = export_pairs(&store, &self.out, context.observer)?;
+        let drawn = if seeded { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))
     }
 }

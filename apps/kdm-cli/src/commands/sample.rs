@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::ArgGroup;
+use clap::{ArgGroup, ValueEnum};
 use kdm::data::{Labels, Samples};
-use kdm::sample_files::{check_out, read_labels, read_rows};
+use kdm::sample_files::{self, check_out, read_labels, read_rows};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
@@ -24,9 +24,13 @@ pub struct Args {
     /// Draw with these seeds, such as 0-63 or 1,5,9-12; a sample depends on its seed alone
     #[arg(long, value_name = "LIST", conflicts_with = "noise")]
     seeds: Option<String>,
-    /// Draw from this x_T, one a row, with its full standard deviation
+    /// Draw from this noise, one a row: x_T with its full standard deviation, unless --noise-scale
+    /// says otherwise
     #[arg(long, value_name = "X.npy")]
     noise: Option<PathBuf>,
+    /// How the noise of --noise is scaled
+    #[arg(long, value_enum, default_value = "sigma-max", requires = "noise")]
+    noise_scale: NoiseScale,
     /// The class of all samples
     #[arg(long, value_name = "K", conflicts_with = "labels")]
     class: Option<u32>,
@@ -34,7 +38,7 @@ pub struct Args {
     /// class
     #[arg(long, conflicts_with_all = ["class", "labels", "noise"])]
     each_class: bool,
-    /// One-hot label rows
+    /// The class of each sample: class numbers, or one-hot rows (zeros for no class)
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
     /// Where samples go: a .npy, .npz or .png file (a grid of images), or a folder (a .png an
@@ -70,14 +74,50 @@ pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
     Ok(seeds)
 }
 
+/// The seeds that --n and --seeds choose.
+pub fn chosen_seeds(n: Option<u64>, seeds: Option<&str>) -> Outcome<Vec<u64>> {
+    let Some(list) = seeds else {
+        return match n.unwrap_or(0) {
+            n if n == 0 || n > MOST => Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}"))),
+            n => Ok((0..n).collect()),
+        };
+    };
+    let mut seeds = parse_seeds("--seeds", list)?;
+    let n = n.unwrap_or(seeds.len() as u64);
+    if n == 0 || n > seeds.len() as u64 {
+        let given = seeds.len();
+        return Err(Failure::Usage(format!("--n {n}: --seeds lists {given}; give 1 to {given}")));
+    }
+    seeds.truncate(n as usize);
+    Ok(seeds)
+}
+
+/// How noise in a file is scaled.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum NoiseScale {
+    /// Standard deviation 1
+    Unit,
+    /// The standard deviation of x_T, which is sigma_max of a diffusion
+    SigmaMax,
+}
+
+impl From<NoiseScale> for sample_files::NoiseScale {
+    fn from(scale: NoiseScale) -> Self {
+        match scale {
+            NoiseScale::Unit => Self::Unit,
+            NoiseScale::SigmaMax => Self::SigmaMax,
+        }
+    }
+}
+
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
         let student = LoadedStudent::open(&self.model, context.device())?;
         let classes = student.config().label_dim;
         let mut noise = match &self.noise {
-            Some(path) => self.given_noise(&student, path)?,
-            None => student.draw_noise(&self.chosen_seeds()?),
+            Some(path) => self.given_noise(&student, path, context)?,
+            None => student.draw_noise(&chosen_seeds(self.n, self.seeds.as_deref())?),
         };
         let mut columns = None;
         if self.each_class {
@@ -97,35 +137,21 @@ impl Args {
         write_samples(&self.out, &samples, classes, columns)
     }
 
-    /// The seeds that --n and --seeds choose.
-    fn chosen_seeds(&self) -> Outcome<Vec<u64>> {
-        let Some(list) = &self.seeds else {
-            return match self.n.unwrap_or(0) {
-                n if n == 0 || n > MOST => {
-                    Err(Failure::Usage(format!("--n {n}: give 1 to {MOST}")))
-                }
-                n => Ok((0..n).collect()),
-            };
-        };
-        let mut seeds = parse_seeds("--seeds", list)?;
-        let n = self.n.unwrap_or(seeds.len() as u64);
-        if n == 0 || n > seeds.len() as u64 {
-            let given = seeds.len();
-            return Err(Failure::Usage(format!(
-                "--n {n}: --seeds lists {given}; give 1 to {given}"
-            )));
-        }
-        seeds.truncate(n as usize);
-        Ok(seeds)
-    }
-
     /// The noise of --noise with its labels.
-    fn given_noise(&self, student: &LoadedStudent, path: &std::path::Path) -> Outcome<Samples> {
-        let noise = read_rows(path, student.config().dim(), "the student")?;
+    fn given_noise(
+        &self,
+        student: &LoadedStudent,
+        path: &std::path::Path,
+        context: Context,
+    ) -> Outcome<Samples> {
+        let config = student.config();
+        let noise = read_rows(path, config.dim(), "the student")?;
         let rows = noise.rows();
         let labels = labels_for_noise(student, self.given_labels(student, rows)?, rows)?;
-        let shape = student.config().shape.clone();
-        Ok(Samples { shape, noise: noise.data, labels, ..Samples::default() })
+        let given = sample_files::NoiseScale::from(self.noise_scale);
+        given.doubt(&noise.data, config.noise_std, context.observer);
+        let noise = given.x_t(noise.data, config.noise_std);
+        Ok(Samples { shape: config.shape.clone(), noise, labels, ..Samples::default() })
     }
 
     /// The labels of --class or --labels.

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
-use kdm::data::Labels;
+use clap::{ArgGroup, Subcommand, ValueEnum};
+use kdm::data::{Labels, Samples};
 use kdm::run_folder::TEACHER;
-use kdm::sample_files::{check_out, read_labels, read_rows};
+use kdm::sample_files::{self, check_out, read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
-use kdm::stages::teacher::{denoise, draw_samples, make_teacher, open_teacher};
+use kdm::stages::teacher::{denoise, draw_noise, draw_samples, make_teacher, open_teacher};
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
 use super::distill::TrainingArgs;
 use super::output::{NOTHING_KEPT, or_stopped, print, write_samples};
+use super::sample::{NoiseScale, chosen_seeds};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -112,14 +113,30 @@ impl SolverArgs {
 
 /// Flags of `kdm teacher sample`.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("source").required(true).multiple(true)
+    .args(["n", "seeds", "noise"]))]
 pub struct SampleArgs {
     /// The teacher's file, or an exact teacher: checkerboard, gaussian, mixture
     #[arg(long, value_name = "T")]
     model: String,
-    /// Noise of unit variance, one sample a row; the solver scales it by its first noise level
+    /// Draw with the seeds 0 to N-1, or with the first N of --seeds
+    #[arg(short, long, value_name = "N", conflicts_with = "noise")]
+    n: Option<u64>,
+    /// Draw with these seeds, such as 0-63 or 1,5,9-12, the noise and class of pairs of the same
+    /// seeds
+    #[arg(long, value_name = "LIST", conflicts_with = "noise")]
+    seeds: Option<String>,
+    /// Draw from this noise, one sample a row: of unit variance, which the solver scales by its
+    /// first noise level, unless --noise-scale says otherwise
     #[arg(long, value_name = "EPS.npy")]
-    noise: PathBuf,
-    /// One-hot label rows
+    noise: Option<PathBuf>,
+    /// How the noise of --noise is scaled
+    #[arg(long, value_enum, default_value = "unit", requires = "noise")]
+    noise_scale: NoiseScale,
+    /// The class of all samples
+    #[arg(long, value_name = "K", conflicts_with = "labels")]
+    class: Option<u32>,
+    /// The class of each sample: class numbers, or one-hot rows (zeros for no class)
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
     #[command(flatten)]
@@ -192,7 +209,7 @@ pub struct DenoiseArgs {
     /// The noise's standard deviation, above 0
     #[arg(long, value_name = "S")]
     sigma: f64,
-    /// One-hot label rows
+    /// The class of each sample: class numbers, or one-hot rows (zeros for no class)
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
     /// Where the clean samples go
@@ -229,17 +246,54 @@ impl SampleArgs {
     fn run(self, context: Context) -> Outcome<()> {
         let teacher = open_teacher(&self.model, context.device())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
-        let noise = read_rows(&self.noise, teacher.dim(), "the teacher")?;
-        let labels = labels(self.labels.as_ref(), &teacher, noise.rows())?;
+        let (start, scale) = self.start(&teacher, &process, context)?;
         let churn =
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
         let SolverArgs { steps, guidance, .. } = self.solver;
-        let drawing = Drawing { process, solver, steps, guidance, batch: noise.rows() };
+        let drawing = Drawing { process, solver, steps, guidance, batch: start.len() };
         check_out(&self.out)?;
-        let samples =
-            draw_samples(&teacher, &drawing, &noise.data, labels, churn, context.observer);
+        let samples = draw_samples(&teacher, &drawing, start, scale, churn, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, teacher.label_dim(), None)
+    }
+}
+
+impl SampleArgs {
+    /// Noise with its classes, and how it is scaled.
+    fn start(
+        &self,
+        teacher: &Teacher,
+        process: &Process,
+        context: Context,
+    ) -> Outcome<(Samples, sample_files::NoiseScale)> {
+        let (mut start, scale) = match &self.noise {
+            None => {
+                let seeds = chosen_seeds(self.n, self.seeds.as_deref())?;
+                (draw_noise(teacher, process, &seeds), sample_files::NoiseScale::SigmaMax)
+            }
+            Some(path) => {
+                let noise = read_rows(path, teacher.dim(), "the teacher")?;
+                let scale = sample_files::NoiseScale::from(self.noise_scale);
+                scale.doubt(&noise.data, process.noise_std(), context.observer);
+                let (shape, labels) = (teacher.shape(), Labels::none(noise.rows()));
+                (Samples { shape, noise: noise.data, labels, ..Samples::default() }, scale)
+            }
+        };
+        let rows = start.len();
+        if let Some(class) = self.class {
+            let problem = match teacher.label_dim() {
+                0 => "this teacher is unconditional; leave it out".into(),
+                n if class as usize >= n => format!("the teacher has classes 0 to {}", n - 1),
+                _ => String::new(),
+            };
+            if !problem.is_empty() {
+                return Err(Failure::Usage(format!("--class {class}: {problem}")));
+            }
+            start.labels = Labels::all(class, rows);
+        } else if self.labels.is_some() {
+            start.labels = labels(self.labels.as_ref(), teacher, rows)?;
+        }
+        Ok((start, scale))
     }
 }
 

@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("kdm-koopman", &["data", "kernels", "nn", "random", "train", "metrics", "observer"], &[]),
     ("kdm-analysis", &["data", "koopman", "metrics", "nn", "random", "observer"], &[]),
     ("kdm-report", &["analysis", "koopman", "metrics", "data"], &["observer", "random"]),
-    ("kdm-formats", &["data", "nn", "koopman", "teacher"], &["random"]),
+    ("kdm-formats", &["data", "nn", "koopman", "teacher", "observer"], &["random"]),
 ];
 
 /// A crate's `Cargo.toml`.

@@ -1,12 +1,14 @@
 //! Host arrays and NumPy's file formats `.npy` and `.npz`.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use npyz::{DType, NpyFile, TypeChar, WriterBuilder};
+use zip::write::{SimpleFileOptions, StreamWriter};
+use zip::{CompressionMethod, ZipWriter};
 
-use crate::{Error, Result, atomic};
+use super::region::Region;
+use super::view::{self, Npz};
+use crate::{Result, atomic};
 
 /// An array of f32 in row-major order. The first axis counts samples.
 ///
@@ -62,74 +64,13 @@ impl Array {
     }
 }
 
-/// Reads a `.npy` file of floats or integers; f64 and integers are rounded to f32.
+/// Reads a `.npy` file of floats, integers or booleans of any size and order, as f32.
 ///
 /// # Errors
-/// When the file is missing, not in NumPy's format, shorter than its header says, or of another
-/// kind of number.
+/// When the file is missing, no regular file, not in NumPy's format, shorter than its header says,
+/// or of no numbers.
 pub fn read_npy(path: &Path) -> Result<Array> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    parse_npy(BufReader::new(file), length, path)
-}
-
-/// `length`: bytes there are at most, so that a header can't ask for more memory than the file
-/// could fill.
-fn parse_npy(reader: impl Read, length: u64, path: &Path) -> Result<Array> {
-    let bad = |problem: String| {
-        Error::invalid(path, "array", problem, "write it again with numpy.save (float32, C order)")
-    };
-    let npy = NpyFile::new(reader).map_err(|e| bad(format!("not a NumPy array file ({e})")))?;
-    let shape: Vec<usize> = npy.shape().iter().map(|n| *n as usize).collect();
-    let columns_first = npy.order() == npyz::Order::Fortran && shape.len() > 1;
-    let DType::Plain(kind) = npy.dtype() else {
-        return Err(bad(format!("of the structured type {:?}", npy.dtype().descr())));
-    };
-    let (letter, size) = (kind.type_char(), kind.size_field());
-    let wanted = shape.iter().try_fold(size, |n, s| n.checked_mul(*s as u64));
-    if wanted.is_none_or(|wanted| wanted > length) {
-        return Err(bad(format!(
-            "cut short: shape {shape:?} needs more than the file's {length} bytes"
-        )));
-    }
-    let cut = |e: std::io::Error| bad(format!("cut short or damaged ({e})"));
-    macro_rules! read_as {
-        ($t:ty) => {
-            npy.into_vec::<$t>().map_err(cut)?.into_iter().map(|x| x as f32).collect()
-        };
-    }
-    let data: Vec<f32> = match (letter, size) {
-        (TypeChar::Float, 4) => npy.into_vec::<f32>().map_err(cut)?,
-        (TypeChar::Float, 8) => read_as!(f64),
-        (TypeChar::Int, 4) => read_as!(i32),
-        (TypeChar::Int, 8) => read_as!(i64),
-        (TypeChar::Uint, 1) => read_as!(u8),
-        (TypeChar::Uint, 4) => read_as!(u32),
-        (TypeChar::Uint, 8) => read_as!(u64),
-        _ => return Err(bad(format!("of type {kind}; floats and integers can be read"))),
-    };
-    Ok(Array { data: if columns_first { row_major(&data, &shape) } else { data }, shape })
-}
-
-/// Values whose first axis varies fastest, with the last varying fastest.
-fn row_major(data: &[f32], shape: &[usize]) -> Vec<f32> {
-    let mut index = vec![0usize; shape.len()];
-    let mut strides = vec![1usize; shape.len()];
-    for axis in 1..shape.len() {
-        strides[axis] = strides[axis - 1] * shape[axis - 1];
-    }
-    let mut out = Vec::with_capacity(data.len());
-    for _ in 0..data.len() {
-        out.push(data[index.iter().zip(&strides).map(|(i, s)| i * s).sum::<usize>()]);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-    out
+    view::open_npy(path)?.to_array()
 }
 
 /// Writes a `.npy` file (float32, C order), whole or not at all.
@@ -141,16 +82,21 @@ pub fn write_npy(path: &Path, array: &Array) -> Result<()> {
 }
 
 fn npy_bytes(array: &Array) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(array.data.len() * 4 + 128);
-    let shape: Vec<u64> = array.shape.iter().map(|n| *n as u64).collect();
-    let mut writer = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(&mut bytes)
-        .begin_nd()
-        .expect("writing to memory");
-    writer.extend(array.data.iter().copied()).expect("writing to memory");
-    writer.finish().expect("writing to memory");
+    let mut bytes = npy_header("<f4", &array.shape);
+    bytes.extend(array.data.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+/// The header of a `.npy` of C order, padded so that numbers begin at a multiple of 64 bytes.
+fn npy_header(kind: &str, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let sizes = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    let padding = 63 - (10 + text.len()) % 64;
+    let length = (text.len() + padding + 1) as u16;
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(text.bytes().chain(std::iter::repeat_n(b' ', padding)).chain([b'\n']));
     bytes
 }
 
@@ -159,36 +105,8 @@ fn npy_bytes(array: &Array) -> Vec<u8> {
 /// # Errors
 /// As [`read_npy`], and when the archive is damaged.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    read_archive(BufReader::new(file), length, path)
-}
-
-/// The most that deflate can shrink an entry.
-const MAX_RATIO: u64 = 1032;
-
-fn read_archive(
-    reader: impl Read + Seek,
-    length: u64,
-    path: &Path,
-) -> Result<Vec<(String, Array)>> {
-    let bad = |e: zip::result::ZipError| {
-        Error::invalid(
-            path,
-            "archive",
-            format!("not a readable .npz ({e})"),
-            "copy or write the file again",
-        )
-    };
-    let mut archive = zip::ZipArchive::new(reader).map_err(bad)?;
-    let mut arrays = Vec::new();
-    for i in 0..archive.len() {
-        let entry = archive.by_index(i).map_err(bad)?;
-        let name = entry.name().map_err(bad)?.trim_end_matches(".npy").to_string();
-        let size = entry.size().min(length.saturating_mul(MAX_RATIO));
-        arrays.push((name, parse_npy(entry, size, path)?));
-    }
-    Ok(arrays)
+    let npz = Npz::open(Region::file(path)?)?;
+    npz.names().map(|name| Ok((name.to_string(), npz.view(name)?.to_array()?))).collect()
 }
 
 /// Writes named arrays as a `.npz` file (uncompressed, as `numpy.savez` does), whole or not at all.
@@ -196,17 +114,66 @@ fn read_archive(
 /// # Errors
 /// When the file can't be written.
 pub fn write_npz(path: &Path, arrays: &[(&str, &Array)]) -> Result<()> {
-    let mut buffer = std::io::Cursor::new(Vec::new());
-    let mut archive = zip::ZipWriter::new(&mut buffer);
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .large_file(true);
-    for (name, array) in arrays {
-        archive.start_file(format!("{name}.npy"), options).expect("writing to memory");
-        archive.write_all(&npy_bytes(array)).expect("writing to memory");
+    atomic::write_with(path, |file| {
+        let mut npz = NpzWriter::new(file);
+        for (name, array) in arrays {
+            npz.begin(name, Kind::F32, &array.shape)?;
+            npz.f32(&array.data)?;
+        }
+        npz.finish()
+    })
+}
+
+/// Types of numbers that are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    F32,
+    F64,
+    I64,
+}
+
+/// A `.npz` being written, array after array, a few rows at a time.
+pub(crate) struct NpzWriter<W: Write>(ZipWriter<StreamWriter<W>>);
+
+impl<W: Write> NpzWriter<W> {
+    /// Into a writer that can't go back.
+    pub fn new(writer: W) -> Self {
+        Self(ZipWriter::new_stream(writer))
     }
-    archive.finish().expect("writing to memory");
-    atomic::write(path, buffer.get_ref())
+
+    /// Begins an array; the numbers follow.
+    pub fn begin(&mut self, name: &str, kind: Kind, shape: &[usize]) -> io::Result<()> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(true);
+        let kind = match kind {
+            Kind::F32 => "<f4",
+            Kind::F64 => "<f8",
+            Kind::I64 => "<i8",
+        };
+        self.0.start_file(format!("{name}.npy"), options).map_err(io::Error::other)?;
+        self.0.write_all(&npy_header(kind, shape))
+    }
+
+    /// Numbers of an array of [`Kind::F32`].
+    pub fn f32(&mut self, values: &[f32]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Numbers of an array of [`Kind::F64`].
+    pub fn f64(&mut self, values: &[f64]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Numbers of an array of [`Kind::I64`].
+    pub fn i64(&mut self, values: &[i64]) -> io::Result<()> {
+        self.0.write_all(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> io::Result<()> {
+        self.0.finish().map(|_| ()).map_err(io::Error::other)
+    }
 }
 
 #[cfg(test)]
@@ -221,22 +188,14 @@ mod tests {
         let path = folder.path().join("a.npy");
         write_npy(&path, &a).unwrap();
         assert_eq!(read_npy(&path).unwrap(), a);
+        // As numpy.save writes it: numpy.lib.format.header_data_from_array_1_0, padded to 64.
+        let bytes = std::fs::read(&path).unwrap();
+        let header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+        assert_eq!(bytes[10..10 + header.len()], header[..]);
+        assert_eq!((bytes.len(), bytes[127], bytes[126]), (128 + 24, b'\n', b' '));
         let path = folder.path().join("ab.npz");
         write_npz(&path, &[("a", &a), ("b", &b)]).unwrap();
         assert_eq!(read_npz(&path).unwrap(), vec![("a".into(), a), ("b".into(), b)]);
-    }
-
-    #[test]
-    fn fortran_order_is_turned() {
-        // numpy.asfortranarray(numpy.arange(6).reshape(2, 3)): by columns 0 3 1 4 2 5.
-        assert_eq!(
-            row_major(&[0.0, 3.0, 1.0, 4.0, 2.0, 5.0], &[2, 3]),
-            [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-        );
-        let shape = [2, 3, 4];
-        let by_columns: Vec<f32> =
-            (0..24).map(|k| ((k % 2) * 12 + (k / 2 % 3) * 4 + k / 6) as f32).collect();
-        assert_eq!(row_major(&by_columns, &shape), (0..24).map(|i| i as f32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -4,5 +4,7 @@ pub mod array;
 pub mod atomic;
 pub mod hash;
 pub mod model;
+pub mod region;
 pub mod regular;
 pub mod tensors;
+pub mod view;

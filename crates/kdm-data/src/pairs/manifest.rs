@@ -14,6 +14,12 @@ pub const MANIFEST: &str = "manifest.json";
 /// The version of the store's format that this program writes and reads.
 pub const STORE_VERSION: u32 = 1;
 
+/// The least standard deviation of x_T that a store may have.
+pub const MIN_NOISE_STD: f64 = 1e-6;
+
+/// The largest.
+pub const MAX_NOISE_STD: f64 = 1e6;
+
 /// What is known of a store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,17 +6,21 @@
 //! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
+mod export;
 mod filter;
 mod import;
 mod manifest;
 mod store;
+mod values;
 mod write;
 
+pub use export::export;
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
-pub use import::{Import, import, read_pairs};
+pub use import::{ImportOptions, PairSource, import};
 pub use manifest::{
-    ImageType, MANIFEST, Manifest, NoiseSource, STORE_VERSION, Sampling, ShardRecord, TeacherStamp,
-    label_of_seed, noise_of_seed,
+    ImageType, MANIFEST, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, STORE_VERSION,
+    Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
 pub use store::{PairStore, verify};
+pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
 pub use write::{Draw, Worker, generate};

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use kdm_data::Labels;
 use kdm_data::pairs::{
-    self, ImageType, Manifest, NoiseSource, PairStore, STORE_VERSION, Sampling, TeacherStamp,
-    Worker,
+    self, ImageType, ImportOptions, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, PairStore,
+    STORE_VERSION, Sampling, TeacherStamp, Worker,
 };
-use kdm_data::{Array, Labels, array};
+use kdm_formats::pairs::Keys;
 use kdm_observer::Observer;
 use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve};
 use serde_json::json;
@@ -114,51 +115,42 @@ pub fn draw_pairs(
     Ok(pairs::generate(folder, plan, worker, drawing.batch, &mut draw, task, observer)?)
 }
 
-/// Brings pairs that another program drew into a store in `folder`. The noise's standard deviation
-/// is measured unless `noise_std` is given.
+/// Brings pairs that another program drew into a store in `folder`: of any form that
+/// [`kdm_formats::pairs`] knows, arrays named by `keys` or guessed, the rest as `options` say or as
+/// it is found.
 ///
 /// # Errors
-/// When the file is none of the forms that are known, its noise has no deviation, or `folder` can't
-/// be written.
+/// When the file is in none of the forms that are known, something is in doubt that `options` could
+/// say, a value isn't finite, or `folder` can't be written.
 pub fn import_pairs(
     file: &Path,
+    keys: &Keys,
     folder: &Path,
-    noise_std: Option<f64>,
-    dtype: ImageType,
-    shard_size: usize,
+    options: &ImportOptions,
     observer: &dyn Observer,
 ) -> Outcome<Manifest> {
-    let found = pairs::read_pairs(file, observer)?;
-    let measured = found.noise_std();
-    let std = noise_std.unwrap_or(measured);
-    if !(std > 0.0 && std.is_finite()) {
+    if let Some(std) = options.noise_std
+        && !(MIN_NOISE_STD..=MAX_NOISE_STD).contains(&std)
+    {
         return Err(Failure::Usage(format!(
-            "the noise has a standard deviation of {std}; give --noise-std"
+            "--noise-std {std:e}: give a standard deviation from {MIN_NOISE_STD:e} to \
+             {MAX_NOISE_STD:e}, or leave it out to have it measured"
         )));
     }
+    let found = kdm_formats::pairs::open(file, keys, observer)?;
     let source = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(pairs::import(folder, &found, &source, std, dtype, shard_size, observer)?)
+    Ok(pairs::import(folder, found.as_ref(), &source, options, observer)?)
 }
 
 /// Writes all pairs of a store as one `.npz` with arrays `noise`, `image` and, of a conditional
-/// one, `label`. Gives whether the noise was drawn again from its seeds.
+/// one, `label`, and with the scalars `noise_std` and, of a conditional one, `label_dim`. Memory
+/// use doesn't grow with their number. Gives whether the noise was drawn again from its seeds.
 ///
 /// # Errors
-/// When the file can't be written.
-pub fn export_pairs(store: &PairStore, out: &Path) -> Outcome<bool> {
-    let manifest = store.manifest();
-    let all = store.range(0..store.len());
-    let shape = [&[store.len()], manifest.shape.as_slice()].concat();
-    let noise = Array::new(shape.clone(), all.noise);
-    let image = Array::new(shape, all.images);
-    let classes: Vec<f32> = all.labels.classes().into_iter().map(|class| class as f32).collect();
-    let label = Array::new([classes.len()], classes);
-    let mut arrays = vec![("noise", &noise), ("image", &image)];
-    if manifest.label_dim > 0 {
-        arrays.push(("label", &label));
-    }
-    array::write_npz(out, &arrays)?;
-    Ok(matches!(manifest.noise, NoiseSource::Seeded { .. }))
+/// When the file can't be written, or the observer stops it.
+pub fn export_pairs(store: &PairStore, out: &Path, observer: &dyn Observer) -> Outcome<bool> {
+    pairs::export(store, out, observer)?;
+    Ok(matches!(store.manifest().noise, NoiseSource::Seeded { .. }))
 }
 
 /// Whether `teacher`, which a person calls `name`, drew the store in `folder`.
@@ -218,10 +210,11 @@ mod tests {
         let (place, out) = (folder.path().join("pairs"), folder.path().join("pairs.npz"));
         let manifest = drawn(&place, 40);
         let store = PairStore::open(&place).unwrap();
-        assert!(export_pairs(&store, &out).unwrap());
+        assert!(export_pairs(&store, &out, &Silent).unwrap());
         let again = folder.path().join("again");
-        let imported = import_pairs(&out, &again, Some(1.0), ImageType::F32, 100, &Silent).unwrap();
-        assert_eq!((imported.count, imported.label_dim), (40, 8));
+        let options = ImportOptions { shard_size: 100, ..ImportOptions::default() };
+        let imported = import_pairs(&out, &Keys::default(), &again, &options, &Silent).unwrap();
+        assert_eq!((imported.count, imported.label_dim, imported.noise_std), (40, 8, 1.0));
         let pairs = PairStore::open(&again).unwrap().range(0..40);
         let expected = store.range(0..40);
         assert_eq!((pairs.images, pairs.noise), (expected.images, expected.noise));

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use kdm_data::pairs::{label_of_seed, noise_of_seed};
 use kdm_data::{Labels, Samples, Split, atomic};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{
-    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Teacher, solve, solve_stochastic,
+    Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Process, Teacher, solve, solve_stochastic,
 };
 use kdm_train::{Task, train};
 
@@ -16,6 +17,7 @@ use super::pairs::Drawing;
 use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
 use crate::run_folder::TEACHER;
+use crate::sample_files::NoiseScale;
 use crate::{Context, Experiment, Failure, Outcome};
 
 /// The stream of an experiment's seed that its teacher is trained with.
@@ -45,22 +47,39 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
 /// Values of samples that are drawn between two looks at the observer.
 const DRAWN_AT_A_TIME: usize = 1 << 15;
 
-/// Samples that the teacher draws from `noise` of unit variance, row by row, along `drawing`; or,
-/// with `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample
-/// depends on its own noise and label alone.
+/// Noise x_T and the classes that these seeds draw, the same as for pairs of `process`; no images
+/// yet.
+pub fn draw_noise(teacher: &Teacher, process: &Process, seeds: &[u64]) -> Samples {
+    let (dim, classes) = (teacher.dim(), teacher.label_dim());
+    let mut noise = vec![0.0; seeds.len() * dim];
+    let rows = noise.chunks_mut(dim).zip(seeds);
+    rows.for_each(|(row, seed)| noise_of_seed(*seed, process.noise_std(), row));
+    let label = |seed: &u64| (classes > 0).then(|| label_of_seed(*seed, classes));
+    let (labels, seeds) = (seeds.iter().map(label).collect(), seeds.to_vec());
+    Samples { shape: teacher.shape(), noise, images: Vec::new(), labels, seeds }
+}
+
+/// Samples that the teacher draws from `start`'s noise, row by row, along `drawing`; or, with
+/// `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample depends on
+/// its own noise and label alone.
 ///
 /// # Errors
 /// When the observer stops it.
 pub fn draw_samples(
     teacher: &Teacher,
     drawing: &Drawing,
-    noise: &[f32],
-    labels: Labels,
+    start: Samples,
+    scale: NoiseScale,
     churn: Option<(Churn, u64)>,
     observer: &dyn Observer,
 ) -> Outcome<Samples> {
     let Drawing { process, solver, steps, guidance, .. } = drawing;
-    let (std, dim, count) = (process.noise_std(), teacher.dim(), labels.len());
+    let Samples { noise, labels, .. } = &start;
+    let (dim, count) = (teacher.dim(), labels.len());
+    let std = match scale {
+        NoiseScale::Unit => process.noise_std(),
+        NoiseScale::SigmaMax => 1.0,
+    };
     let guided = Guided { denoiser: teacher, weight: *guidance };
     let at_a_time = (DRAWN_AT_A_TIME / dim).max(1);
     let mut progress = observer.begin("teacher's samples", "samples");
@@ -82,8 +101,7 @@ pub fn draw_samples(
     }
     progress.report(count as u64, count as u64, "");
     progress.finish("");
-    let shape = teacher.shape();
-    Ok(Samples { shape, noise: noise.to_vec(), images, labels, seeds: Vec::new() })
+    Ok(Samples { shape: teacher.shape(), images, ..start })
 }
 
 /// D(x; sigma), the teacher's clean samples for rows of noisy ones x_0 + sigma e.
@@ -274,8 +292,10 @@ mod tests {
             batch: 64,
         };
         let noise = kdm_random::normal_vec(3, 2 * 64);
+        let labels = Labels::none(64);
+        let start = Samples { shape: vec![2], noise, labels, ..Samples::default() };
         let samples =
-            draw_samples(&teacher, &drawing, &noise, Labels::none(64), None, &Silent).unwrap();
+            draw_samples(&teacher, &drawing, start, NoiseScale::Unit, None, &Silent).unwrap();
         let clean = denoise(&teacher, &samples.images, 1e-3, Labels::none(64));
         let off = clean.images.iter().zip(&samples.images).map(|(a, b)| (a - b).abs());
         // Samples near a square's edge are moved by about sigma.
