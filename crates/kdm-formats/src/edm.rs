@@ -40,7 +40,8 @@ pub fn import(torch: &TorchFile, id: Id, place: &str, device: &Device) -> Result
                       a denoiser of it";
         return Err(Error::invalid(torch.path(), place, problem, action));
     }
-    let key = place.split('.').next().filter(|key| torch.pickle.field(torch.pickle.root, key).is_some());
+    let key =
+        place.split('.').next().filter(|key| torch.pickle.field(torch.pickle.root, key).is_some());
     let key = key.unwrap_or("the whole file");
     let number = |name: &str, default: f64| torch.number(id, name).unwrap_or(default);
     let preconditioning = match class.as_str() {

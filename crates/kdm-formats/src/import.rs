@@ -81,7 +81,7 @@ pub fn import(path: &Path, options: &Options, device: &Device) -> Result<Importe
 
 /// Whether a folder is one that diffusers wrote.
 pub fn is_diffusers_folder(path: &Path) -> bool {
-    diffusers::network_folder(path).is_some()
+    diffusers::is_folder(path)
 }
 
 /// Reads the bytes of a foreign file, as [`import`] does of a file that PyTorch wrote.

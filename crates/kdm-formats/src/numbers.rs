@@ -108,10 +108,7 @@ impl Number {
     /// Whether weights can be such numbers; whole numbers are counters and flags.
     pub fn is_float(self) -> bool {
         use Number::{BF16, F8E4M3, F8E4M3Fnuz, F8E5M2, F8E5M2Fnuz, F16, F32, F64};
-        matches!(
-            self,
-            F64 | F32 | F16 | BF16 | F8E4M3 | F8E4M3Fnuz | F8E5M2 | F8E5M2Fnuz
-        )
+        matches!(self, F64 | F32 | F16 | BF16 | F8E4M3 | F8E4M3Fnuz | F8E5M2 | F8E5M2Fnuz)
     }
 
     /// One number as f32, from [`Self::width`] bytes.

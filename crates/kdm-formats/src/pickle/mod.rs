@@ -91,9 +91,8 @@ impl Pickle {
     /// A dict's entry by its text key; for an instance, its attribute or the item set on it.
     pub fn field(&self, id: Id, key: &str) -> Option<Id> {
         let is_key = |k: &Id| matches!(self.get(*k), Value::Text(text) if text == key);
-        let last = |entries: &[(Id, Id)]| {
-            entries.iter().rev().find(|(k, _)| is_key(k)).map(|(_, v)| *v)
-        };
+        let last =
+            |entries: &[(Id, Id)]| entries.iter().rev().find(|(k, _)| is_key(k)).map(|(_, v)| *v);
         self.parts(id).into_iter().find_map(last)
     }
 

@@ -79,7 +79,10 @@ mod tests {
             \x04\x00h\x05\x86q\x11Rq\x12tq\x13b.";
         let pickle = Pickle::parse(two).unwrap();
         let array = pickle.ndarray(pickle.root).unwrap();
-        assert_eq!((array.descr.as_str(), &array.shape[..], array.fortran), ("<u2", &[2, 2][..], false));
+        assert_eq!(
+            (array.descr.as_str(), &array.shape[..], array.fortran),
+            ("<u2", &[2, 2][..], false)
+        );
         assert_eq!(pickle.bytes(array.data).unwrap(), &[1, 0, 2, 0, 3, 0, 4, 0][..]);
         assert_eq!(pickle.bytes_of_most(array.data, 2), None);
         let five = b"\x80\x05cnumpy.core.numeric\n_frombuffer\n(\x96\x08\x00\x00\x00\x00\x00\x00\
@@ -87,6 +90,8 @@ mod tests {
             \x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbK\x02K\x02\x86\x8c\x01FtR.";
         let pickle = Pickle::parse(five).unwrap();
         let array = pickle.ndarray(pickle.root).unwrap();
-        assert!(array.fortran && array.descr == "<u2" && pickle.bytes(array.data).unwrap().len() == 8);
+        assert!(
+            array.fortran && array.descr == "<u2" && pickle.bytes(array.data).unwrap().len() == 8
+        );
     }
 }

@@ -157,9 +157,7 @@ fn overlaps(archive: &mut ZipArchive<Cursor<&[u8]>>) -> zip::result::ZipResult<b
 /// The structure and the places of the storages in an older stream: pickles of the magic number,
 /// the protocol, the system, the object and the storages' keys; then for each key a count of 8
 /// bytes and the data.
-pub(super) fn read_stream(
-    bytes: &[u8],
-) -> std::result::Result<Parts<Range<usize>>, PickleError> {
+pub(super) fn read_stream(bytes: &[u8]) -> std::result::Result<Parts<Range<usize>>, PickleError> {
     let damaged = |at: usize, what| Err(PickleError::Damaged(at, what));
     let mut at = 0;
     let mut next = || {

@@ -16,10 +16,9 @@ use kdm_data::{Array, Error, Result, regular};
 use kdm_nn::StateDict;
 
 use self::archive::{LEGACY_MAGIC, Storage, read_stream, read_zip, refusal};
-pub(crate) use self::modules::Members;
-use self::tensor::{Embedded, makes_tensors};
 pub(crate) use self::tensor::TensorError;
 pub use self::tensor::TensorInfo;
+use self::tensor::{Embedded, makes_tensors};
 use crate::pickle::{Id, Pickle, Value};
 
 /// Numbers that tensors of a small file may have beyond its bytes, since one number can stand for
@@ -169,9 +168,8 @@ impl TorchFile {
     /// When a tensor is damaged, or modules lie too deep in each other.
     pub fn state(&self, module: Id) -> Result<StateDict> {
         let members = self.members(module);
-        let members = members.map_err(|problem| {
-            Error::invalid(&self.path, "module", problem.to_string(), ACTION)
-        })?;
+        let members = members
+            .map_err(|problem| Error::invalid(&self.path, "module", problem.to_string(), ACTION))?;
         let mut state = StateDict::new();
         for (name, id) in members.tensors {
             match self.try_inspect(id) {

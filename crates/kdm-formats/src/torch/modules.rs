@@ -63,9 +63,8 @@ impl TorchFile {
             let entries = self.attribute(module, name).map(|id| self.pickle.entries(id));
             entries.unwrap_or_default().into_iter().filter(|(_, id)| there(id))
         };
-        let sizes = ["_parameters", "_buffers", "_modules"].map(|name| {
-            self.attribute(module, name).map_or(0, |id| self.pickle.size(id))
-        });
+        let sizes = ["_parameters", "_buffers", "_modules"]
+            .map(|name| self.attribute(module, name).map_or(0, |id| self.pickle.size(id)));
         let own = self.module(module).map_or(0, |(_, state)| self.pickle.size(state));
         Parts {
             work: 4 * own + sizes.iter().sum::<usize>(),

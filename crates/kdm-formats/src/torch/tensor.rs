@@ -133,7 +133,8 @@ impl TorchFile {
         let number = numpy_type(array)?;
         let most = array.shape.iter().fold(number.width(), |n, s| n.saturating_mul(*s));
         let bytes = self.pickle.bytes_of_most(array.data, most.min(usize::MAX / 2));
-        let bytes = bytes.ok_or(TensorError::Arguments("has other numbers than its shape takes"))?;
+        let bytes =
+            bytes.ok_or(TensorError::Arguments("has other numbers than its shape takes"))?;
         strided(number, &bytes, 0, &array.shape, &strides)
     }
 
@@ -221,9 +222,7 @@ impl TorchFile {
     /// The tensor that a view of a storage is.
     fn decoded(&self, number: Number, view: &View) -> Outcome<Array> {
         let p = &self.pickle;
-        let read = |bytes: &[u8]| {
-            strided(number, bytes, view.offset, &view.shape, &view.strides)
-        };
+        let read = |bytes: &[u8]| strided(number, bytes, view.offset, &view.shape, &view.strides);
         if let Some(embedded) = self.embedded(view.storage)? {
             let range = embedded.range.clone();
             let stream = embedded.stream.as_deref().or_else(|| p.raw_bytes(embedded.id));

@@ -96,11 +96,8 @@ pub(super) fn places(groups: &[Group]) -> Vec<Place> {
             }
         }
         // What lies within another network is a part of it.
-        let outer: Vec<(Kind, &str)> = found
-            .iter()
-            .filter(|(_, p)| !enclosed(p, &seen))
-            .copied()
-            .collect();
+        let outer: Vec<(Kind, &str)> =
+            found.iter().filter(|(_, p)| !enclosed(p, &seen)).copied().collect();
         all.extend(outer.into_iter().map(|(kind, p)| Place::new(g, group, p, Some(kind))));
     }
     mark_averages_of_lists(groups, &mut all);
@@ -174,10 +171,8 @@ fn names_of(list: &Group, network: &Group) -> Option<Vec<Entry>> {
     let matches = |names: Vec<&Entry>| {
         let fits = names.len() == list.entries.len()
             && names.iter().zip(&list.entries).all(|(a, b)| a.shape == b.shape);
-        let named = |(name, entry): (&&Entry, &Entry)| Entry {
-            name: name.name.clone(),
-            ..entry.clone()
-        };
+        let named =
+            |(name, entry): (&&Entry, &Entry)| Entry { name: name.name.clone(), ..entry.clone() };
         fits.then(|| names.iter().zip(&list.entries).map(named).collect())
     };
     matches(floats().collect()).or_else(|| matches(trained.collect()))
@@ -228,7 +223,8 @@ mod tests {
     /// The last state of a list, as ermongroup/ddim saves it.
     #[test]
     fn the_last_state_of_a_list_is_the_average() {
-        let found = places(&[group(&["0"], &["map_layer0.weight"]), group(&["4"], &["map_layer0.weight"])]);
+        let found =
+            places(&[group(&["0"], &["map_layer0.weight"]), group(&["4"], &["map_layer0.weight"])]);
         assert_eq!((found[0].label.as_str(), found[0].standing), ("4", Standing::Average));
     }
 
@@ -246,6 +242,8 @@ mod tests {
         let mut groups = [model, list];
         assert_eq!(names(&groups), ["map_layer0.weight", "bias"]);
         groups[1].entries[1].shape = vec![77];
-        assert!(names(&groups).is_empty() && named_averages(&groups).1[0].contains("shadow_params"));
+        assert!(
+            names(&groups).is_empty() && named_averages(&groups).1[0].contains("shadow_params")
+        );
     }
 }

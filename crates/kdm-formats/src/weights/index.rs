@@ -34,7 +34,9 @@ pub(super) fn shards(path: &Path) -> Result<Shards> {
         true => in_folder(path)?,
         false => path.to_path_buf(),
     };
-    if file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".index.json")) {
+    // model.safetensors.index.json; of a variant, model.safetensors.index.fp16.json
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+    if name.is_some_and(|name| name.contains(".index.") && name.ends_with(".json")) {
         return read(&file).map(Shards::Several);
     }
     Ok(Shards::One(file))
@@ -76,8 +78,7 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
 
 /// The files that an index names.
 fn read(path: &Path) -> Result<Vec<Shard>> {
-    let invalid =
-        |field: &str, problem: String| Err(Error::invalid(path, field, problem, ACTION));
+    let invalid = |field: &str, problem: String| Err(Error::invalid(path, field, problem, ACTION));
     let bytes = regular::read(path, MAX_INDEX)?;
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
     let index: Value = match serde_json::from_slice(bytes) {

@@ -130,14 +130,27 @@ mod tests {
         let inside = "net.x0_observables_encoder.main_module.map_layer0.weight";
         assert_eq!(shown(inside), Some((Kind::Student, "net.")));
         assert_eq!(shown("model.8.weight"), None);
-        assert_eq!(super::shown("model.8.weight", &[1, 256, 4, 4]), Some((Kind::Discriminator, "")));
+        assert_eq!(
+            super::shown("model.8.weight", &[1, 256, 4, 4]),
+            Some((Kind::Discriminator, ""))
+        );
     }
 
     #[test]
     fn averages_are_known_by_their_place() {
         for place in [
-            "ema", "ema_model", "model_ema", "params_ema", "G_ema", "ema.shadow", "state_dict_ema",
-            "ema_0.9999", "emas.0", "swa_model", "averaged_model", "netEMA",
+            "ema",
+            "ema_model",
+            "model_ema",
+            "params_ema",
+            "G_ema",
+            "ema.shadow",
+            "state_dict_ema",
+            "ema_0.9999",
+            "emas.0",
+            "swa_model",
+            "averaged_model",
+            "netEMA",
         ] {
             assert_eq!(standing(place), Standing::Average, "{place}");
         }

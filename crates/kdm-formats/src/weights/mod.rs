@@ -337,9 +337,9 @@ fn held(torch: &TorchFile) -> String {
             "holds a list of tensors, and no network".to_string()
         }
         _ if torch.is_tensor(root) || p.ndarray(root).is_some() => "holds a single tensor".into(),
-        Value::Call(name, _) => format!(
-            "holds no network, but what a call of `{name}` would make; nothing was run"
-        ),
+        Value::Call(name, _) => {
+            format!("holds no network, but what a call of `{name}` would make; nothing was run")
+        }
         Value::Object(name, _) => format!("holds an object `{name}`, and no network"),
         _ => "holds no network".to_string(),
     }
@@ -370,7 +370,7 @@ fn tensors_group(file: &TensorFile, number: usize) -> Group {
     let entry = |(i, (name, dtype, shape)): (usize, (&str, _, &[usize]))| Entry {
         name: name.to_string(),
         shape: shape.to_vec(),
-        content: match number_of::<_>(dtype) {
+        content: match number_of(dtype) {
             Some(number) if number.is_float() => Content::Float,
             Some(_) => Content::Whole,
             None => Content::Opaque,

@@ -24,7 +24,8 @@ const MAX_NAME: usize = 300;
 
 /// The groups of tensors in a file, and why parts of it were left out.
 pub(super) fn groups(torch: &TorchFile, file: usize) -> (Vec<Group>, Vec<String>) {
-    let mut walk = Walk { torch, file, groups: Vec::new(), problems: Vec::new(), entries: 0, work: 0 };
+    let mut walk =
+        Walk { torch, file, groups: Vec::new(), problems: Vec::new(), entries: 0, work: 0 };
     walk.run();
     (walk.groups, walk.problems)
 }
@@ -51,7 +52,8 @@ impl Walk<'_> {
             self.entries += group.entries.len() + group.modules.len();
             let searched = seen.len() > MAX_CONTAINERS || self.work > MAX_WORK;
             if self.entries > MAX_ENTRIES || searched {
-                self.problems.push("has more parts than a training's state; not all were searched".into());
+                self.problems
+                    .push("has more parts than a training's state; not all were searched".into());
                 return;
             }
             if !group.entries.is_empty() {
@@ -89,8 +91,7 @@ impl Walk<'_> {
                     self.work += members.work;
                     group.modules = members.modules;
                     let tensors = members.tensors.into_iter();
-                    group.entries =
-                        tensors.filter_map(|(name, id)| self.entry(name, id)).collect();
+                    group.entries = tensors.filter_map(|(name, id)| self.entry(name, id)).collect();
                 }
                 Err(e) => {
                     self.work += MAX_WORK / 4;
