@@ -17,40 +17,32 @@ use crate::torch::TorchFile;
 
 const ACTION: &str = "give a network pickle of NVlabs/edm, or a state dict of one of its networks";
 
-/// Where a file's network stands: the averaged weights first.
-fn network_of(torch: &TorchFile) -> Option<(&'static str, Id)> {
-    let p = &torch.pickle;
-    let is_module = |id: &Id| torch.module(*id).is_some();
-    let inside = ["ema", "net", "G_ema"]
-        .into_iter()
-        .find_map(|key| Some((key, p.field(p.root, key).filter(is_module)?)));
-    inside.or_else(|| is_module(&p.root).then_some(("the whole file", p.root)))
-}
+/// The classes by which NVlabs/edm makes a denoiser of a network.
+const KNOWN: [&str; 4] = ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"];
 
-/// Whether the file is of this kind.
-pub fn recognises(torch: &TorchFile) -> bool {
-    network_of(torch).is_some_and(|(_, id)| preconditioning_class(torch, id).is_some())
-}
-
-fn preconditioning_class(torch: &TorchFile, id: Id) -> Option<&str> {
-    let (class, _) = torch.module(id)?;
-    ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"]
-        .into_iter()
-        .find(|known| *known == class)
-}
-
-/// Reads a pickled, preconditioned network; `device` is where its weights are tried.
+/// Reads a pickled, preconditioned network that stands at `place` in the file; `device` is where
+/// its weights are tried.
 ///
 /// # Errors
-/// When a tensor is damaged, or the weights are not those of a known network.
-pub fn import(torch: &TorchFile, device: &Device) -> Result<Imported> {
+/// When its preconditioning is not known, a tensor is damaged, or the weights are not those of a
+/// known network.
+pub fn import(torch: &TorchFile, id: Id, place: &str, device: &Device) -> Result<Imported> {
     let invalid =
         |field: &str, problem: String| Error::invalid(torch.path(), field, problem, ACTION);
-    let (key, id) =
-        network_of(torch).ok_or_else(|| invalid("pickle", "holds no network".into()))?;
-    let class = preconditioning_class(torch, id)
-        .ok_or_else(|| invalid(key, "is no preconditioned network of NVlabs/edm".into()))?
-        .to_string();
+    let class = torch.module(id).map_or("", |(class, _)| class).to_string();
+    if !KNOWN.contains(&class.as_str()) {
+        let problem = format!(
+            "is of class `{class}`, and what it makes of its network's answer is not known; known \
+             are {}",
+            KNOWN.join(", ")
+        );
+        let action = "save the state_dict of its network, and say by --preconditioning what makes \
+                      a denoiser of it";
+        return Err(Error::invalid(torch.path(), place, problem, action));
+    }
+    let key =
+        place.split('.').next().filter(|key| torch.pickle.field(torch.pickle.root, key).is_some());
+    let key = key.unwrap_or("the whole file");
     let number = |name: &str, default: f64| torch.number(id, name).unwrap_or(default);
     let preconditioning = match class.as_str() {
         "EDMPrecond" => Preconditioning::Edm { sigma_data: number("sigma_data", 0.5) },
@@ -119,16 +111,11 @@ pub fn from_state(
     preconditioning: Preconditioning,
     device: &Device,
 ) -> Result<Imported> {
-    let inner = if infer::is_unet(&state) { state.clone() } else { infer::under(&state, "model.") };
     let network =
-        infer::unet(&inner).map_err(|e| Error::invalid(path, "tensors", e.to_string(), ACTION))?;
-    let ignored = state
-        .keys()
-        .filter(|name| !inner.contains_key(name.strip_prefix("model.").unwrap_or(name)));
-    let ignored = ignored.map(|name| format!("`{name}`: no part of the network")).collect();
+        infer::unet(&state).map_err(|e| Error::invalid(path, "tensors", e.to_string(), ACTION))?;
     let found = vec!["a state dict of a U-Net with NVlabs' names".to_string()];
     let config = config(path, network, preconditioning);
-    teacher(path, config, infer::without_filters(inner), found, ignored, device)
+    teacher(path, config, infer::without_filters(state), found, Vec::new(), device)
 }
 
 /// The configuration of the teacher in the file `path`, named by the file.

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use kdm_data::{Error, Result, TensorFile, model};
+use kdm_data::{Error, Result, model};
 use kdm_nn::StateDict;
+use kdm_nn::state::state_dict;
 use kdm_teacher::Preconditioning;
 
-use crate::pickle::{Id, Value};
+use crate::pickle::Value;
 use crate::torch::TorchFile;
-use crate::{Imported, diffusers, edm, features, infer, official};
+use crate::weights::{Kind, Opened, is_weights_folder};
+use crate::{Imported, Model, diffusers, edm, features, infer, official};
 
 /// What a file is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +33,17 @@ pub struct Options {
     pub format: Format,
     /// The preconditioning of a plain state dict, which can't say it.
     pub preconditioning: Preconditioning,
+    /// Which of several networks in a file is read: the keys that lead to it, joined by dots, or
+    /// one of them. The likeliest one without it.
+    pub key: Option<String>,
     /// The file of LPIPS's heads, to go with VGG16's weights.
     pub heads: Option<std::path::PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { format: Format::Auto, preconditioning: Preconditioning::EDM, heads: None }
+        let (format, preconditioning) = (Format::Auto, Preconditioning::EDM);
+        Self { format, preconditioning, key: None, heads: None }
     }
 }
 
@@ -52,33 +58,30 @@ const ACTION: &str = "give a file of a known kind: official KDM checkpoints and 
 /// When it is damaged, refused, of no known kind, or of another kind than it is said to be.
 pub fn import(path: &Path, options: &Options, device: &Device) -> Result<Imported> {
     let wrong = |what: &str| Err(Error::invalid(path, "format", format!("is no {what}"), ACTION));
+    let diffusers = options.format == Format::Diffusers;
     if path.is_dir() {
-        return match options.format {
-            Format::Auto | Format::Diffusers => diffusers::import(path, device),
-            Format::Edm => wrong("network of NVlabs/edm, but a folder"),
-            Format::Kdm => wrong("official KDM checkpoint, but a folder"),
-        };
-    }
-    if options.format == Format::Diffusers {
+        match options.format {
+            Format::Auto if !is_diffusers_folder(path) && is_weights_folder(path) => {}
+            Format::Auto | Format::Diffusers => {
+                return diffusers::import(path, options, device).and_then(checked);
+            }
+            Format::Edm => return wrong("network of NVlabs/edm, but a folder"),
+            Format::Kdm => return wrong("official KDM checkpoint, but a folder"),
+        }
+    } else if diffusers {
         return wrong("folder, and diffusers keeps a model in a folder: give that");
     }
-    let mut start = [0u8; 9];
-    let length = {
-        use std::io::Read;
-        let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-        file.read(&mut start).map_err(Error::io("read", path))?
-    };
-    // A safetensors file begins with the length of its header, which is a JSON object.
-    if length == 9 && start[8] == b'{' && !start.starts_with(b"PK") {
-        let file = TensorFile::open(path)?;
-        if let Some(kind) = model::kind(&file) {
-            let problem = format!("is a {kind} of this program already");
-            return Err(Error::invalid(path, "format", problem, "use it as it is"));
-        }
-        return by_state(path, file.state("")?, options, device);
+    let opened = Opened::open(path)?;
+    if let Some(kind) = opened.tensors_file().and_then(model::kind) {
+        let problem = format!("is a {kind} of this program already");
+        return Err(Error::invalid(path, "format", problem, "use it as it is"));
     }
-    let torch = TorchFile::open(path)?;
-    from_torch(&torch, options, device)
+    from_opened(path, &opened, options, device)
+}
+
+/// Whether a folder is one that diffusers wrote.
+pub fn is_diffusers_folder(path: &Path) -> bool {
+    diffusers::is_folder(path)
 }
 
 /// Reads the bytes of a foreign file, as [`import`] does of a file that PyTorch wrote.
@@ -91,87 +94,122 @@ pub fn import_bytes(
     options: &Options,
     device: &Device,
 ) -> Result<Imported> {
-    from_torch(&TorchFile::read(path, bytes)?, options, device)
+    from_opened(path, &Opened::of_torch(TorchFile::read(path, bytes)?), options, device)
 }
 
-fn from_torch(torch: &TorchFile, options: &Options, device: &Device) -> Result<Imported> {
-    let root = torch.pickle.root;
-    let invalid =
-        |field: &str, problem: String| Err(Error::invalid(torch.path(), field, problem, ACTION));
-    let (may_edm, may_kdm) = (options.format != Format::Kdm, options.format != Format::Edm);
-    if may_kdm && official::recognises(torch, root) {
-        return official::import(torch, root, device);
-    }
-    if may_edm && edm::recognises(torch) {
-        return edm::import(torch, device);
-    }
-    if edm::recognises(torch) {
-        return invalid(
-            "format",
-            "is a network pickle of NVlabs/EDM, and no KDM checkpoint".into(),
+fn from_opened(
+    path: &Path,
+    opened: &Opened,
+    options: &Options,
+    device: &Device,
+) -> Result<Imported> {
+    let place = opened.choose(options.key.as_deref())?;
+    let invalid = |field: &str, problem: String, action: &str| {
+        Err(Error::invalid(path, field, problem, action))
+    };
+    if let Some(label) = opened.autoencoder(&place).filter(|_| place.kind != Some(Kind::Vae)) {
+        let problem = format!(
+            "has an autoencoder at `{label}`, so its network works on latents, and this program's \
+             teachers on pixels"
         );
+        return invalid("tensors", problem, "give a model of pixels");
     }
-    if official::recognises(torch, root) {
-        return invalid(
-            "format",
-            "is an official KDM checkpoint, and no network of NVlabs/edm".into(),
-        );
-    }
-    if let Some((class, _)) = torch.module(root) {
-        let state = torch.state(root)?;
-        if official::is_discriminator(&state) || infer::is_unet(&state) {
-            return by_state(torch.path(), state, options, device);
+    match (place.kind, options.format) {
+        (Some(Kind::Nvlabs), Format::Kdm) => {
+            let problem = "is a network of NVlabs/edm, and no KDM checkpoint";
+            return invalid("format", problem.into(), ACTION);
         }
-        return invalid("module", format!("`{class}` is no network that is known here"));
+        (Some(Kind::Student), Format::Edm) => {
+            let problem = "is an official KDM checkpoint, and no network of NVlabs/edm";
+            return invalid("format", problem.into(), ACTION);
+        }
+        _ => {}
     }
-    match dict_of(torch, root) {
-        Some(id) => by_state(torch.path(), torch.dict(id)?, options, device),
-        None => {
-            let what = match torch.pickle.get(root) {
-                Value::Dict(_) => {
-                    let keys: Vec<&str> =
-                        torch.pickle.entries(root).into_iter().map(|(k, _)| k).take(8).collect();
-                    format!("holds a dict of {keys:?}, and no network")
-                }
-                Value::Call(..) if torch.is_tensor(root) => "holds a single tensor".to_string(),
-                _ => "holds no network".to_string(),
-            };
-            invalid("content", what)
+    // Whole modules tell more than their weights.
+    if let Some((torch, module, around)) = opened.module(&place) {
+        if place.kind == Some(Kind::Student) {
+            return official::import(torch, module, device).and_then(checked);
+        }
+        if place.kind == Some(Kind::Nvlabs)
+            && let Some(around) = around
+        {
+            return edm::import(torch, around, &place.label, device).and_then(checked);
+        }
+        if place.kind.is_none() {
+            let class = torch.module(module).map_or("", |(class, _)| class);
+            let problem = format!("`{class}` is no network that is known here");
+            return invalid("module", problem, ACTION);
         }
     }
+    let weights = opened.weights(&place)?;
+    let mut imported = by_state(path, weights.tensors, place.kind, options, device)?;
+    imported.found.extend(Some(weights.chosen).filter(|line| !line.is_empty()));
+    imported.ignored.extend(weights.notes);
+    checked(imported)
 }
 
-/// The state dict in a file: the root, or what trainers commonly wrap it in.
-fn dict_of(torch: &TorchFile, root: Id) -> Option<Id> {
-    let inner = ["ema", "model_ema", "state_dict", "model_state_dict", "model", "net"];
-    let wrapped = inner.into_iter().filter_map(|key| torch.pickle.field(root, key));
-    std::iter::once(root).chain(wrapped).find(|id| official::is_dict(torch, *id))
+/// Tells of weights that are no numbers.
+fn checked(mut imported: Imported) -> Result<Imported> {
+    let of_student;
+    let state = match &imported.model {
+        Model::Student { student, .. } => {
+            of_student = state_dict(student);
+            &of_student
+        }
+        Model::Teacher { state, .. } | Model::Weights { state, .. } => state,
+    };
+    let mut first = None;
+    let (mut bad, mut all) = (0, 0);
+    for (name, data) in state {
+        let values = data.as_slice::<f32>().unwrap_or(&[]);
+        let wrong = values.iter().filter(|x| !x.is_finite()).count();
+        (bad, all) = (bad + wrong, all + values.len());
+        if wrong > 0 && first.is_none() {
+            first = Some(name);
+        }
+    }
+    if let Some(name) = first {
+        let warning = format!(
+            "WARNING: {bad} of {all} weights are NaN or infinite, the first in `{name}`: what the \
+             network draws will be too; look for an earlier checkpoint of that training"
+        );
+        imported.found.push(warning);
+    }
+    Ok(imported)
 }
 
 /// The heads of LPIPS from their own file: a state dict, or a plain list.
 fn heads_of(path: &Path) -> Result<StateDict> {
-    let torch = TorchFile::open(path)?;
-    let root = torch.pickle.root;
-    match torch.pickle.get(root) {
-        Value::List(items) | Value::Tuple(items) => {
-            let mut state = StateDict::new();
-            for (i, id) in items.iter().enumerate() {
-                let array = torch.tensor(*id, &i.to_string())?;
-                state.insert(i.to_string(), TensorData::new(array.data, array.shape));
-            }
-            Ok(state)
+    let opened = Opened::open(path)?;
+    if let Some(torch) = opened.torch()
+        && let Value::List(items) | Value::Tuple(items) = torch.pickle.get(torch.pickle.root)
+    {
+        let mut state = StateDict::new();
+        for (i, id) in items.iter().enumerate() {
+            let array = torch.tensor(*id, &i.to_string())?;
+            state.insert(i.to_string(), TensorData::new(array.data, array.shape));
         }
-        _ => torch.dict(root),
+        return Ok(state);
+    }
+    // What isn't there is told as missing.
+    match opened.choose(None) {
+        Ok(place) => Ok(opened.weights(&place)?.tensors),
+        Err(_) => Ok(StateDict::new()),
     }
 }
 
-fn by_state(path: &Path, state: StateDict, options: &Options, device: &Device) -> Result<Imported> {
+fn by_state(
+    path: &Path,
+    state: StateDict,
+    kind: Option<Kind>,
+    options: &Options,
+    device: &Device,
+) -> Result<Imported> {
     let invalid = |problem: &str| Err(Error::invalid(path, "tensors", problem, ACTION));
-    let inner = infer::under(&state, "model.");
     if options.format != Format::Edm && official::is_student(&state) {
         return official::from_state(path, state, device);
     }
-    if options.format != Format::Kdm && (infer::is_unet(&state) || infer::is_unet(&inner)) {
+    if options.format != Format::Kdm && infer::is_unet(&state) {
         return edm::from_state(path, state, options.preconditioning.clone(), device);
     }
     if official::is_discriminator(&state) {
@@ -199,6 +237,16 @@ fn by_state(path: &Path, state: StateDict, options: &Options, device: &Device) -
         return invalid(
             "are a diffusers network's without its configuration; give the folder with config.json",
         );
+    }
+    match kind {
+        Some(Kind::Other(name)) => {
+            return invalid(&format!("are those of {name}, which this program doesn't know"));
+        }
+        Some(Kind::OpenAi) => {
+            return invalid("are those of OpenAI's U-Net, which this program doesn't know");
+        }
+        Some(Kind::Vae) => return invalid("are those of an autoencoder, and no network of images"),
+        _ => {}
     }
     let names: Vec<&str> = state.keys().map(String::as_str).take(4).collect();
     invalid(&format!("are of no known network; the first are {names:?}"))

@@ -5,14 +5,6 @@ use burn::tensor::DType;
 use kdm_nn::unet::song::{DecoderKind, Embedding, EncoderKind};
 use kdm_nn::{AdmUNetConfig, SongUNetConfig, StateDict, UNetConfig};
 
-/// The part of a state under `prefix`, without the prefix.
-pub fn under(state: &StateDict, prefix: &str) -> StateDict {
-    let entries = state
-        .iter()
-        .filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_string(), data.clone())));
-    entries.collect()
-}
-
 /// A U-Net's state without the buffers that its configuration determines.
 pub fn without_filters(state: StateDict) -> StateDict {
     state.into_iter().filter(|(name, _)| !name.ends_with("resample_filter")).collect()

@@ -34,16 +34,13 @@ pub mod features;
 mod import;
 mod imported;
 mod infer;
+mod numbers;
 pub mod official;
 pub mod pairs;
 pub mod pickle;
 pub mod torch;
+pub mod weights;
 
 pub use export::{export, export_file};
-pub use import::{Format, Options, import, import_bytes};
+pub use import::{Format, Options, import, import_bytes, is_diffusers_folder};
 pub use imported::{Imported, Model};
-
-/// Whether a folder is one that diffusers wrote.
-pub fn is_diffusers_folder(path: &std::path::Path) -> bool {
-    diffusers::network_folder(path).is_some()
-}

@@ -39,7 +39,7 @@ fn file(path: &Path, device: &Device) -> Outcome<Value> {
                 npz.names().map(|name| (name.to_string(), shape(name))).collect();
             Ok(json!({"kind": "arrays", "shapes": shapes}))
         }
-        Some("pt" | "pth" | "pkl" | "bin") => foreign(path, device),
+        Some("pt" | "pth" | "ckpt" | "pkl" | "bin") => foreign(path, device),
         Some("html" | "toml" | "json" | "jsonl") => text(path),
         Some("png" | "jpg" | "jpeg") => picture(path),
         _ => tensors(&TensorFile::open(path)?),

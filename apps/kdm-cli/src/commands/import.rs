@@ -12,7 +12,8 @@ use super::output::{Replace, maybe, print, print_json};
 /// Flags of `kdm import`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The foreign file, or a folder of diffusers
+    /// The foreign file (.pt, .pth, .ckpt, .pkl, .bin, .safetensors, an index of shards), or a
+    /// folder of diffusers
     file: PathBuf,
     /// The model file to write
     #[arg(long, value_name = "MODEL.safetensors")]
@@ -25,6 +26,10 @@ pub struct Args {
     /// The preconditioning of a plain state dict, which can't say it; other files do
     #[arg(long, value_enum, default_value_t = PreconditioningName::Edm)]
     preconditioning: PreconditioningName,
+    /// Which of several networks in the file (or weights in a diffusers folder): the keys that lead
+    /// to it, joined by dots, or one of them; without it the average, if there is one
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
     /// With VGG16's weights: the heads of LPIPS
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
@@ -80,6 +85,7 @@ impl Args {
                     Preconditioning::Flow { time_scale: 1.0, data_at_one: false }
                 }
             },
+            key: self.key,
             heads: self.heads,
         };
         let inputs = [Some(self.file.as_path()), maybe(&options.heads)];

@@ -34,7 +34,10 @@ Examples:
     /// Bring in pairs that another program drew
     #[command(after_help = "\
 Examples:
-  kdm pairs import pairs.npz --out pairs")]
+  kdm pairs import pairs.npz --out pairs
+  kdm pairs import mine.pt --noise-key z --image-key x --label-key y --out pairs
+  kdm pairs import bytes.npz --layout nhwc --range 0..255 --dtype u8 --out pairs
+  kdm pairs import get-cifar10/ --out pairs")]
     Import(ImportArgs),
     /// Compare every byte of a store with its checksums
     #[command(after_help = "\

@@ -29,6 +29,7 @@ Examples:
     /// Draw samples by following the teacher's differential equation
     #[command(after_help = "\
 Examples:
+  kdm teacher sample --model checkerboard --seeds 0-999 --out points.png
   kdm teacher sample --model fashion-mnist --noise e.npy --labels y.npy --out images.png
   kdm teacher sample --model checkerboard --noise e.npy --steps 40 --out points.npy")]
     Sample(SampleArgs),
@@ -274,7 +275,7 @@ impl SampleArgs {
         let (start, scale) = self.start(&teacher, &process, context)?;
         let churn =
             self.churn.resolve(&process, solver)?.map(|churn| (churn, self.churn.churn_seed));
-        if self.solver.guidance != 1.0 && labels.iter().all(|class| class.is_none()) {
+        if self.solver.guidance != 1.0 && start.labels.iter().all(|class| class.is_none()) {
             return Err(Failure::Usage(format!(
                 "--guidance {}: samples without a class have nothing to be guided to; give \
                  --labels, or leave it out",

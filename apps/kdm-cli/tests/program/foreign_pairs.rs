@@ -133,7 +133,9 @@ fn labels_come_as_numbers_or_rows() {
         folder.at(name)
     };
     let mut rows = vec![0.0; 30];
-    [2, 19, 20].map(|i: usize| rows[i] = 1.0);
+    for i in [2, 19, 20] {
+        rows[i] = 1.0;
+    }
     let one_hot = sample(&file("rows.npy", Array::new([3, 10], rows.clone())));
     assert!(one_hot == sample(&file("numbers.npy", Array::new([3], vec![2.0, 9.0, 0.0]))));
     assert!(one_hot == sample(&file("column.npy", Array::new([3, 1], vec![2.0, 9.0, 0.0]))));

@@ -150,6 +150,16 @@ impl std::ops::Deref for Content {
     }
 }
 
+/// The file in memory, as it is when it is opened.
+fn mapped(path: &Path) -> Result<Mmap> {
+    let file = regular::open(path)?;
+    // SAFETY: files of this project are never changed in place, only replaced by a rename,
+    // which leaves this map on the old content.
+    #[expect(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(Error::io("read", path))
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     dtype: Dtype,
@@ -164,12 +174,16 @@ impl TensorFile {
     /// When the file is missing, is not a safetensors file, is shorter than its header says, or has
     /// changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = regular::open(path)?;
-        // SAFETY: files of this project are never changed in place, only replaced by a rename,
-        // which leaves this map on the old content.
-        #[expect(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", path))?;
-        Self::parse(path, Content::Mapped(map))
+        Self::parse(path, Content::Mapped(mapped(path)?), true)
+    }
+
+    /// As [`Self::open`], for files of other programs: metadata under the key `kdm` that isn't JSON
+    /// is none of ours and stays unread.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_foreign(path: &Path) -> Result<Self> {
+        Self::parse(path, Content::Mapped(mapped(path)?), false)
     }
 
     /// A file that is part of the program, under the name that messages call it by.
@@ -177,10 +191,11 @@ impl TensorFile {
     /// # Errors
     /// As for [`Self::open`].
     pub fn built_in(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        Self::parse(Path::new(name), Content::Built(bytes))
+        Self::parse(Path::new(name), Content::Built(bytes), true)
     }
 
-    fn parse(path: &Path, map: Content) -> Result<Self> {
+    /// `ours`: whether metadata under our key has to be JSON.
+    fn parse(path: &Path, map: Content, ours: bool) -> Result<Self> {
         let damaged = |problem: String| {
             Error::invalid(
                 path,
@@ -208,8 +223,13 @@ impl TensorFile {
             .collect();
         let metadata = match info.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)) {
             None => Value::Null,
-            Some(text) => serde_json::from_str(text)
-                .map_err(|e| damaged(format!("metadata `{METADATA_KEY}` is not JSON ({e})")))?,
+            Some(text) => match serde_json::from_str(text) {
+                Ok(metadata) => metadata,
+                Err(_) if !ours => Value::Null,
+                Err(e) => {
+                    return Err(damaged(format!("metadata `{METADATA_KEY}` is not JSON ({e})")));
+                }
+            },
         };
         if let Some(problem) = seal::problem(&map, 8 + header, &metadata) {
             let action = "copy or make the file again; it was damaged or edited";

@@ -27,7 +27,7 @@ use self::points::MlpSizes;
 use crate::edm::check_size;
 use crate::imported::{Imported, Model, counted, with_weights};
 use crate::infer;
-use crate::pickle::{Id, Value};
+use crate::pickle::Id;
 use crate::torch::TorchFile;
 
 const ACTION: &str =
@@ -41,17 +41,6 @@ pub fn is_student(state: &StateDict) -> bool {
     NETWORKS
         .iter()
         .all(|(theirs, ..)| state.keys().any(|name| name.starts_with(&format!("{theirs}."))))
-}
-
-/// Whether a module is a student.
-pub fn recognises(torch: &TorchFile, id: Id) -> bool {
-    NETWORKS.iter().all(|(theirs, ..)| torch.child(id, theirs).is_some())
-}
-
-/// Whether the value is a dict of tensors.
-pub fn is_dict(torch: &TorchFile, id: Id) -> bool {
-    matches!(torch.pickle.get(id), Value::Dict(_))
-        && torch.pickle.entries(id).iter().any(|(_, id)| torch.is_tensor(*id))
 }
 
 /// Reads a module; the student is made on `device`.

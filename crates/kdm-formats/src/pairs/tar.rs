@@ -45,7 +45,7 @@ impl<'a> Members<'a> {
         loop {
             let mut header = [0u8; BLOCK as usize];
             if self.at + BLOCK > self.region.len() {
-                return Ok(None);
+                return Err(self.region.invalid("is cut short, without an archive's end", ACTION));
             }
             self.region.read_at(self.at, &mut header)?;
             if header.iter().all(|byte| *byte == 0) {

@@ -93,7 +93,7 @@ impl File<'_> {
     fn tensor(&self, id: Id) -> Option<Vec<Id>> {
         let Value::Call(function, arguments) = self.pickle.get(id) else { return None };
         let arguments = self.pickle.items(*arguments)?;
-        match (function.as_str(), arguments) {
+        match (&**function, arguments) {
             ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", all) => {
                 Some(all.to_vec())
             }
@@ -107,7 +107,7 @@ impl File<'_> {
 
     fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         let items = match self.pickle.get(id) {
-            Value::Call(name, arguments) if name == "torch.Size" => {
+            Value::Call(name, arguments) if &**name == "torch.Size" => {
                 self.pickle.items(*self.pickle.items(*arguments)?.first()?)?
             }
             _ => self.pickle.items(id)?,
@@ -142,7 +142,7 @@ impl File<'_> {
             return Err(self.bad(name, "has no storage"));
         };
         let class = match p.get(*class) {
-            Value::Global(class) => class.as_str(),
+            Value::Global(class) => &**class,
             _ => "a nameless type",
         };
         let Some(number) = number(class) else {

@@ -1,12 +1,19 @@
 //! The state of the interpreter, and what opcodes do to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::PickleError;
-use super::value::{Id, Value, is_allowed, is_function};
+use super::value::{Attached, Id, Value};
 
 /// Values a pickle may have. The pickles of the largest models have some hundred thousand.
-pub const MAX_VALUES: usize = 8 << 20;
+pub const MAX_VALUES: usize = 4 << 20;
+
+/// Items that its lists, tuples, sets and dicts may have together.
+const MAX_ITEMS: usize = 2 * MAX_VALUES;
+
+/// Bytes a class's or function's name may have with its module's.
+const MAX_NAME: usize = 512;
 
 /// Reads a pickle.
 pub(super) struct Machine<'a> {
@@ -17,6 +24,12 @@ pub(super) struct Machine<'a> {
     /// Stack heights at MARK opcodes.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Items of lists, tuples, sets and dicts together.
+    items: usize,
+    /// Names of classes and functions, each once.
+    names: HashSet<Arc<str>>,
+    /// What was done to objects and to results of calls.
+    attached: HashMap<Id, Attached>,
 }
 
 pub(super) type Step<T> = Result<T, PickleError>;
@@ -30,6 +43,9 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            items: 0,
+            names: HashSet::new(),
+            attached: HashMap::new(),
         }
     }
 
@@ -38,15 +54,18 @@ impl<'a> Machine<'a> {
         self.at
     }
 
-    /// The arena.
-    pub(super) fn into_values(self) -> Vec<Value> {
-        self.arena
+    /// The arena, and what was done to objects in it.
+    pub(super) fn into_values(self) -> (Vec<Value>, HashMap<Id, Attached>) {
+        (self.arena, self.attached)
     }
 
     /// Refuses a pickle that has grown too large.
     pub(super) fn check_size(&self) -> Step<()> {
         let most = self.arena.len().max(self.stack.len()).max(self.marks.len());
-        if most > MAX_VALUES { self.damaged("it has more values than any network") } else { Ok(()) }
+        if most > MAX_VALUES || self.items > MAX_ITEMS {
+            return self.damaged("it has more values than any network");
+        }
+        Ok(())
     }
 
     pub(super) fn damaged<T>(&self, what: &'static str) -> Step<T> {
@@ -113,6 +132,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn pop_mark(&mut self) -> Step<Vec<Id>> {
         let Some(mark) = self.marks.pop() else { return self.damaged("a mark is missing") };
+        self.items += self.stack.len().saturating_sub(mark);
         Ok(self.stack.split_off(mark))
     }
 
@@ -144,46 +164,86 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// A class or function by its name, which is all that it ever is here.
     pub(super) fn global(&mut self, module: &str, name: &str) -> Step<()> {
-        let full = format!("{module}.{name}");
-        if !is_allowed(module, name) {
-            return Err(PickleError::Refused(full));
+        if module.len() + name.len() > MAX_NAME {
+            return self.damaged("a class or function has an endless name");
         }
-        self.push(Value::Global(full));
+        let full = format!("{module}.{name}");
+        let shared = match self.names.get(full.as_str()) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = full.into();
+                self.names.insert(Arc::clone(&new));
+                new
+            }
+        };
+        self.push(Value::Global(shared));
         Ok(())
     }
 
     /// A class or function whose module and name are texts on the stack.
     pub(super) fn stack_global(&mut self, module: Id, name: Id) -> Step<()> {
-        let (Value::Text(module), Value::Text(name)) =
-            (self.arena[module].clone(), self.arena[name].clone())
-        else {
-            return self.damaged("a name is no text");
+        let short = |id: Id| match &self.arena[id] {
+            Value::Text(text) if text.len() <= MAX_NAME => Some(text.clone()),
+            _ => None,
         };
-        self.global(&module, &name)
-    }
-
-    fn named(&self, id: Id) -> Step<String> {
-        match &self.arena[id] {
-            Value::Global(name) => Ok(name.clone()),
-            _ => self.damaged("it calls what is no function"),
+        match (short(module), short(name)) {
+            (Some(module), Some(name)) => self.global(&module, &name),
+            _ => self.damaged("a class's or function's name is no text"),
         }
     }
 
+    /// The name of what is called; other values than classes and functions have none.
+    fn named(&self, id: Id) -> Arc<str> {
+        match &self.arena[id] {
+            Value::Global(name) | Value::Call(name, _) | Value::Object(name, _) => Arc::clone(name),
+            _ => "a value".into(),
+        }
+    }
+
+    /// Writes a call down. Only what makes plain containers is done.
     pub(super) fn call(&mut self) -> Step<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let name = self.named(function)?;
-        if !is_function(&name) {
-            return Err(PickleError::Refused(format!("{name}(...)")));
-        }
-        let empty = matches!(&self.arena[arguments], Value::Tuple(items) if items.is_empty());
-        let value = match name.as_str() {
-            "collections.OrderedDict" if empty => Value::Dict(Vec::new()),
-            "__builtin__.set" | "builtins.set" => Value::Set(Vec::new()),
+        let name = self.named(function);
+        let first = match &self.arena[arguments] {
+            Value::Tuple(items) => items.first().copied(),
+            _ => None,
+        };
+        let value = match &*name {
+            "collections.OrderedDict"
+            | "collections.defaultdict"
+            | "collections.Counter"
+            | "builtins.dict"
+            | "__builtin__.dict" => Value::Dict(first.map_or(Vec::new(), |id| self.pairs(id))),
+            "__builtin__.set" | "builtins.set" | "builtins.frozenset" | "__builtin__.frozenset" => {
+                Value::Set(Vec::new())
+            }
+            // How Python 2 and protocols below 2 make an instance: its class comes first.
+            "copyreg._reconstructor" | "copy_reg._reconstructor" => match first {
+                Some(class) => Value::Object(self.named(class), None),
+                None => Value::Call(name, arguments),
+            },
             _ => Value::Call(name, arguments),
         };
+        if let Value::Dict(entries) = &value {
+            self.items += 2 * entries.len();
+        }
         self.push(value);
         Ok(())
+    }
+
+    /// The entries of what a dict is made from: a dict, or a list of pairs.
+    fn pairs(&self, id: Id) -> Vec<(Id, Id)> {
+        let pair = |id: &Id| match &self.arena[*id] {
+            Value::Tuple(two) | Value::List(two) if two.len() == 2 => Some((two[0], two[1])),
+            _ => None,
+        };
+        match &self.arena[id] {
+            Value::Dict(entries) => entries.clone(),
+            Value::List(items) | Value::Tuple(items) => items.iter().filter_map(pair).collect(),
+            _ => Vec::new(),
+        }
     }
 
     pub(super) fn new_object(&mut self, pops: usize) -> Step<()> {
@@ -191,9 +251,11 @@ impl<'a> Machine<'a> {
             self.pop()?;
         }
         let class = self.pop()?;
-        let name = self.named(class)?;
-        let value = match name.as_str() {
-            "collections.OrderedDict" => Value::Dict(Vec::new()),
+        let name = self.named(class);
+        let value = match &*name {
+            "collections.OrderedDict" | "collections.defaultdict" | "collections.Counter" => {
+                Value::Dict(Vec::new())
+            }
             _ => Value::Object(name, None),
         };
         self.push(value);
@@ -206,24 +268,27 @@ impl<'a> Machine<'a> {
             return self.damaged("a key has no value");
         }
         let target = self.top()?;
+        let pairs = items.chunks(2).map(|kv| (kv[0], kv[1]));
         match &mut self.arena[target] {
-            Value::Dict(entries) => {
-                entries.extend(items.chunks(2).map(|kv| (kv[0], kv[1])));
-                Ok(())
+            Value::Dict(entries) => entries.extend(pairs),
+            Value::Object(..) | Value::Call(..) => {
+                self.attached.entry(target).or_default().entries.extend(pairs);
             }
-            _ => self.damaged("it sets an item of what is no dict"),
+            _ => return self.damaged("it sets an item of what is no dict"),
         }
+        Ok(())
     }
 
     pub(super) fn append(&mut self, items: Vec<Id>) -> Step<()> {
         let target = self.top()?;
         match &mut self.arena[target] {
-            Value::List(list) | Value::Set(list) => {
-                list.extend(items);
-                Ok(())
+            Value::List(list) | Value::Set(list) => list.extend(items),
+            Value::Object(..) | Value::Call(..) => {
+                self.attached.entry(target).or_default().items.extend(items);
             }
-            _ => self.damaged("it appends to what is no list"),
+            _ => return self.damaged("it appends to what is no list"),
         }
+        Ok(())
     }
 
     pub(super) fn build(&mut self) -> Step<()> {
@@ -231,8 +296,9 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         match &mut self.arena[target] {
             Value::Object(_, old) => *old = Some(state),
-            // Ordered dicts and NumPy types carry attributes that weights have no use for.
-            Value::Dict(_) | Value::Call(..) => {}
+            Value::Call(..) => self.attached.entry(target).or_default().state = Some(state),
+            // Ordered dicts carry attributes that weights have no use for.
+            Value::Dict(_) => {}
             _ => return self.damaged("it builds what is no object"),
         }
         Ok(())
@@ -241,6 +307,7 @@ impl<'a> Machine<'a> {
     pub(super) fn tuple(&mut self, n: usize) -> Step<()> {
         let mut items = (0..n).map(|_| self.pop()).collect::<Step<Vec<Id>>>()?;
         items.reverse();
+        self.items += n;
         self.push(Value::Tuple(items));
         Ok(())
     }

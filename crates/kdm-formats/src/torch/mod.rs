@@ -3,23 +3,27 @@
 //! such streams inside (NVlabs).
 
 mod archive;
+mod modules;
 mod tensor;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use burn::tensor::TensorData;
-use kdm_data::{Array, Error, Result};
+use kdm_data::{Array, Error, Result, regular};
 use kdm_nn::StateDict;
 
-use self::archive::{LEGACY_MAGIC, read_stream, read_zip, refusal};
-use self::tensor::{TENSORS, TensorError};
+use self::archive::{LEGACY_MAGIC, Storage, read_stream, read_zip, refusal};
+pub(crate) use self::tensor::TensorError;
+pub use self::tensor::TensorInfo;
+use self::tensor::{Embedded, makes_tensors};
 use crate::pickle::{Id, Pickle, Value};
 
-/// How deep modules may lie in each other. Networks are less than ten deep.
-const MAX_DEPTH: usize = 24;
+/// Numbers that tensors of a small file may have beyond its bytes, since one number can stand for
+/// many.
+const SPARE: usize = 8 << 20;
 
 /// A file opened: its structure, and its tensors on demand.
 #[derive(Debug)]
@@ -28,7 +32,9 @@ pub struct TorchFile {
     /// The structure.
     pub pickle: Pickle,
     bytes: Vec<u8>,
-    storages: HashMap<String, Range<usize>>,
+    storages: HashMap<String, Storage>,
+    /// Storages within the pickle, each read once.
+    embedded: RefCell<HashMap<Id, std::result::Result<Rc<Embedded>, TensorError>>>,
     /// Numbers that may still be read: views can name one storage again and again.
     budget: Cell<usize>,
 }
@@ -41,8 +47,7 @@ impl TorchFile {
     /// # Errors
     /// When the file is damaged, is none of these formats, or its pickle is refused.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        Self::read(path, bytes)
+        Self::read(path, regular::read(path, u64::MAX)?)
     }
 
     /// Reads the bytes of a file; `path` is for messages.
@@ -50,11 +55,11 @@ impl TorchFile {
     /// # Errors
     /// As [`Self::open`].
     pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let budget = Cell::new(bytes.len());
         let (pickle, storages) = if bytes.starts_with(b"PK") {
             read_zip(path, &bytes)?
         } else if bytes.starts_with(LEGACY_MAGIC) {
-            read_stream(&bytes).map_err(|e| refusal(path, "stream", e))?
+            let (pickle, ranges) = read_stream(&bytes).map_err(|e| refusal(path, "stream", e))?;
+            (pickle, ranges.into_iter().map(|(key, r)| (key, Storage::Stored(r))).collect())
         } else if bytes.first() == Some(&0x80) {
             (Pickle::parse(&bytes).map_err(|e| refusal(path, "pickle", e))?, HashMap::new())
         } else {
@@ -67,7 +72,10 @@ impl TorchFile {
                 "give a .pt, .pth, .pkl or .bin file that PyTorch wrote",
             ));
         };
-        Ok(Self { path: path.to_path_buf(), pickle, bytes, storages, budget })
+        let inflated: usize = storages.values().map(Storage::inflated).sum();
+        let budget = Cell::new(bytes.len().saturating_add(inflated).saturating_add(SPARE));
+        let (path, embedded) = (path.to_path_buf(), RefCell::default());
+        Ok(Self { path, pickle, bytes, storages, embedded, budget })
     }
 
     /// Where the file is.
@@ -75,10 +83,12 @@ impl TorchFile {
         &self.path
     }
 
-    /// A tensor or parameter as f32; `name` is for the message.
+    /// A tensor, parameter or NumPy array as f32, whatever its numbers are; `name` is for the
+    /// message. Whole numbers above 2^24 are rounded.
     ///
     /// # Errors
-    /// When the value is no tensor, of a type that is no float, or reaches outside its storage.
+    /// When the value is no tensor, of a type that has no f32 (complex), or reaches outside its
+    /// storage.
     pub fn tensor(&self, id: Id, name: &str) -> Result<Array> {
         self.try_tensor(id).map_err(|e| self.damaged(name, &e))
     }
@@ -90,9 +100,15 @@ impl TorchFile {
     /// Whether the value is a tensor or parameter.
     pub fn is_tensor(&self, id: Id) -> bool {
         match self.pickle.get(id) {
-            Value::Call(function, _) => TENSORS.contains(&function.as_str()),
+            Value::Call(function, _) => makes_tensors(function),
             _ => false,
         }
+    }
+
+    /// Shape and type of a tensor, parameter or NumPy array, without reading it; none of other
+    /// values and damaged ones.
+    pub fn inspect(&self, id: Id) -> Option<TensorInfo> {
+        self.try_inspect(id).ok()
     }
 
     /// Class name and attributes of a module: an instance, or a call of NVlabs' persistence on a
@@ -111,6 +127,11 @@ impl TorchFile {
             }
             _ => None,
         }
+    }
+
+    /// Whether the value is a pickled module: it has a module's parts.
+    pub fn is_module(&self, id: Id) -> bool {
+        ["_modules", "_parameters"].iter().any(|part| self.attribute(id, part).is_some())
     }
 
     /// A module's attribute.
@@ -140,62 +161,25 @@ impl TorchFile {
         self.children(module).into_iter().find(|(n, _)| *n == name).map(|(_, id)| id)
     }
 
-    /// All float parameters and buffers under a module, by dotted name. Buffers of whole numbers,
-    /// such as a counter of batches, are left out.
+    /// All float parameters and buffers under a module, by dotted name. Whole numbers, such as a
+    /// counter of batches, are left out.
     ///
     /// # Errors
     /// When a tensor is damaged, or modules lie too deep in each other.
     pub fn state(&self, module: Id) -> Result<StateDict> {
+        let members = self.members(module);
+        let members = members
+            .map_err(|problem| Error::invalid(&self.path, "module", problem.to_string(), ACTION))?;
         let mut state = StateDict::new();
-        self.collect(module, "", 0, &mut state)?;
-        Ok(state)
-    }
-
-    fn collect(&self, module: Id, prefix: &str, depth: usize, state: &mut StateDict) -> Result<()> {
-        if depth > MAX_DEPTH {
-            let problem = format!("has modules more than {MAX_DEPTH} deep in each other");
-            return Err(Error::invalid(&self.path, prefix, problem, ACTION));
-        }
-        for part in ["_parameters", "_buffers"] {
-            let Some(entries) = self.attribute(module, part) else { continue };
-            for (name, id) in self.pickle.entries(entries) {
-                if matches!(self.pickle.get(id), Value::None) {
-                    continue;
+        for (name, id) in members.tensors {
+            match self.try_inspect(id) {
+                Ok(info) if !info.float => {}
+                _ => {
+                    let array = self.tensor(id, &name)?;
+                    state.insert(name, TensorData::new(array.data, array.shape));
                 }
-                let full = format!("{prefix}{name}");
-                match self.try_tensor(id) {
-                    Ok(array) => insert(state, full, array),
-                    Err(TensorError::NotFloat(_)) if part == "_buffers" => {}
-                    Err(e) => return Err(self.damaged(&full, &e)),
-                }
-            }
-        }
-        for (name, child) in self.children(module) {
-            self.collect(child, &format!("{prefix}{name}."), depth + 1, state)?;
-        }
-        Ok(())
-    }
-
-    /// The float tensors of a dict of tensors, by name. Other entries are left out.
-    ///
-    /// # Errors
-    /// When a tensor is damaged.
-    pub fn dict(&self, id: Id) -> Result<StateDict> {
-        let mut state = StateDict::new();
-        for (name, id) in self.pickle.entries(id) {
-            if !self.is_tensor(id) {
-                continue;
-            }
-            match self.try_tensor(id) {
-                Ok(array) => insert(&mut state, name.to_string(), array),
-                Err(TensorError::NotFloat(_)) => {}
-                Err(e) => return Err(self.damaged(name, &e)),
             }
         }
         Ok(state)
     }
-}
-
-fn insert(state: &mut StateDict, name: String, array: Array) {
-    state.insert(name, TensorData::new(array.data, array.shape));
 }

@@ -1,27 +1,23 @@
 //! Tensors in a file: a call that tells of a storage, an offset, a shape and strides, and the
 //! numbers it means.
 
+use std::borrow::Cow;
+use std::ops::Range;
+use std::rc::Rc;
+
 use kdm_data::Array;
 
 use super::TorchFile;
-use super::archive::{LEGACY_MAGIC, read_stream};
-use crate::pickle::{Id, Pickle, PickleError, Value};
+use super::archive::{LEGACY_MAGIC, Storage, read_stream};
+use crate::numbers::Number;
+use crate::pickle::{Id, NdArray, Pickle, PickleError, Value};
 
-/// Functions whose calls are tensors.
-pub(super) const TENSORS: [&str; 5] = [
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_parameter_with_state",
-    "torch._tensor._rebuild_from_type_v2",
-];
-
-/// Why a value can't be read as a tensor of floats.
+/// Why a value can't be read as a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TensorError {
+pub(crate) enum TensorError {
     #[error("is no tensor")]
     NoTensor,
-    #[error("is the result of `{0}`")]
+    #[error("is what `{0}` would make, which is unknown here; nothing was run")]
     OtherCall(String),
     #[error("is a parameter without a tensor")]
     EmptyParameter,
@@ -33,9 +29,8 @@ pub(super) enum TensorError {
     Stream(#[from] PickleError),
     #[error("storage {0} is missing from the file")]
     NoStorage(String),
-    /// Buffers of whole numbers, such as counters, are no weights.
-    #[error("is of type {0}, which weights are not")]
-    NotFloat(String),
+    #[error("is of type {0}, which is not read")]
+    Type(String),
     #[error("has an impossible shape")]
     Impossible,
     #[error("of shape {shape:?} reaches outside its storage of {numbers} numbers")]
@@ -44,38 +39,146 @@ pub(super) enum TensorError {
 
 type Outcome<T> = Result<T, TensorError>;
 
+/// Shape and type of a tensor, which cost nothing to find out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Whether its numbers are floats, as weights are; others are whole numbers or flags.
+    pub float: bool,
+}
+
+/// Where a tensor's numbers are, and in which order.
+struct View {
+    storage: Id,
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    /// The type, where the tensor and not its storage tells it.
+    dtype: Option<Id>,
+}
+
+/// A storage that stands within the pickle as a stream of its own.
+#[derive(Debug)]
+pub(super) struct Embedded {
+    class: String,
+    /// The value that the stream is in the pickle.
+    id: Id,
+    /// Where its numbers are in the stream.
+    range: Range<usize>,
+    /// The stream, where it isn't a plain value of the pickle.
+    stream: Option<Vec<u8>>,
+}
+
+/// Whether calls of this function are tensors.
+pub(super) fn makes_tensors(function: &str) -> bool {
+    matches!(
+        function.strip_prefix("torch._utils.").or_else(|| function.strip_prefix("torch._tensor.")),
+        Some(
+            "_rebuild_tensor"
+                | "_rebuild_tensor_v2"
+                | "_rebuild_tensor_v3"
+                | "_rebuild_parameter"
+                | "_rebuild_parameter_with_state"
+                | "_rebuild_from_type_v2"
+                | "_rebuild_device_tensor_from_cpu_tensor"
+        )
+    )
+}
+
 impl TorchFile {
-    pub(super) fn try_tensor(&self, id: Id) -> Outcome<Array> {
+    /// Shape and type of the tensor, parameter or NumPy array that the value is.
+    pub(crate) fn try_inspect(&self, id: Id) -> Outcome<TensorInfo> {
+        if let Some(array) = self.pickle.ndarray(id) {
+            let number = numpy_type(&array)?;
+            return Ok(TensorInfo { shape: array.shape, float: number.is_float() });
+        }
+        let view = self.view_of(id)?;
+        let float = self.number_of(&view)?.is_float();
+        Ok(TensorInfo { shape: view.shape, float })
+    }
+
+    pub(crate) fn try_tensor(&self, id: Id) -> Outcome<Array> {
+        if let Some(array) = self.pickle.ndarray(id) {
+            return self.numpy(&array);
+        }
+        let view = self.view_of(id)?;
+        self.pay(&view.shape)?;
+        let number = self.number_of(&view)?;
+        self.decoded(number, &view)
+    }
+
+    /// What the numbers of this shape cost of what the file may cost in all.
+    fn pay(&self, shape: &[usize]) -> Outcome<()> {
+        let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
+        match self.budget.get().checked_sub(count) {
+            Some(rest) => {
+                self.budget.set(rest);
+                Ok(())
+            }
+            None => Err(TensorError::OverBudget { shape: shape.to_vec() }),
+        }
+    }
+
+    fn numpy(&self, array: &NdArray) -> Outcome<Array> {
+        self.pay(&array.shape)?;
+        let mut strides = vec![1; array.shape.len()];
+        let order: Vec<usize> = match array.fortran {
+            true => (0..array.shape.len()).collect(),
+            false => (0..array.shape.len()).rev().collect(),
+        };
+        for two in order.windows(2) {
+            strides[two[1]] = usize::saturating_mul(strides[two[0]], array.shape[two[0]]);
+        }
+        let number = numpy_type(array)?;
+        let most = array.shape.iter().fold(number.width(), |n, s| n.saturating_mul(*s));
+        let bytes = self.pickle.bytes_of_most(array.data, most.min(usize::MAX / 2));
+        let bytes =
+            bytes.ok_or(TensorError::Arguments("has other numbers than its shape takes"))?;
+        strided(number, &bytes, 0, &array.shape, &strides)
+    }
+
+    /// What the calls of the functions that make tensors say.
+    fn view_of(&self, id: Id) -> Outcome<View> {
         let p = &self.pickle;
         let mut id = id;
         // A parameter wraps a tensor; nothing wraps deeper than this.
         for _ in 0..3 {
-            let Value::Call(function, arguments) = p.get(id) else {
-                return Err(TensorError::NoTensor);
+            let function = match p.get(id) {
+                Value::Call(function, _) | Value::Object(function, _) => function,
+                _ => return Err(TensorError::NoTensor),
             };
-            let arguments = p.tuple(*arguments).unwrap_or(&[]);
-            match (function.as_str(), arguments) {
+            let arguments = match p.get(id) {
+                Value::Call(_, arguments) => p.tuple(*arguments).unwrap_or(&[]),
+                _ => &[],
+            };
+            let known = if makes_tensors(function) { function.rsplit('.').next() } else { None };
+            match (known, arguments) {
                 (
-                    "torch._utils._rebuild_parameter"
-                    | "torch._utils._rebuild_parameter_with_state",
+                    Some(
+                        "_rebuild_parameter"
+                        | "_rebuild_parameter_with_state"
+                        | "_rebuild_device_tensor_from_cpu_tensor",
+                    ),
                     [inner, ..],
-                ) => {
-                    id = *inner;
+                ) => id = *inner,
+                (Some("_rebuild_from_type_v2"), [_, _, inner, ..]) => {
+                    return self.view(p.items(*inner).unwrap_or(&[]), None);
                 }
-                ("torch._tensor._rebuild_from_type_v2", [_, _, inner, ..]) => {
-                    return self.view(p.items(*inner).unwrap_or(&[]));
+                (Some("_rebuild_tensor_v3"), arguments) => {
+                    return self.view(arguments, arguments.get(6).copied());
                 }
-                ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", arguments) => {
-                    return self.view(arguments);
+                (Some("_rebuild_tensor_v2" | "_rebuild_tensor"), arguments) => {
+                    return self.view(arguments, None);
                 }
-                _ => return Err(TensorError::OtherCall(function.clone())),
+                _ => return Err(TensorError::OtherCall(function.to_string())),
             }
         }
         Err(TensorError::EmptyParameter)
     }
 
     /// The tensor that (storage, offset, shape, strides, ...) tell of.
-    fn view(&self, arguments: &[Id]) -> Outcome<Array> {
+    fn view(&self, arguments: &[Id], dtype: Option<Id>) -> Outcome<View> {
         let p = &self.pickle;
         let [storage, offset, shape, strides, ..] = arguments else {
             return Err(TensorError::Arguments("has no storage and shape"));
@@ -86,46 +189,86 @@ impl TorchFile {
         };
         // A torch.Size is a call on the tuple.
         let items = |id: Id| match p.get(id) {
-            Value::Call(name, arguments) if name == "torch.Size" => {
+            Value::Call(name, arguments) if &**name == "torch.Size" => {
                 p.items(*p.tuple(*arguments)?.first()?)
             }
             _ => p.items(id),
         };
-        let sizes =
-            |id: Id| -> Option<Vec<usize>> { items(id)?.iter().map(|i| size(*i)).collect() };
-        let (Some(offset), Some(shape), Some(strides)) =
-            (size(*offset), sizes(*shape), sizes(*strides))
-        else {
-            return Err(TensorError::Arguments("has no shape"));
+        let sizes = |id: Id| -> Option<Vec<usize>> {
+            let items = items(id)?;
+            (items.len() <= 64).then_some(())?;
+            items.iter().map(|i| size(*i)).collect()
         };
-        let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
-        match self.budget.get().checked_sub(count) {
-            Some(rest) => self.budget.set(rest),
-            None => return Err(TensorError::OverBudget { shape }),
-        }
-        match p.get(*storage) {
-            Value::Call(function, arguments) if function == "torch.storage._load_from_bytes" => {
-                let id = p.tuple(*arguments).and_then(|a| a.first()).copied();
-                let id = id.ok_or(TensorError::Arguments("has no storage"))?;
-                let stream = p.bytes(id);
-                let stream =
-                    stream.ok_or(TensorError::Arguments("has a storage that is no bytes"))?;
-                if !stream.starts_with(LEGACY_MAGIC) {
-                    return Err(PickleError::Damaged(0, "no stream of torch.save").into());
-                }
-                let (inner, storages) = read_stream(&stream)?;
-                let (class, key) = storage_of(&inner, inner.get(inner.root))?;
-                let range = storages.get(key).cloned();
-                let range = range.ok_or(TensorError::Arguments("has a storage without data"))?;
-                strided(&Numbers { class, bytes: &stream[range] }, offset, &shape, &strides)
+        match (size(*offset), sizes(*shape), sizes(*strides)) {
+            (Some(offset), Some(shape), Some(strides)) => {
+                Ok(View { storage: *storage, offset, shape, strides, dtype })
             }
-            _ => {
-                let (class, key) = storage_of(p, p.get(*storage))?;
-                let range = self.storages.get(key).cloned();
-                let range = range.ok_or_else(|| TensorError::NoStorage(key.to_string()))?;
-                strided(&Numbers { class, bytes: &self.bytes[range] }, offset, &shape, &strides)
-            }
+            _ => Err(TensorError::Arguments("has no shape")),
         }
+    }
+
+    fn number_of(&self, view: &View) -> Outcome<Number> {
+        let p = &self.pickle;
+        let name = match view.dtype {
+            Some(id) => p.name(id).unwrap_or("no type").to_string(),
+            None => match self.embedded(view.storage)? {
+                Some(embedded) => embedded.class.clone(),
+                None => storage_of(p, p.get(view.storage))?.0.to_string(),
+            },
+        };
+        Number::of_torch(&name).ok_or(TensorError::Type(name))
+    }
+
+    /// The tensor that a view of a storage is.
+    fn decoded(&self, number: Number, view: &View) -> Outcome<Array> {
+        let p = &self.pickle;
+        let read = |bytes: &[u8]| strided(number, bytes, view.offset, &view.shape, &view.strides);
+        if let Some(embedded) = self.embedded(view.storage)? {
+            let range = embedded.range.clone();
+            let stream = embedded.stream.as_deref().or_else(|| p.raw_bytes(embedded.id));
+            return read(&stream.ok_or(TensorError::Arguments("has no storage"))?[range]);
+        }
+        let (_, key) = storage_of(p, p.get(view.storage))?;
+        match self.storages.get(key) {
+            Some(Storage::Stored(range)) => read(&self.bytes[range.clone()]),
+            Some(Storage::Inflated(bytes)) => read(bytes),
+            None => Err(TensorError::NoStorage(key.to_string())),
+        }
+    }
+
+    /// A storage that stands in the pickle as a stream; read once, however many tensors share it.
+    fn embedded(&self, storage: Id) -> Outcome<Option<Rc<Embedded>>> {
+        let p = &self.pickle;
+        let Value::Call(function, arguments) = p.get(storage) else { return Ok(None) };
+        if &**function != "torch.storage._load_from_bytes" {
+            return Err(TensorError::OtherCall(function.to_string()));
+        }
+        let id = p.tuple(*arguments).and_then(|a| a.first()).copied();
+        let id = id.ok_or(TensorError::Arguments("has no storage"))?;
+        if let Some(known) = self.embedded.borrow().get(&id) {
+            return known.clone().map(Some);
+        }
+        let read = self.read_embedded(id).map(Rc::new);
+        self.embedded.borrow_mut().insert(id, read.clone());
+        read.map(Some)
+    }
+
+    fn read_embedded(&self, id: Id) -> Outcome<Embedded> {
+        let none = TensorError::Arguments("has a storage that is no bytes");
+        let stream = self.pickle.bytes(id).ok_or(none)?;
+        if !stream.starts_with(LEGACY_MAGIC) {
+            return Err(PickleError::Damaged(0, "no stream of torch.save").into());
+        }
+        let (inner, storages) = read_stream(&stream)?;
+        let (class, key) = storage_of(&inner, inner.get(inner.root))?;
+        let range = storages.get(key).cloned();
+        let range = range.ok_or(TensorError::Arguments("has a storage without data"))?;
+        let class = class.to_string();
+        let stream = match stream {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(stream) => Some(stream),
+        };
+        Ok(Embedded { class, id, range, stream })
     }
 }
 
@@ -140,46 +283,21 @@ pub(super) fn storage_of<'a>(p: &'a Pickle, value: &Value) -> Outcome<(&'a str, 
     }
 }
 
-/// Bytes a number of a storage class.
-pub(super) fn width(class: &str) -> Option<usize> {
-    match class.strip_prefix("torch.")?.strip_suffix("Storage")? {
-        "Byte" | "Char" | "Bool" => Some(1),
-        "Half" | "BFloat16" | "Short" => Some(2),
-        "Float" | "Int" => Some(4),
-        "Double" | "Long" | "ComplexFloat" => Some(8),
-        "ComplexDouble" => Some(16),
-        _ => None,
-    }
-}
-
-type Decoder = (usize, fn(&[u8]) -> f32);
-
-/// A storage's numbers.
-struct Numbers<'a> {
-    class: &'a str,
-    bytes: &'a [u8],
-}
-
-impl Numbers<'_> {
-    /// Bytes a number, and how they are read.
-    fn decoder(&self) -> Outcome<Decoder> {
-        fn fixed<const W: usize>(bytes: &[u8]) -> [u8; W] {
-            bytes.try_into().expect("as many as the width")
-        }
-        match self.class {
-            "torch.FloatStorage" => Ok((4, |b| f32::from_le_bytes(fixed(b)))),
-            "torch.DoubleStorage" => Ok((8, |b| f64::from_le_bytes(fixed(b)) as f32)),
-            "torch.HalfStorage" => Ok((2, |b| half::f16::from_le_bytes(fixed(b)).to_f32())),
-            "torch.BFloat16Storage" => Ok((2, |b| half::bf16::from_le_bytes(fixed(b)).to_f32())),
-            other => Err(TensorError::NotFloat(other.to_string())),
-        }
-    }
+fn numpy_type(array: &NdArray) -> Outcome<Number> {
+    Number::of_numpy(&array.descr)
+        .ok_or_else(|| TensorError::Type(format!("{} of NumPy", array.descr)))
 }
 
 /// The elements of a strided view, row-major.
-fn strided(numbers: &Numbers, offset: usize, shape: &[usize], strides: &[usize]) -> Outcome<Array> {
-    let (width, decode) = numbers.decoder()?;
-    let there = numbers.bytes.len() / width;
+fn strided(
+    number: Number,
+    bytes: &[u8],
+    offset: usize,
+    shape: &[usize],
+    strides: &[usize],
+) -> Outcome<Array> {
+    let width = number.width();
+    let there = bytes.len() / width;
     let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
     let last = shape.iter().zip(strides).try_fold(offset, |at, (size, stride)| {
         at.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
@@ -187,14 +305,24 @@ fn strided(numbers: &Numbers, offset: usize, shape: &[usize], strides: &[usize])
     let (Some(count), Some(last)) = (count, last) else {
         return Err(TensorError::Impossible);
     };
-    if shape.len() != strides.len() || count > there || (count > 0 && last >= there) {
+    if shape.len() != strides.len() || (count > 0 && last >= there) {
         return Err(TensorError::Outside { shape: shape.to_vec(), numbers: there });
+    }
+    let mut next = 1;
+    let contiguous = shape.iter().zip(strides).rev().all(|(size, stride)| {
+        let fits = *size == 1 || *stride == next;
+        next = next.saturating_mul(*size);
+        fits
+    });
+    if count == 0 || contiguous {
+        let part = if count == 0 { &[] } else { &bytes[offset * width..(offset + count) * width] };
+        return Ok(Array::new(shape, number.decode_all(part)));
     }
     let mut data = Vec::with_capacity(count);
     let mut index = vec![0usize; shape.len()];
     for _ in 0..count {
         let at = offset + index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>();
-        data.push(decode(&numbers.bytes[at * width..(at + 1) * width]));
+        data.push(number.decode(&bytes[at * width..(at + 1) * width]));
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;
             if index[axis] < shape[axis] {
@@ -213,14 +341,16 @@ mod tests {
     #[test]
     fn strided_views_are_read_and_bounded() {
         let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
-        let numbers = Numbers { class: "torch.FloatStorage", bytes: &bytes };
-        let transposed = strided(&numbers, 0, &[3, 2], &[1, 3]).unwrap();
-        assert_eq!(transposed.data, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-        assert!(strided(&numbers, 1, &[3, 2], &[1, 3]).is_err());
-        assert!(strided(&numbers, 0, &[usize::MAX, 2], &[1, 1]).is_err());
-        assert!(strided(&numbers, 0, &[7], &[0]).is_err());
-        assert!(
-            strided(&Numbers { class: "torch.LongStorage", bytes: &bytes }, 0, &[1], &[1]).is_err()
-        );
+        let view = |offset, shape: &[usize], strides: &[usize]| {
+            strided(Number::F32, &bytes, offset, shape, strides)
+        };
+        assert_eq!(view(0, &[3, 2], &[1, 3]).unwrap().data, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(view(1, &[2, 2], &[2, 1]).unwrap().data, [1.0, 2.0, 3.0, 4.0]);
+        // One number again and again, as `expand` makes it.
+        assert_eq!(view(5, &[7], &[0]).unwrap().data, [5.0; 7]);
+        assert!(view(6, &[7], &[0]).is_err());
+        assert!(view(1, &[3, 2], &[1, 3]).is_err());
+        assert!(view(0, &[usize::MAX, 2], &[1, 1]).is_err());
+        assert_eq!(view(9, &[0, 4], &[4, 1]).unwrap().shape, [0, 4]);
     }
 }
