@@ -60,6 +60,7 @@
 //! ```
 
 mod checkpoint;
+mod ending;
 mod error;
 mod events;
 mod log;

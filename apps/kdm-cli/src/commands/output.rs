@@ -1,4 +1,5 @@
-//! What commands share in where results go: to standard output, and to the place that `--out` names.
+//! What commands share in where results go: to standard output, and to the place that `--out`
+//! names.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

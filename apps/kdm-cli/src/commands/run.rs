@@ -32,7 +32,7 @@ impl RunArgs {
         Experiment::load(&self.preset, &self.settings)
     }
 
-    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is held.
+    /// Its folder, a new one unless it goes on; it is this process's as long as the lock is held.
     pub fn open(self, experiment: &Experiment) -> Outcome<(PathBuf, FolderLock)> {
         let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
         folder(&place, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
