@@ -165,19 +165,7 @@ pub(crate) fn teacher(
 /// Refuses a configuration whose network would be far larger than the weights that are there,
 /// before it is made.
 pub(crate) fn check_size(path: &Path, network: &UNetConfig, numbers: usize) -> Result<()> {
-    let (channels, mults, blocks) = match network {
-        UNetConfig::SongUnet(c) => (c.model_channels, c.channel_mult.clone(), c.num_blocks),
-        UNetConfig::AdmUnet(c) => (c.model_channels, c.channel_mult.clone(), c.num_blocks),
-        UNetConfig::DiffusersUnet(c) => (1, c.block_out_channels.clone(), c.layers_per_block),
-    };
-    // Every block has two convolutions of 3x3 at its width, at least.
-    let least: usize = mults
-        .iter()
-        .map(|m| {
-            let width = m.saturating_mul(channels);
-            width.saturating_mul(width).saturating_mul(18).saturating_mul(blocks)
-        })
-        .fold(0, usize::saturating_add);
+    let least = network.least_parameters();
     if least > numbers {
         let problem =
             format!("tell of a network of at least {least} numbers, and there are {numbers}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kdm_nn::{Problem, SongUNetConfig};
+use kdm_nn::{MlpConfig, Problem, SongUNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::OperatorKind;
@@ -236,6 +236,46 @@ impl StudentConfig {
         } else {
             encoder + operator + decoder
         }
+    }
+
+    /// A number of weights that the student has at least, found without making it; for MLPs all of
+    /// them.
+    pub fn least_parameters(&self) -> usize {
+        let dim = self.shape.iter().fold(1, |product: usize, n| product.saturating_mul(*n));
+        let networks = match &self.network {
+            NetworkConfig::Unet { model_channels, channel_mult, num_blocks, .. } => {
+                // Two convolutions of 3x3 a block at its width.
+                let level = |m: &usize| {
+                    let width = m.max(&1).saturating_mul(*model_channels.max(&1));
+                    width.saturating_mul(width).saturating_mul(18).saturating_mul(*num_blocks)
+                };
+                channel_mult.iter().map(level).fold(*num_blocks, usize::saturating_add)
+            }
+            NetworkConfig::Affine | NetworkConfig::Mlp { .. } => {
+                let sizes = self.network.mlp().expect("no U-Net");
+                let mlp = |input_dim, output_dim, layers| {
+                    let (hidden, label_dim) = (sizes.hidden, self.label_dim);
+                    let activate_output = sizes.activated;
+                    MlpConfig { input_dim, output_dim, hidden, layers, label_dim, activate_output }
+                        .parameters()
+                };
+                match self.method {
+                    Method::Direct => mlp(dim, dim, sizes.layers),
+                    Method::Koopman => mlp(dim, self.latent, sizes.layers)
+                        .saturating_mul(2)
+                        .saturating_add(mlp(self.latent, dim, sizes.layers)),
+                }
+            }
+        };
+        if self.method == Method::Direct {
+            return networks;
+        }
+        let n = self.operator_dim();
+        let projection = self.operator.projection.map_or(0, |n| n.saturating_mul(self.latent));
+        let control = if self.operator.control { n.saturating_mul(self.label_dim) } else { 0 };
+        [networks, n.saturating_mul(n), projection, control]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     /// All that is wrong with it.

@@ -126,6 +126,8 @@ impl StudentFile {
         let path = tensors.path();
         let (file, state): (Self, _) = model::parse(tensors, KIND)?;
         let again = "import or distill the student again";
+        // Its problems may be found by work that grows with its sizes.
+        model::check_size(tensors, file.student.least_parameters())?;
         if let Some(problem) = file.student.problems().into_iter().next() {
             let field = format!("config.student.{}", problem.field);
             return Err(kdm_data::Error::invalid(path, field, problem.problem, again));
@@ -258,6 +260,38 @@ mod tests {
         }
         // What is read all the same: a changed name of the checksum's key.
         assert!(flips > 3000 && refused + 10 >= flips, "{refused} of {flips}");
+    }
+
+    /// A small file that tells of a student that no memory holds is refused before one is made.
+    #[test]
+    fn a_configuration_beyond_the_weights_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("student.safetensors");
+        let started = std::time::Instant::now();
+        let huge = 3_000_000_000_000_000_000u64;
+        let unet = |channels: u64, blocks: u64| {
+            json!({"kind": "unet", "model_channels": channels, "channel_mult": [1],
+                   "num_blocks": blocks, "attn_resolutions": [], "dropout": 0.0})
+        };
+        for (pointer, value) in [
+            ("/student/latent", json!(huge)),
+            ("/student/shape", json!([huge, huge])),
+            ("/student/label_dim", json!(huge)),
+            ("/student/network/hidden", json!(huge)),
+            ("/student/network/layers", json!(huge)),
+            ("/student/operator/projection", json!(100_000)),
+            ("/student/network", unet(huge, 1)),
+            ("/student/network", unet(8, huge)),
+            ("/student/network", unet(0, huge)),
+        ] {
+            let mut config = older(json!({}));
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[key] = value;
+            model::write(&path, KIND, &config, &model::State::new()).unwrap();
+            let message = StudentFile::load(&path, &Device::flex()).unwrap_err().to_string();
+            assert!(message.contains("at least"), "{pointer}: {message}");
+        }
+        assert!(started.elapsed().as_secs() < 20);
     }
 
     /// The student that ships with the program was written by commit 8696b89.

@@ -100,6 +100,7 @@ impl Teacher {
             TeacherConfig::Exact { data } => Model::Exact(data.build().map_err(bad)?),
             TeacherConfig::FlowMlp(flow) => {
                 let data = flow.data.build().map_err(bad)?;
+                model::check_size(file, flow.network(&data).parameters())?;
                 let network = load_state(flow.init(&data, 0, device), &state).map_err(unfit)?;
                 Model::FlowMlp(FlowMlp::new(network, data.dim()))
             }
@@ -107,6 +108,7 @@ impl Teacher {
                 if let Some(problem) = network.problems().into_iter().next() {
                     return Err(invalid(problem.within("config")));
                 }
+                model::check_size(file, network.network.least_parameters())?;
                 let weights = load_state(network.init(0, device), &state).map_err(unfit)?;
                 Model::Network(Box::new(NetworkTeacher::new(network, weights)))
             }

@@ -61,6 +61,7 @@
 //! ```
 
 mod checkpoint;
+mod ending;
 mod error;
 mod events;
 mod extension;

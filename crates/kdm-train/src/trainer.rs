@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use kdm_nn::state::{load_state, state_dict};
 use kdm_observer::Observer;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::extension;
 use crate::optimizer::StepReport;
 use crate::{
     CHECKPOINT, Checkpoint, Error, Losses, MetricsLog, NonFinite, Optimizer, OptimizerConfig,
-    Result, Schedule, Stepper, Task, read_metrics,
+    Result, Schedule, Stepper, Task, ending,
 };
 
 /// The settings of a training.
@@ -229,31 +229,14 @@ impl<'a> Run<'a> {
         Err(Error::NonFinite { iteration, parameter, loss, kept, action })
     }
 
-    /// A training whose end is not finite has failed, whatever was done about its gradients: in its
-    /// averaged weights, their validation, or the loss of the last iteration. It fails again when
-    /// it is gone on with.
+    /// Whether what the training ended in is finite.
     fn check_end<T: Task>(&self, task: &T, averaged: &T::Model, folder: &Path) -> Result<()> {
         let iteration = self.at.iteration;
-        let finite = |data: &TensorData| data.iter::<f32>().all(f32::is_finite);
-        let weight = state_dict(averaged).into_iter().find(|(_, data)| !finite(data));
-        let logged_null = |line: &Value| {
-            line["iteration"] == iteration && line.get("train/loss").is_some_and(Value::is_null)
+        let validated = || match &self.validated {
+            Some((at, values)) if *at == iteration => values.clone(),
+            _ => task.validate(averaged),
         };
-        let what = if let Some((name, _)) = weight {
-            format!("`{name}`")
-        } else if !self.loss.is_finite() && read_metrics(folder)?.iter().any(logged_null) {
-            "the loss".into()
-        } else {
-            let values = match &self.validated {
-                Some((at, values)) if *at == iteration => values.clone(),
-                _ => task.validate(averaged),
-            };
-            match values.into_iter().find(|(_, value)| !value.is_finite()) {
-                Some((name, _)) => format!("`{name}`"),
-                None => return Ok(()),
-            }
-        };
-        Err(Error::Diverged { iteration, what, action: DIVERGED.into() })
+        ending::check(averaged, iteration, folder, validated)
     }
 
     /// A line of the log.

@@ -1,5 +1,5 @@
-//! Programs killed at an operation on files, and in the middle of a write: what is run again ends in
-//! the same bytes and leaves nothing behind.
+//! Programs killed at an operation on files, and in the middle of a write: what is run again ends
+//! in the same bytes and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -127,7 +127,11 @@ fn a_folder_has_one_process_at_a_time() {
     done(&distill(&pairs, &run, &more));
     let holder = format!("process {}", std::process::id());
     let held = [&pairs, &run].map(|path| FolderLock::take(Path::new(path)).unwrap());
-    fails(&distill(&pairs, &run, &[&more[..], &["--resume"]].concat()), 1, &[&holder, "--out"]);
+    fails(
+        &distill(&pairs, &run, &[&more[..], &["--resume"]].concat()),
+        1,
+        &[&holder, "another folder"],
+    );
     let draw = |out: &str, more: &str| {
         [
             "pairs generate --teacher checkerboard --process flow --steps 4 --count 300 --out",
@@ -190,8 +194,8 @@ fn limits_of_the_system_end_work_with_one_message() {
     let run = |out: &str, more: &[&str]| {
         let base = [
             "run checkerboard --threads 1 --set teacher.kind=exact --set pairs.count=300",
-            "--set pairs.test=40 --set pairs.steps=2 --set evaluate.clusters=20 --set train.iterations=6",
-            "--out",
+            "--set pairs.test=40 --set pairs.steps=2 --set evaluate.clusters=20",
+            "--set train.iterations=6 --out",
         ];
         let all: Vec<String> =
             [&base[..], &[out], &small, more].concat().iter().map(ToString::to_string).collect();
@@ -254,7 +258,7 @@ fn names_and_keys_are_told() {
     assert!(!message.contains("`train.lr`"), "{message}");
 }
 
-/// A command whose standard error goes nowhere works on.
+/// A process that is killed while it holds a folder holds it no longer, and leaves no lock behind.
 #[test]
 fn a_killed_process_holds_nothing() {
     let folder = Folder::new();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// The file in a folder whose lock stands for the folder. It is removed when the work ends; one that
-/// a killed process left is nobody's.
+/// The file in a folder whose lock stands for the folder. It is removed when the work ends; one
+/// that a killed process left is nobody's.
 pub const LOCK: &str = ".lock";
 
 /// A folder that this process works in, until this is dropped.

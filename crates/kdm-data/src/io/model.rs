@@ -75,6 +75,24 @@ pub fn kind(file: &TensorFile) -> Option<&str> {
     file.metadata()["kind"].as_str()
 }
 
+/// Whether a file has as many numbers as its configuration's network needs at `least`: before one
+/// is made that no memory holds.
+///
+/// # Errors
+/// When it has fewer.
+pub fn check_size(file: &TensorFile, least: usize) -> Result<()> {
+    let count = |shape: &[usize]| shape.iter().product::<usize>();
+    let numbers: usize = file.entries().map(|(_, _, shape)| count(shape)).sum();
+    if least <= numbers {
+        return Ok(());
+    }
+    let problem = format!(
+        "tells of a network of at least {least} numbers, and the file's tensors have {numbers}"
+    );
+    let action = "use the file as it was written, or import or train the model again";
+    Err(Error::invalid(file.path(), "config", problem, action))
+}
+
 /// The configuration of a model file of this kind.
 ///
 /// # Errors

@@ -253,6 +253,7 @@ pub fn load_classifier(
         let Problem { field, problem } = problem.within("config.network");
         return Err(Error::invalid(file.path(), field, problem, ACTION));
     }
+    model::check_size(file, config.network.least_parameters())?;
     let network = fitted(file, config.network.init(&mut InitSeed::new(0), device), &state)?;
     let stamp = Stamp { name: config.data.clone(), sha256: model::fingerprint(&config, &state) };
     Ok((config, network, stamp))

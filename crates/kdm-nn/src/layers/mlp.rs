@@ -58,6 +58,19 @@ pub struct Mlp {
 }
 
 impl MlpConfig {
+    /// How many numbers its weights have; the largest that there is where they are more than that.
+    pub fn parameters(&self) -> usize {
+        let layer =
+            |inputs: usize, outputs: usize| inputs.saturating_add(1).saturating_mul(outputs);
+        let inputs = self.input_dim.saturating_add(1).saturating_add(self.label_dim);
+        if self.layers <= 1 {
+            return layer(inputs, self.output_dim);
+        }
+        let inner = layer(self.hidden, self.hidden).saturating_mul(self.layers - 2);
+        let ends = layer(inputs, self.hidden).saturating_add(layer(self.hidden, self.output_dim));
+        inner.saturating_add(ends)
+    }
+
     /// Fresh weights on `device`.
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> Mlp {
         let layers = (0..self.layers.max(1))
@@ -97,6 +110,26 @@ impl Mlp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_counted_before_they_are_made() {
+        use burn::module::Module;
+        for (layers, hidden) in [(1, 5), (2, 5), (4, 7)] {
+            let (input_dim, output_dim, label_dim) = (3, 4, 2);
+            let config = MlpConfig {
+                input_dim,
+                output_dim,
+                hidden,
+                layers,
+                label_dim,
+                activate_output: false,
+            };
+            let made = config.init(&mut InitSeed::new(1), &Device::flex()).num_params();
+            assert_eq!(config.parameters(), made, "{layers}");
+            let endless = MlpConfig { layers: usize::MAX, hidden: usize::MAX, ..config };
+            assert_eq!(endless.parameters(), usize::MAX);
+        }
+    }
 
     #[test]
     fn initial_weights_follow_the_seed_alone() {

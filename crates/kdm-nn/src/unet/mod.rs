@@ -73,6 +73,21 @@ impl UNetConfig {
         }
     }
 
+    /// A number of weights that the network has at least, as a bound on it before it is made: two
+    /// convolutions of 3x3 a block at its width.
+    pub fn least_parameters(&self) -> usize {
+        let (channels, mults, blocks) = match self {
+            Self::SongUnet(c) => (c.model_channels, &c.channel_mult, c.num_blocks),
+            Self::AdmUnet(c) => (c.model_channels, &c.channel_mult, c.num_blocks),
+            Self::DiffusersUnet(c) => (1, &c.block_out_channels, c.layers_per_block),
+        };
+        let level = |m: &usize| {
+            let width = m.saturating_mul(channels);
+            width.saturating_mul(width).saturating_mul(18).saturating_mul(blocks)
+        };
+        mults.iter().map(level).fold(0, usize::saturating_add)
+    }
+
     /// A network with fresh weights on `device`. The configuration has no [`Self::problems`].
     pub fn init(&self, seed: &mut InitSeed, device: &Device) -> UNet {
         match self {

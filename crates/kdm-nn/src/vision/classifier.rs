@@ -56,6 +56,11 @@ impl ClassifierConfig {
         8 * self.width
     }
 
+    /// A number of weights that the classifier has at least: those of its widest convolution.
+    pub fn least_parameters(&self) -> usize {
+        self.width.saturating_mul(self.width).saturating_mul(4 * 8 * 16)
+    }
+
     /// All that is impossible about it; none when a classifier can be made.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
