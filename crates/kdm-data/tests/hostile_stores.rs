@@ -31,17 +31,17 @@ fn forge(folder: &Path, manifest: &Manifest, name: &str, dtype: Dtype, bytes: &[
     }
     let shape = all[name].shape.clone();
     all.insert(name.to_string(), RawTensor { dtype, shape, bytes });
-    let whole: BTreeMap<_, _> = all
+    let whole: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = all
         .iter()
         .map(|(name, t)| (name.clone(), (t.dtype, t.shape.clone(), t.bytes.to_vec())))
         .collect();
     let metadata = file.metadata().clone();
     drop(file);
-    let raw = |(name, (dtype, shape, bytes)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| {
-        let (dtype, shape) = (*dtype, shape.clone());
-        (name.clone(), RawTensor { dtype, shape, bytes })
-    };
-    tensors::write(&path, &metadata, &whole.iter().map(raw).collect()).unwrap();
+    let mut written = BTreeMap::new();
+    for (name, (dtype, shape, bytes)) in &whole {
+        written.insert(name.clone(), RawTensor { dtype: *dtype, shape: shape.clone(), bytes });
+    }
+    tensors::write(&path, &metadata, &written).unwrap();
     let mut forged = manifest.clone();
     forged.shards[1].sha256 = hash::sha256(&std::fs::read(&path).unwrap());
     forged.write(folder).unwrap();
