@@ -162,8 +162,8 @@ impl Observer for Terminal {
 }
 
 impl Terminal {
-    /// Shows as much as the environment variable `KDM_LOG` says; work is kept every `keep_every`, or
-    /// as often as is usual.
+    /// Shows as much as the environment variable `KDM_LOG` says; work is kept every `keep_every`,
+    /// or as often as is usual.
     pub fn new(keep_every: Option<Duration>) -> Self {
         let level = Level::of(std::env::var("KDM_LOG").ok().as_deref());
         let bars = std::io::stderr()

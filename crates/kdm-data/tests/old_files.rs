@@ -60,7 +60,8 @@ fn old_manifests_are_understood_and_come_out_in_the_same_bytes() {
     }
 }
 
-/// A store drawn or filtered now is the store of then (for imports: `tests/pairs.rs` in kdm-formats).
+/// A store drawn or filtered now is the store of then (for imports: `tests/pairs.rs` in
+/// kdm-formats).
 #[test]
 fn the_same_work_writes_the_same_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,46 +6,11 @@ use burn::tensor::{Device, TensorData};
 use kdm_data::{Error, Result, model};
 use kdm_nn::StateDict;
 use kdm_nn::state::state_dict;
-use kdm_teacher::Preconditioning;
 
 use crate::pickle::Value;
 use crate::torch::TorchFile;
 use crate::weights::{Kind, Opened, is_weights_folder};
-use crate::{Imported, Model, diffusers, edm, features, infer, official};
-
-/// What a file is taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// What its content says.
-    Auto,
-    /// A network of NVlabs/edm.
-    Edm,
-    /// An official KDM checkpoint.
-    Kdm,
-    /// A folder of diffusers.
-    Diffusers,
-}
-
-/// What an import may be told beside the file.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What the file is taken for.
-    pub format: Format,
-    /// The preconditioning of a plain state dict, which can't say it.
-    pub preconditioning: Preconditioning,
-    /// Which of several networks in a file is read: the keys that lead to it, joined by dots, or
-    /// one of them. The likeliest one without it.
-    pub key: Option<String>,
-    /// The file of LPIPS's heads, to go with VGG16's weights.
-    pub heads: Option<std::path::PathBuf>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let (format, preconditioning) = (Format::Auto, Preconditioning::EDM);
-        Self { format, preconditioning, key: None, heads: None }
-    }
-}
+use crate::{Format, Imported, Model, Options, diffusers, edm, features, infer, official};
 
 const ACTION: &str = "give a file of a known kind: official KDM checkpoints and discriminators, \
                       network pickles of NVlabs/edm, state dicts of either, diffusers folders, \

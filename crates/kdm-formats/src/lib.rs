@@ -36,11 +36,13 @@ mod imported;
 mod infer;
 mod numbers;
 pub mod official;
+mod options;
 pub mod pairs;
 pub mod pickle;
 pub mod torch;
 pub mod weights;
 
 pub use export::{export, export_file};
-pub use import::{Format, Options, import, import_bytes, is_diffusers_folder};
+pub use import::{import, import_bytes, is_diffusers_folder};
 pub use imported::{Imported, Model};
+pub use options::{Format, Options};

@@ -37,7 +37,7 @@ pub struct Origin {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Source {
     /// Trained from stored pairs.
-    Distilled(Distillation),
+    Distilled(Box<Distillation>),
     /// Brought in from another program's file.
     Imported(Import),
     /// Its file doesn't say.
@@ -118,7 +118,7 @@ pub struct Compression {
 impl Origin {
     /// Of a training from stored pairs.
     pub fn distilled(distillation: Distillation) -> Self {
-        Self { source: Source::Distilled(distillation), compressed: None }
+        Self { source: Source::Distilled(Box::new(distillation)), compressed: None }
     }
 
     /// Of another program's file, whose name is kept without its folder.

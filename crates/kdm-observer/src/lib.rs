@@ -111,8 +111,8 @@ impl dyn Observer + '_ {
         }
     }
 
-    /// The values of `count` units, computed by `part` for `at_a_time` of them in a row (at least 1)
-    /// and put one after the other, as a task that ends without a word.
+    /// The values of `count` units, computed by `part` for `at_a_time` of them in a row (at least
+    /// 1) and put one after the other, as a task that ends without a word.
     ///
     /// # Errors
     /// When the observer wants the work to stop.

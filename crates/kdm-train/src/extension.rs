@@ -106,9 +106,9 @@ pub(crate) fn tell(
     }
     let rate = |length| lr * schedule.factor(at, length, warmup);
     observer.warn(&format!(
-        "{task}: extended from {planned} to {iterations} iterations; the cosine schedule depends on \
-         the length: at iteration {at} the learning rate goes from {:.2e} to {:.2e}, and falls to \
-         zero at {iterations}; the result is not that of {iterations} iterations from the \
+        "{task}: extended from {planned} to {iterations} iterations; the cosine schedule depends \
+         on the length: at iteration {at} the learning rate goes from {:.2e} to {:.2e}, and falls \
+         to zero at {iterations}; the result is not that of {iterations} iterations from the \
          beginning, and its file says so",
         rate(planned),
         rate(iterations)

@@ -48,7 +48,8 @@ fn flags_say_what_arrays_do_not() {
     let info = json(&["pairs info", &out, "--json"]);
     let history = info["history"][0].as_str().unwrap();
     assert!(history.contains("NHWC") && history.contains("from 0 to 1"), "{history}");
-    // The stored deviation counts, though 6 pairs deviate by chance; and a store is no foreign file.
+    // The stored deviation counts, though 6 pairs deviate by chance; and a store is no foreign
+    // file.
     let again = folder.at("again");
     done(&["pairs import", &exported, "--out", &again]);
     assert_eq!(json(&["pairs info", &again, "--json"])["noise_std"], 80.0);

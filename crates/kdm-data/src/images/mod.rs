@@ -183,9 +183,8 @@ fn fashion_mnist(split: Split) -> Result<ImageSet> {
 /// What to name as a data set.
 fn sources() -> String {
     format!(
-        "name a folder, .zip or .tar of images or of CIFAR-10's batches, an .npz of images, or a folder of \
-         IDX files; \
-         or one of the sets {NAMED}"
+        "name a folder, .zip or .tar of images or of CIFAR-10's batches, an .npz of images, or a \
+         folder of IDX files; or one of the sets {NAMED}"
     )
 }
 

@@ -213,8 +213,8 @@ fn labels(path: &Path, tree: &mut Tree, found: &Arrangement) -> Result<Labels> {
     let (mut names, mut notes) = (found.class_names.clone(), Vec::new());
     for (folder, entry) in &found.told {
         let invalid = |problem: String| {
-            let action = "give {\"labels\": [[\"NAME\", CLASS], ...]} with a class for every image, \
-                          or null for none";
+            let action = "give {\"labels\": [[\"NAME\", CLASS], ...]} with a class for every \
+                          image, or null for none";
             Error::invalid(path, &entry.name, problem, action)
         };
         let read = dataset_json::parse(&tree.read(entry)?).map_err(|e| invalid(e.to_string()))?;

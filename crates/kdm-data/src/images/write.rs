@@ -1,5 +1,5 @@
-//! Writing sets as .zip in the layout of EDM's data sets: uncompressed PNGs in sorted order, classes
-//! in `dataset.json`.
+//! Writing sets as .zip in the layout of EDM's data sets: uncompressed PNGs in sorted order,
+//! classes in `dataset.json`.
 
 use std::io::{Cursor, Write};
 use std::path::Path;

@@ -53,7 +53,7 @@ type Shared = Arc<Mutex<File>>;
 enum Bytes {
     Plain { file: Shared, start: u64 },
     Memory { bytes: Arc<Vec<u8>>, start: usize },
-    Deflated { packed: Stretch, inflater: Mutex<Inflater> },
+    Deflated { packed: Stretch, inflater: Box<Mutex<Inflater>> },
 }
 
 impl fmt::Debug for Bytes {
@@ -354,7 +354,7 @@ impl Region {
             Bytes::Plain { file, start } if entry.deflated => {
                 let (file, at) = (file.clone(), *start);
                 let packed = Stretch { file, at, end: at + entry.packed };
-                Bytes::Deflated { packed, inflater: Mutex::default() }
+                Bytes::Deflated { packed, inflater: Box::default() }
             }
             Bytes::Plain { file, start } => Bytes::Plain { file: file.clone(), start: *start },
             Bytes::Memory { bytes, start } if entry.deflated => {

@@ -7,6 +7,7 @@
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod at_hand;
+mod clipped;
 mod export;
 mod filter;
 mod import;

@@ -12,6 +12,7 @@ use kdm_observer::{Observer, Progress, Stopped};
 use rayon::prelude::*;
 
 use super::at_hand;
+use super::clipped::Clipped;
 use super::manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
 };
@@ -124,37 +125,6 @@ pub fn generate_watched(
         observer.warn(&text);
     }
     Ok(filled.manifest)
-}
-
-/// Values that bytes can't keep.
-#[derive(Default)]
-struct Clipped {
-    beyond: usize,
-    count: usize,
-    farthest: f32,
-}
-
-impl Clipped {
-    /// What solvers overshoot by is no loss worth a word.
-    const SLACK: f32 = 1.1;
-
-    fn add(&mut self, images: &[f32]) {
-        self.count += images.len();
-        for x in images.iter().filter(|x| x.abs() > Self::SLACK) {
-            self.beyond += 1;
-            self.farthest = if x.abs() > self.farthest.abs() { *x } else { self.farthest };
-        }
-    }
-
-    fn text(&self) -> Option<String> {
-        let Self { beyond, count, farthest } = self;
-        (*beyond > 0).then(|| {
-            format!(
-                "{beyond} of {count} values lie outside [-1, 1], the farthest at {farthest}, and u8 \
-                 clips them; --dtype f16 keeps them"
-            )
-        })
-    }
 }
 
 /// Gives the pairs of a range: images; and noise, seeds and classes where the store keeps them.

@@ -33,8 +33,8 @@ use kdm_observer::Observer;
 pub use names::Keys;
 
 /// What can be given.
-const ACTION: &str = "give arrays of noise and images in one .npz, .pt or .safetensors file, a .npy \
-                      of shape (steps, pairs, ...), or a folder of pairs as GET, 2-RF++, DMD, \
+const ACTION: &str = "give arrays of noise and images in one .npz, .pt or .safetensors file, a \
+                      .npy of shape (steps, pairs, ...), or a folder of pairs as GET, 2-RF++, DMD, \
                       FastGen or KDM publish them";
 
 /// Finds the pairs of a file or folder. Arrays are named by `keys`, or guessed from their names.

@@ -8,7 +8,7 @@
 /// The multiplier of the 128-bit congruential generator.
 const MULTIPLIER: u128 = 0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645;
 /// Where the tail of the normal density begins.
-const TAIL: f64 = 3.654_152_885_361_008_7;
+const TAIL: f64 = 3.654_152_885_361_009;
 /// Area beyond [`TAIL`]: sqrt(pi / 2) erfc(TAIL / sqrt 2).
 const BEYOND: f64 = 0.000_323_395_764_663_321_73;
 /// Positions within a layer.

@@ -152,7 +152,7 @@ impl File<'_> {
         let Some(entry) = storage else {
             return Err(self.bad(name, "has a storage that is not in the file"));
         };
-        let start = offset.checked_mul(number.width()).unwrap_or(usize::MAX) as u64;
+        let start = offset.saturating_mul(number.width()) as u64;
         let layout = Layout { number, big_endian: false, start, shape, strides };
         View::new(self.region.entry(entry)?, layout)
     }

@@ -15,8 +15,8 @@ use super::parts::{LabelRows, Part, PartSource, Parts, Rows};
 use super::tar::{Member, Members};
 use super::torch;
 
-const ACTION: &str = "give .tar files with KEY.noise.pth and KEY.latent.pth (or .npy) of each pair, \
-                      or name others with --noise-key and --image-key";
+const ACTION: &str = "give .tar files with KEY.noise.pth and KEY.latent.pth (or .npy) of each \
+                      pair, or name others with --noise-key and --image-key";
 
 /// Where a member's bytes are.
 #[derive(Clone, Copy, Default)]

@@ -267,7 +267,8 @@ mod tests {
         assert_eq!(pickle.items(*list).unwrap().len(), 1);
         // defaultdict(list, {"a": 1}) is a dict; so is an OrderedDict from pairs.
         let dict = Pickle::parse(
-            b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\x00\x00\x00aK\x01s.",
+            b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85R\
+              X\x01\x00\x00\x00aK\x01s.",
         )
         .unwrap();
         assert_eq!(dict.number(dict.field(dict.root, "a").unwrap()), Some(1.0));

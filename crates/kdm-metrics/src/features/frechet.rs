@@ -85,8 +85,8 @@ impl Moments {
     }
 }
 
-/// How far a covariance may be from one, in shares of its largest variance: the rounding of f32 over
-/// thousands of values.
+/// How far a covariance may be from one, in shares of its largest variance: the rounding of f32
+/// over thousands of values.
 const COVARIANCE_TOLERANCE: f64 = 1e-4;
 
 /// Why moments are none.

@@ -1,6 +1,7 @@
 //! Tests of the training loop, on a training of an affine layer.
 
 use super::*;
+use crate::{OptimizerConfig, Schedule};
 use burn::tensor::{Device, TensorData};
 use kdm_nn::{InitSeed, Linear, LinearConfig};
 use kdm_observer::{Event, Silent};

@@ -58,8 +58,8 @@ pub fn draw_noise(teacher: &Teacher, process: &Process, seeds: &[u64]) -> Sample
 }
 
 /// Samples that the teacher draws from `start`'s noise, row by row, along `drawing`; or, with
-/// `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample depends on
-/// its own noise and label alone.
+/// `churn` and the seed of its noise, by the stochastic sampler of Karras et al. A sample depends
+/// on its own noise and label alone.
 ///
 /// # Errors
 /// When the observer stops it.

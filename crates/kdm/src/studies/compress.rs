@@ -52,8 +52,8 @@ pub struct Compressed {
 /// what is kept is chosen on the latents of `samples`' noise.
 ///
 /// # Errors
-/// When the rank is out of range or so high that neither work nor numbers are saved, there are fewer
-/// than 2 samples, the operator can't be split, or the file can't be written.
+/// When the rank is out of range or so high that neither work nor numbers are saved, there are
+/// fewer than 2 samples, the operator can't be split, or the file can't be written.
 pub fn compress(
     student: &LoadedStudent,
     samples: &Samples,

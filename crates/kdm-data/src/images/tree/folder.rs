@@ -27,8 +27,7 @@ pub(super) fn list(root: &Path) -> Result<(Listing, Folder)> {
     // Real folders first, so that what is linked is read at its own place.
     let mut ahead = vec![root.to_path_buf()];
     let mut links = BTreeSet::new();
-    loop {
-        let Some(folder) = ahead.pop().or_else(|| links.pop_first()) else { break };
+    while let Some(folder) = ahead.pop().or_else(|| links.pop_first()) {
         if !known.insert(folder.canonicalize().map_err(Error::io("read", &folder))?) {
             known_links += 1;
             continue;
