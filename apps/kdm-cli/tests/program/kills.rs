@@ -122,7 +122,7 @@ fn commands_that_are_killed_anywhere_end_in_the_same_bytes() {
     };
     let again: &[&str] = &[];
     let draw = "pairs generate --teacher checkerboard --process flow --steps 2 --count 60";
-    type Command = Box<dyn Fn(&str) -> Vec<String>>;
+    type Command<'a> = Box<dyn Fn(&str) -> Vec<String> + 'a>;
     let cases: [(Command, &[&str]); 8] = [
         (Box::new(into(draw, "--shard-size 30".into(), "")), again),
         (Box::new(into("pairs import", format!("{npz} --shard-size 30"), "")), again),
