@@ -59,8 +59,8 @@ pub fn fit_images(
 }
 
 fn misfit(source: &str, problem: String) -> kdm_data::Error {
-    let action = "write a set of that size with `kdm data export SET --resolution R --out set.zip`, or \
-                  set the network's resolution and channels to the data's";
+    let action = "write a set of that size with `kdm data export SET --resolution R --out \
+                  set.zip`, or set the network's resolution and channels to the data's";
     kdm_data::Error::invalid(source, "images", problem, action)
 }
 
