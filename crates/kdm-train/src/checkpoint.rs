@@ -21,6 +21,22 @@ const VERSION: u64 = 2;
 /// What to do about a checkpoint that can't be used.
 const DAMAGED: &str = "bring it back from a copy, or remove it: then the training begins anew";
 
+/// Opens a checkpoint, whatever it says.
+///
+/// # Errors
+/// When it can't be read or is damaged.
+pub(crate) fn open(path: &Path) -> kdm_data::Result<TensorFile> {
+    TensorFile::open(path).map_err(damaged)
+}
+
+/// The error, with what to do about a checkpoint.
+fn damaged(error: Error) -> Error {
+    match error {
+        Error::Invalid { path, field, problem, .. } => Error::invalid(path, field, problem, DAMAGED),
+        other => other,
+    }
+}
+
 /// How far a training has come, beside its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
@@ -74,12 +90,7 @@ impl Checkpoint {
         module: M,
         optimizers: &mut [Optimizer],
     ) -> Result<(Self, M)> {
-        let file = TensorFile::open(path).map_err(|e| match e {
-            Error::Invalid { path, field, problem, .. } => {
-                Error::invalid(path, field, problem, DAMAGED)
-            }
-            other => other,
-        })?;
+        let file = open(path)?;
         let metadata = file.metadata();
         if metadata["kind"] != KIND || metadata["version"] != VERSION {
             return Err(Error::invalid(
@@ -98,8 +109,9 @@ impl Checkpoint {
                 .as_u64()
                 .ok_or_else(|| Error::invalid(path, field, "is no whole number", DAMAGED))
         };
-        let module = load_state(module, &file.state("model/")?)?;
-        let [m, v, ema] = ["adam.m/", "adam.v/", "ema/"].map(|prefix| file.state(prefix));
+        let part = |prefix: &str| file.state(prefix).map_err(damaged);
+        let module = load_state(module, &part("model/")?)?;
+        let [m, v, ema] = ["adam.m/", "adam.v/", "ema/"].map(part);
         let (m, v, ema) = (m?, v?, ema?);
         let names = state_dict(&module);
         for part in [&m, &v, &ema] {

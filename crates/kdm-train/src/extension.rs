@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use kdm_data::TensorFile;
 use kdm_observer::Observer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{CHECKPOINT, LoopConfig, Result};
+use crate::checkpoint::{self, CHECKPOINT};
+use crate::{LoopConfig, Result};
 
 /// Where a training was made longer than it had been planned. Recorded where the learning rate
 /// depends on the length, so that the training is not the one that its length alone would say.
@@ -33,7 +33,7 @@ pub fn extensions(folder: &Path, config: &LoopConfig) -> Result<Vec<Extension>> 
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let file = TensorFile::open(&path)?;
+    let file = checkpoint::open(&path)?;
     let metadata = file.metadata();
     let iteration = metadata["iteration"].as_u64().unwrap_or(0);
     Ok(extended(&metadata["config"], iteration, config))

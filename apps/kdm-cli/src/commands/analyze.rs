@@ -29,6 +29,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Theory {
     /// Experiments on teachers in closed form, where the method has exact answers
+    #[command(after_help = "\
+Examples:
+  kdm analyze theory --out theory")]
     Theory {
         /// Where the page and the trained student go
         #[arg(long, value_name = "DIR")]

@@ -51,10 +51,10 @@ fn flags_say_what_arrays_do_not() {
     // The stored deviation counts, though 6 pairs deviate by chance; and a store is no foreign
     // file.
     let again = folder.at("again");
-    done(&["pairs import", &exported, "--out", &again]);
+    done(&["pairs import", &exported, "--layout nchw --out", &again]);
     assert_eq!(json(&["pairs info", &again, "--json"])["noise_std"], 80.0);
     fails(&["pairs import", &again, "--out", &folder.at("x")], 1, &["store of pairs already"]);
-    fails(&["pairs import", &exported, "--out", &path], 1, &["mine.npz"]);
+    fails(&["pairs import", &exported, "--out", &path], 2, &["mine.npz", "name a folder"]);
 }
 
 #[test]
@@ -89,7 +89,9 @@ fn what_never_ends_is_no_data() {
 fn noise_is_told_by_seeds_or_in_either_scale() {
     let folder = Folder::new();
     let flags = "--process diffusion --steps 4";
-    let pairs = store(&folder, "pairs", "12", &["--process diffusion"]);
+    let pairs = folder.at("pairs");
+    let generate = ["pairs generate --teacher checkerboard", flags, "--count 12 --out", &pairs];
+    done(&generate);
     let exported = folder.path("pairs.npz");
     done(&["pairs export --pairs", &pairs, "--out", &exported.to_string_lossy()]);
     let (noise, image) = (array_of(&exported, "noise"), array_of(&exported, "image"));
@@ -170,5 +172,5 @@ fn filters_say_what_they_did() {
     let file = folder.at("file");
     fs::write(&file, "text").unwrap();
     let bad = ["pairs filter --pairs", &pairs, "--above-norm 9 --out", &file];
-    fails(&bad, 1, &["file"]);
+    fails(&bad, 2, &["file"]);
 }

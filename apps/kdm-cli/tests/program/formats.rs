@@ -57,7 +57,7 @@ fn hostile_and_damaged_foreign_files_are_refused() {
         writer.finish().unwrap();
     };
     archive(
-        b"\x80\x02cposix\nsystem\nq\x00X\x16\x00\x00\x00touch \
+        b"\x80\x02cposix\nsystem\nq\x00X\x17\x00\x00\x00touch \
               /tmp/kdm-was-hereq\x01\x85q\x02Rq\x03.",
     );
     fails(&["import", &path, "--out", &out], 1, &["evil.pt", "posix.system", "nothing was run"]);

@@ -213,7 +213,7 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let groups = [group(&[], &names), group(&["loss"], &["net.lin0.model.1.weight"])];
         let labels: Vec<String> = places(&groups).into_iter().map(|p| p.label).collect();
-        assert_eq!(labels, ["ema_model.model", "fake", "online_model.model", "loss.net"]);
+        assert_eq!(labels, ["ema_model.model", "online_model.model", "fake", "loss.net"]);
         let student = ["x0_observables_encoder.map_layer0.weight", "lpips.features.28.weight"];
         let found = places(&[group(&["model"], &student)]);
         assert_eq!((found.len(), found[0].kind), (1, Some(Kind::Student)));

@@ -340,6 +340,9 @@ fn held(torch: &TorchFile) -> String {
         Value::Call(name, _) => {
             format!("holds no network, but what a call of `{name}` would make; nothing was run")
         }
+        Value::Global(name) => {
+            format!("holds no network, but the name `{name}`; nothing was run")
+        }
         Value::Object(name, _) => format!("holds an object `{name}`, and no network"),
         _ => "holds no network".to_string(),
     }
