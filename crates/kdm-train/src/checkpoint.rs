@@ -32,7 +32,9 @@ pub(crate) fn open(path: &Path) -> kdm_data::Result<TensorFile> {
 /// The error, with what to do about a checkpoint.
 fn damaged(error: Error) -> Error {
     match error {
-        Error::Invalid { path, field, problem, .. } => Error::invalid(path, field, problem, DAMAGED),
+        Error::Invalid { path, field, problem, .. } => {
+            Error::invalid(path, field, problem, DAMAGED)
+        }
         other => other,
     }
 }
