@@ -253,8 +253,20 @@ pub fn training_step(
         let files = LossFiles::of(experiment);
         open_loss_network(reconstruction, files, &config.shape, &device)?.map(|n| n.network)
     };
+    Ok(step_with(experiment, config, perceptual, batch, runtime))
+}
+
+/// [`training_step`] with a perceptual network that is given, on the runtime's training device.
+pub fn step_with(
+    experiment: &Experiment,
+    config: &StudentConfig,
+    perceptual: Option<Perceptual>,
+    batch: usize,
+    runtime: &Runtime,
+) -> impl FnMut() + use<> {
     let optimizer = experiment.student_loop().optimizer;
-    Ok(step_of(config, &experiment.loss.config(), perceptual, optimizer, batch, device))
+    let loss = experiment.loss.config();
+    step_of(config, &loss, perceptual, optimizer, batch, runtime.training())
 }
 
 fn random_lpips(device: &Device) -> Perceptual {

@@ -42,6 +42,7 @@
 //! | to do this | look at |
 //! | --- | --- |
 //! | configure an experiment | [`experiment`] |
+//! | plan a run for images or a teacher of one's own | [`planned`] |
 //! | run one stage: teacher, pairs, distillation, samples, evaluation | [`stages`] |
 //! | compare students, compress one, invert images, edit samples, check the theory | [`studies`] |
 //! | bring a teacher of your own | [`teacher::Denoiser`], [`formats`] |
@@ -59,6 +60,7 @@ pub mod benchmark;
 pub mod describe;
 pub mod error;
 pub mod experiment;
+pub mod planned;
 pub mod run_folder;
 pub mod runtime;
 pub mod sample_files;

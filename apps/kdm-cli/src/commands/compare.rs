@@ -12,6 +12,8 @@ use super::run::RunArgs;
 /// Flags of `kdm compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A preset's name (see `kdm presets`) or a TOML file with [[compare]]
+    preset: String,
     #[command(flatten)]
     pub run: RunArgs,
     /// Print the rows as one JSON array
@@ -22,12 +24,12 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        let experiment = self.run.load()?;
+        let experiment = self.run.load(&self.preset)?;
         if experiment.variants()?.is_empty() {
             return Err(Failure::Usage(format!(
                 "`{}` compares nothing: add [[compare]] with `name` and `set` for each student, or \
                  take the preset fashion-mnist-compare or fashion-mnist-ablations",
-                self.run.preset
+                self.preset
             )));
         }
         let (folder, _held) = self.run.open(&experiment, context)?;

@@ -60,7 +60,9 @@ enum Command {
 Examples:
   kdm run checkerboard
   kdm run fashion-mnist --out runs/clothes
-  kdm run fashion-mnist --out runs/clothes --resume --set train.iterations=8000  for longer")]
+  kdm run fashion-mnist --out runs/clothes --resume --set train.iterations=8000  for longer
+  kdm run my-images --data photos/ --budget 30m        from images of your own
+  kdm run --teacher edm-cifar10.pkl --budget 8h        from a diffusion model of your own")]
     Run(run::Args),
     /// Bring in a model that another program wrote
     #[command(after_help = "\

@@ -1,22 +1,25 @@
 //! `kdm run`: from teacher to report with one command.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kdm::data::lock::FolderLock;
+use kdm::experiment::PRESETS;
+use kdm::formats::Options;
+use kdm::metrics::catalog::Values;
+use kdm::planned::{OwnImages, OwnTeacher, Plan, Subject};
 use kdm::report::metric_table;
-use kdm::run_folder::{LENGTH, REPORT, next_run_folder, open_run};
+use kdm::run_folder::{CONFIG, LENGTH, REPORT, next_run_folder, open_run};
 use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
-use kdm::{Context, Experiment, Outcome};
+use kdm::{Context, Experiment, Failure, Outcome};
 
-use super::output::{folder, print, print_json};
+use super::output::{folder, maybe, print, print_json};
 use super::resuming::{Keeping, in_run_folder};
 
-/// Which experiment, and where.
+/// Where an experiment is run.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// A preset's name (see `kdm presets`) or a TOML file
-    pub preset: String,
     /// The run's folder [default: runs/NNNNN-NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -31,9 +34,9 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The experiment.
-    pub fn load(&self) -> Outcome<Experiment> {
-        Experiment::load(&self.preset, &self.settings)
+    /// The experiment of a preset or file.
+    pub fn load(&self, preset: &str) -> Outcome<Experiment> {
+        Experiment::load(preset, &self.settings)
     }
 
     /// Its folder, a new one unless it goes on, which is this process's as long as the lock is
@@ -41,19 +44,53 @@ impl RunArgs {
     pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<(PathBuf, FolderLock)> {
         let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
         check_files(experiment, &place, context)?;
-        folder(&place, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
-        let held = open_run(&place, experiment, self.resume, LENGTH)?;
-        eprintln!("run folder: {}", place.display());
+        let inputs = [experiment.teacher.dataset.as_deref().map(Path::new)];
+        let held = claim(&place, experiment, self.resume, &inputs)?;
         Ok((place, held))
     }
+}
+
+/// Makes `place` the run's folder, or goes on with the run in it.
+fn claim(
+    place: &Path,
+    experiment: &Experiment,
+    resume: bool,
+    inputs: &[Option<&Path>],
+) -> Outcome<FolderLock> {
+    folder(place, inputs)?;
+    let held = open_run(place, experiment, resume, LENGTH)?;
+    eprintln!("run folder: {}", place.display());
+    Ok(held)
 }
 
 /// Flags of `kdm run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A preset's name (see `kdm presets`), a TOML file, or with --data or --teacher a name for the
+    /// run
+    #[arg(required_unless_present_any = ["data", "teacher"])]
+    preset: Option<String>,
     #[command(flatten)]
     pub run: RunArgs,
-    /// Print the whole configuration with the student's size and cost, and do nothing
+    /// Images of your own to learn from: a folder, .zip, .tar or .npz, see `kdm data info`; sizes
+    /// and numbers are chosen for --budget
+    #[arg(long, value_name = "SET", help_heading = OWN)]
+    data: Option<String>,
+    /// A diffusion model of your own: what `kdm import` reads, or a teacher's file; with --data as
+    /// well, the images that it learned from
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = OWN)]
+    teacher: Option<PathBuf>,
+    /// The time that the whole run should take on this machine, such as 30m, 8h or 2d
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration, help_heading = OWN)]
+    budget: Duration,
+    /// Pixels a side to crop and resize the images of --data to, a multiple of 8 [default: what
+    /// there is time for]
+    #[arg(long, value_name = "R", requires = "data", conflicts_with = "teacher", help_heading = OWN)]
+    resolution: Option<usize>,
+    /// How many classes there are, where the images of --data show fewer
+    #[arg(long, value_name = "K", requires = "data", help_heading = OWN)]
+    classes: Option<usize>,
+    /// Print the whole configuration with its costs (and the plan for --budget), and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the evaluation as one JSON object
@@ -61,19 +98,110 @@ pub struct Args {
     json: bool,
 }
 
+/// Heading of the flags for what a person brings.
+const OWN: &str = "Your own images or model";
+
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        let experiment = self.run.load()?;
+        if self.data.is_some() || self.teacher.is_some() {
+            return self.run_planned(context);
+        }
+        let preset = self.preset.as_deref().expect("clap requires it");
+        let experiment = self.run.load(preset)?;
         if self.dry_run {
             return super::distill::dry_run(&experiment, context);
         }
         let (folder, _held) = self.run.open(&experiment, context)?;
-        let values = in_run_folder(run(&experiment, &folder, context), &folder)?;
-        if self.json {
-            return print_json(&values);
+        finish(in_run_folder(run(&experiment, &folder, context), &folder)?, &folder, self.json)
+    }
+
+    /// A run for images or a teacher of a person's own.
+    fn run_planned(self, context: Context) -> Outcome<()> {
+        let name = self.name()?;
+        let place = self.run.out.clone().unwrap_or_else(|| next_run_folder(&name));
+        let begun = Some(place.join(CONFIG)).filter(|config| self.run.resume && config.exists());
+        let begun = begun.map(|config| Experiment::read(&config)).transpose()?;
+        let teacher = self.teacher.as_deref();
+        let subject = Subject {
+            name,
+            images: self.data.as_ref().map(|source| OwnImages {
+                source: source.clone(),
+                resolution: self.resolution,
+                classes: self.classes,
+            }),
+            teacher: teacher
+                .map(|path| OwnTeacher::open(path, &Options::default(), context))
+                .transpose()?,
+        };
+        let experiment = match begun {
+            Some(experiment) => experiment.with(&self.run.settings)?,
+            None => {
+                let seconds = self.budget.as_secs_f64();
+                let plan = subject.plan(&place, seconds, context)?;
+                eprint!("{}", table_of(&plan));
+                plan.experiment.with(&self.run.settings)?
+            }
+        };
+        if self.dry_run {
+            return super::distill::dry_run(&experiment, context);
         }
-        let rows = metric_table("Evaluation", &values).text();
-        print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
+        let inputs = [self.data.as_deref().map(Path::new), maybe(&self.teacher)];
+        let _held = claim(&place, &experiment, self.run.resume, &inputs)?;
+        let prepared = subject.prepare(&experiment, &place, context);
+        let values = prepared.and_then(|()| run(&experiment, &place, context));
+        finish(in_run_folder(values, &place)?, &place, self.json)
+    }
+
+    /// The name of a planned run: as given, or of what it is of.
+    fn name(&self) -> Outcome<String> {
+        if let Some(name) = &self.preset {
+            if PRESETS.iter().any(|(preset, _)| preset == name) || name.ends_with(".toml") {
+                return Err(Failure::Usage(format!(
+                    "`{name}` is a configuration, and --data and --teacher plan one of their own: \
+                     give another name for the run, or leave it out; a configuration takes its \
+                     images by --set teacher.dataset=SET and its teacher by --set \
+                     teacher.path=FILE"
+                )));
+            }
+            return Ok(name.clone());
+        }
+        let source = self.teacher.clone().or(self.data.as_ref().map(PathBuf::from));
+        let source = source.unwrap_or_default();
+        let whole = source.canonicalize().unwrap_or(source);
+        let stem = whole.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let plain: String =
+            stem.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '-' }).collect();
+        let plain = plain.trim_matches('-');
+        Ok(if plain.is_empty() { "own".into() } else { plain.chars().take(60).collect() })
+    }
+}
+
+/// Prints what a run ended in.
+fn finish(values: Values, folder: &Path, json: bool) -> Outcome<()> {
+    if json {
+        return print_json(&values);
+    }
+    let rows = metric_table("Evaluation", &values).text();
+    print(&format!("{rows}report: {}\n", folder.join(REPORT).display()))
+}
+
+/// The stages of a plan, a line each.
+fn table_of(plan: &Plan) -> String {
+    let line = |name: &str, seconds: f64, what: &str| {
+        format!("  {name:9} {:>8}  {what}\n", minutes(seconds))
+    };
+    let stages = plan.stages.iter().map(|stage| line(stage.name, stage.seconds, &stage.what));
+    let all = line("in all", plan.seconds(), "");
+    let lines: String = stages.chain([all]).collect();
+    format!("the plan, by what this machine did in the last seconds:\n{lines}")
+}
+
+/// A time for a person.
+fn minutes(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.0} s"),
+        s if s < 2.0 * 3600.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
     }
 }

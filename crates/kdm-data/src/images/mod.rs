@@ -40,6 +40,7 @@ pub mod shapes;
 mod split_off;
 mod survey;
 mod tree;
+mod turns;
 #[cfg(test)]
 mod whole_tests;
 mod write;

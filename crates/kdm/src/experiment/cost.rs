@@ -7,7 +7,7 @@ use super::schema::Experiment;
 
 impl Experiment {
     /// Floating-point operations of an iteration of the distillation.
-    pub(super) fn training_flops(&self) -> f64 {
+    pub(crate) fn training_flops(&self) -> f64 {
         let (shape, label_dim) = self.sample().expect("checked when loaded");
         let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());
         student.flops(true, self.loss.push_weight > 0.0) * self.train.batch as f64

@@ -71,6 +71,16 @@ pub(super) fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
     Ok((label, table))
 }
 
+/// A text's table over that of the common values.
+pub(super) fn over_base(label: &str, text: &str) -> Outcome<Table> {
+    let overlay = text.parse::<Table>().map_err(|e| {
+        Failure::Usage(format!("{label}: not readable as TOML: {}", e.to_string().trim()))
+    })?;
+    let mut table = BASE.parse::<Table>().expect("a file of this project");
+    merge(&mut table, overlay);
+    Ok(table)
+}
+
 /// Lays `overlay` over `table`. A table that says of another kind than the one below it replaces it
 /// whole.
 pub(super) fn merge(table: &mut Table, overlay: Table) {

@@ -13,7 +13,7 @@ use kdm_train::{NonFinite, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::presets::{layered, merge, parse_value, suggestion};
+use super::presets::{layered, merge, over_base, parse_value, suggestion};
 use crate::{Failure, Outcome};
 
 /// A whole experiment. Each field is described where it stands in `presets/base.toml`.
@@ -206,30 +206,26 @@ impl Experiment {
     /// A usage failure that names the file and every key that is unknown or impossible.
     pub fn load(source: &str, settings: &[String]) -> Outcome<Self> {
         let (label, mut table) = layered(source, 0)?;
-        for setting in settings {
-            let (key, value) = setting.split_once('=').ok_or_else(|| {
-                Failure::Usage(format!("--set {setting}: write KEY=VALUE, such as train.lr=1e-3"))
-            })?;
-            let value = parse_value(value.trim());
-            let mut overlay = Table::new();
-            let mut place = &mut overlay;
-            let parts: Vec<&str> = key.trim().split('.').collect();
-            if parts.len() > MOST_LEVELS {
-                let (start, levels): (String, _) = (key.chars().take(40).collect(), parts.len());
-                return Err(Failure::Usage(format!(
-                    "--set {start}...: the key has {levels} levels, and none has more than \
-                     {MOST_LEVELS}; see the keys with --dry-run"
-                )));
-            }
-            for part in &parts[..parts.len() - 1] {
-                let next =
-                    place.entry((*part).to_string()).or_insert_with(|| Value::Table(Table::new()));
-                place = next.as_table_mut().expect("just made");
-            }
-            place.insert(parts[parts.len() - 1].to_string(), value);
-            merge(&mut table, overlay);
-        }
+        set_all(&mut table, settings)?;
         Self::from_table(&label, table)
+    }
+
+    /// The experiment of a text that stands for a file, over the common values.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; `label` is what messages call it.
+    pub fn over_base(label: &str, text: &str) -> Outcome<Self> {
+        Self::from_table(label, over_base(label, text)?)
+    }
+
+    /// The same with other values, KEY=VALUE with dotted keys.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn with(&self, settings: &[String]) -> Outcome<Self> {
+        let mut table = self.to_toml().parse::<Table>().expect("written here");
+        set_all(&mut table, settings)?;
+        Self::from_table("the experiment", table)
     }
 
     pub(super) fn from_table(label: &str, table: Table) -> Outcome<Self> {
@@ -266,4 +262,32 @@ impl Experiment {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("plain data")
     }
+}
+
+/// Applies KEY=VALUE settings.
+fn set_all(table: &mut Table, settings: &[String]) -> Outcome<()> {
+    for setting in settings {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            Failure::Usage(format!("--set {setting}: write KEY=VALUE, such as train.lr=1e-3"))
+        })?;
+        let value = parse_value(value.trim());
+        let mut overlay = Table::new();
+        let mut place = &mut overlay;
+        let parts: Vec<&str> = key.trim().split('.').collect();
+        if parts.len() > MOST_LEVELS {
+            let (start, levels): (String, _) = (key.chars().take(40).collect(), parts.len());
+            return Err(Failure::Usage(format!(
+                "--set {start}...: the key has {levels} levels, and none has more than \
+                 {MOST_LEVELS}; see the keys with --dry-run"
+            )));
+        }
+        for part in &parts[..parts.len() - 1] {
+            let next =
+                place.entry((*part).to_string()).or_insert_with(|| Value::Table(Table::new()));
+            place = next.as_table_mut().expect("just made");
+        }
+        place.insert(parts[parts.len() - 1].to_string(), value);
+        merge(table, overlay);
+    }
+    Ok(())
 }
