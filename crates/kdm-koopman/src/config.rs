@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kdm_nn::{MlpConfig, Problem, SongUNetConfig};
+use kdm_nn::{Demand, MlpConfig, Problem, SongUNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::OperatorKind;
@@ -187,55 +187,84 @@ impl StudentConfig {
             )
         };
         let (encoder, decoder) = (unet(channels, latent_channels), unet(latent_channels, channels));
-        let both = encoder.flops() + decoder.flops();
+        let both = encoder.demand().operations + decoder.demand().operations;
         let direct = (*num_blocks..=3 * num_blocks + 2)
             .map(|num_blocks| SongUNetConfig { num_blocks, ..unet(channels, channels) })
-            .min_by(|a, b| (a.flops() - both).abs().total_cmp(&(b.flops() - both).abs()))
+            .map(|config| ((config.demand().operations - both).abs(), config))
+            .min_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, config)| config)
             .expect("the range holds some");
         Ok(UNets { encoder, decoder, direct })
     }
 
-    /// Floating-point operations a sample, of matrix products, convolutions and attention (a
-    /// multiplication and an addition count as two). A training step costs three times its forward
-    /// passes: E_0, E_T, C, and D once, or twice with the push term; the discriminator and LPIPS
-    /// come on top.
-    pub fn flops(&self, training: bool, push: bool) -> f64 {
-        let (encoder, decoder, direct) = match self.network.mlp() {
-            Some(MlpSizes { hidden, layers, direct_layers, .. }) => {
-                let mlp = |inputs: usize, outputs: usize, layers: usize| {
-                    let widths = (0..=layers).map(|i| match i {
-                        0 => inputs + 1 + self.label_dim,
-                        i if i == layers => outputs,
-                        _ => hidden,
-                    });
-                    let widths: Vec<usize> = widths.collect();
-                    widths.windows(2).map(|w| 2.0 * (w[0] * w[1]) as f64).sum::<f64>()
-                };
-                let (dim, latent) = (self.dim(), self.latent);
-                (mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, direct_layers))
-            }
-            None => match self.unets() {
-                Ok(UNets { encoder, decoder, direct }) => {
-                    (encoder.flops(), decoder.flops(), direct.flops())
-                }
-                Err(_) => return f64::NAN,
+    /// What encoder, decoder and the direct student's network take; none where they can't be made.
+    fn networks(&self) -> Option<[Demand; 3]> {
+        let Some(MlpSizes { hidden, layers, direct_layers, .. }) = self.network.mlp() else {
+            let UNets { encoder, decoder, direct } = self.unets().ok()?;
+            return Some([encoder, decoder, direct].map(|config| config.demand()));
+        };
+        let (dim, latent, label_dim) = (self.dim(), self.latent, self.label_dim);
+        let mlp = |input_dim, output_dim, layers| {
+            let activate_output = false;
+            MlpConfig { input_dim, output_dim, hidden, layers, label_dim, activate_output }.demand()
+        };
+        Some([mlp(dim, latent, layers), mlp(latent, dim, layers), mlp(dim, dim, direct_layers)])
+    }
+
+    /// What a linear layer between latent and operator takes, and the operator with its control.
+    fn linear_maps(&self) -> (Demand, Demand) {
+        let n = self.operator_dim();
+        let lift = self.operator.projection.map(|p| Demand::linear(self.latent, p, false));
+        let square = Demand::linear(n, n, false);
+        let operator = match self.operator.kind {
+            OperatorKind::Dense => square + Demand { parameters: n as f64, ..Demand::default() },
+            // Two complex matrices, and two numbers an eigenvalue.
+            OperatorKind::Factorized => Demand {
+                parameters: 4.0 * square.parameters + 2.0 * n as f64,
+                operations: 4.0 * square.operations,
+                activations: 4.0 * square.activations,
             },
         };
+        (lift.unwrap_or_default(), operator)
+    }
+
+    /// What a sample takes, or a pair in a training step: its operations are three times those of
+    /// the forward passes through E_0, E_T, C, and D once, or twice with the push term; the
+    /// discriminator and LPIPS come on top. Zero where no student can be made.
+    pub fn demand(&self, training: bool, push: bool) -> Demand {
+        let Some([encoder, decoder, direct]) = self.networks() else { return Demand::default() };
+        let (lift, operator) = self.linear_maps();
+        let (encoder, decoder) = (encoder + lift, decoder + lift);
+        let encoders = if training { encoder + encoder } else { encoder };
+        let decoders = if training && push { decoder + decoder } else { decoder };
+        let forward = match self.method {
+            Method::Direct => direct,
+            Method::Koopman => encoders + operator + decoders,
+        };
+        let passes = if training { 3.0 } else { 1.0 };
+        Demand { parameters: self.parameters(), operations: passes * forward.operations, ..forward }
+    }
+
+    /// Floating-point operations of [`Self::demand`].
+    pub fn flops(&self, training: bool, push: bool) -> f64 {
+        self.demand(training, push).operations
+    }
+
+    /// How many parameters the student has. Zero where none can be made.
+    pub fn parameters(&self) -> f64 {
+        let Some([encoder, decoder, direct]) = self.networks() else { return 0.0 };
         if self.method == Method::Direct {
-            return if training { 3.0 * direct } else { direct };
+            return direct.parameters;
         }
         let n = self.operator_dim();
-        let lift = self.operator.projection.map_or(0.0, |p| 2.0 * (p * self.latent) as f64);
-        let (encoder, decoder) = (encoder + lift, decoder + lift);
-        let operator = match self.operator.kind {
-            OperatorKind::Dense => 2.0 * (n * n) as f64,
-            OperatorKind::Factorized => 8.0 * (n * n) as f64,
-        };
-        if training {
-            3.0 * (2.0 * encoder + operator + if push { 2.0 } else { 1.0 } * decoder)
-        } else {
-            encoder + operator + decoder
-        }
+        let linear = |inputs, outputs| Demand::linear(inputs, outputs, true).parameters;
+        let projection = self
+            .operator
+            .projection
+            .map_or(0.0, |n| 2.0 * linear(self.latent, n) + linear(n, self.latent));
+        let control = if self.operator.control { linear(self.label_dim, n) } else { 0.0 };
+        let (_, operator) = self.linear_maps();
+        2.0 * encoder.parameters + decoder.parameters + operator.parameters + projection + control
     }
 
     /// A number of weights that the student has at least, found without making it; for MLPs all of

@@ -194,11 +194,6 @@ impl StudentConfig {
             noise_scale,
         })
     }
-
-    /// How many parameters the student has. Weights are made on `device` to count them.
-    pub fn parameters(&self, device: &Device) -> usize {
-        self.init(0, device).num_params()
-    }
 }
 
 impl Student {

@@ -8,11 +8,13 @@
 //! This crate knows tensors and plain configuration. It reads and writes no files and knows neither
 //! teachers nor students.
 
+mod demand;
 pub mod layers;
 mod problem;
 pub mod unet;
 pub mod vision;
 
+pub use demand::Demand;
 pub use layers::forward_mode::ForwardMode;
 pub use layers::init::{Init, InitSeed};
 pub use layers::linear::{Linear, LinearConfig};

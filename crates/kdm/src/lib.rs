@@ -59,6 +59,7 @@ pub mod assets;
 pub mod benchmark;
 pub mod describe;
 pub mod error;
+pub mod estimate;
 pub mod experiment;
 pub mod planned;
 pub mod run_folder;

@@ -33,6 +33,17 @@ impl Runtime {
     }
 }
 
+/// Bytes of memory that the process may use, where the system tells: the machine's, or less where a
+/// control group sets a limit.
+pub fn memory() -> Option<f64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = told.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = limit.and_then(|text| text.trim().parse::<f64>().ok());
+    Some(limit.map_or(kilobytes * 1024.0, |limit| limit.min(kilobytes * 1024.0)))
+}
+
 /// What stages and studies are given beside their own arguments: where to compute, and who watches.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {

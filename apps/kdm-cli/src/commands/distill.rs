@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use kdm::assets::{self, Role};
 use kdm::data::lock::FolderLock;
 use kdm::data::pairs::PairStore;
+use kdm::estimate::measured_stages;
+use kdm::experiment::size;
 use kdm::run_folder::{LENGTH, check_run, open_run};
+use kdm::runtime::memory;
 use kdm::stages::distill::{
     LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
 };
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{folder, maybe, print};
+use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print};
 use super::resuming::{Keeping, in_run_folder};
 
 /// Flags of a training in a folder of its own.
@@ -61,11 +64,36 @@ impl TrainingArgs {
     }
 }
 
-/// Prints an experiment, TOML that can be used as a file, with its costs as comments.
+/// Prints an experiment, TOML that can be used as a file, with what its stages take as comments:
+/// time on this machine, measured for a moment, memory and disk.
 pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
-    let costs: String =
-        experiment.costs(context.device()).iter().map(|line| format!("# {line}\n")).collect();
-    print(&format!("{costs}\n{}", experiment.to_toml()))
+    experiment.check_fits(memory())?;
+    let stages = or_stopped(measured_stages(experiment, context), || NOTHING_KEPT.into())?;
+    let time = |seconds: Option<f64>| seconds.map_or("?".to_string(), duration);
+    let mut text = format!("# {:9}{:>9}{:>11}{:>11}\n", "stage", "time", "memory", "disk");
+    for (stage, seconds) in &stages {
+        let (name, memory, disk) = (stage.name, size(stage.memory), size(stage.disk));
+        let time = time(*seconds);
+        text += &format!("# {name:9}{time:>9}{memory:>11}{disk:>11}  {}\n", stage.what);
+    }
+    let all: Option<f64> = stages.iter().map(|(_, seconds)| *seconds).sum();
+    let disk = size(stages.iter().map(|(stage, _)| stage.disk).sum());
+    text += &format!("# {:9}{:>9}{:>11}{disk:>11}\n", "in all", time(all), "");
+    if all.is_none() {
+        text += "# ?: not known before the teacher's file is there\n";
+    }
+    print(&format!("{text}\n{}", experiment.to_toml()))
+}
+
+/// A time for a person.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.0} s"),
+        s if s < 2.0 * 3600.0 => format!("{:.0} min", s / 60.0),
+        s if s < 2.0 * 86_400.0 => format!("{:.1} h", s / 3600.0),
+        s if s < 2.0 * 365.0 * 86_400.0 => format!("{:.0} days", s / 86_400.0),
+        s => format!("{:.0e} years", s / (365.0 * 86_400.0)),
+    }
 }
 
 /// Flags of `kdm distill`.

@@ -14,6 +14,7 @@ use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Failure, Outcome};
 
+use super::distill::duration;
 use super::output::{folder, maybe, print, print_json};
 use super::resuming::{Keeping, in_run_folder};
 
@@ -189,19 +190,10 @@ fn finish(values: Values, folder: &Path, json: bool) -> Outcome<()> {
 /// The stages of a plan, a line each.
 fn table_of(plan: &Plan) -> String {
     let line = |name: &str, seconds: f64, what: &str| {
-        format!("  {name:9} {:>8}  {what}\n", minutes(seconds))
+        format!("  {name:9} {:>8}  {what}\n", duration(seconds))
     };
     let stages = plan.stages.iter().map(|stage| line(stage.name, stage.seconds, &stage.what));
     let all = line("in all", plan.seconds(), "");
     let lines: String = stages.chain([all]).collect();
     format!("the plan, by what this machine did in the last seconds:\n{lines}")
-}
-
-/// A time for a person.
-fn minutes(seconds: f64) -> String {
-    match seconds {
-        s if s < 60.0 => format!("{s:.0} s"),
-        s if s < 2.0 * 3600.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }

@@ -12,6 +12,7 @@ mod foreign_pairs;
 mod formats;
 mod images;
 mod kills;
+mod own;
 mod pairs;
 mod run;
 mod safety;

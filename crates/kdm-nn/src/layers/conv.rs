@@ -6,7 +6,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use kdm_kernels::conv_same;
 
-use crate::{Init, InitSeed};
+use crate::{Demand, Init, InitSeed};
 
 /// Sizes of a convolution, each at least 1 (padding may be 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,15 @@ impl Conv2dConfig {
         Conv2d { weight, bias, stride: self.stride, padding: self.padding }
     }
 
-    /// Floating-point operations an image whose result has height and width `side`; a
-    /// multiplication and an addition are two.
-    pub(crate) fn flops(&self, side: usize) -> f64 {
-        let [h, w] = self.kernel;
-        2.0 * (side * side * self.inputs * self.outputs * h * w) as f64
+    /// What it takes an image whose result has height and width `side`.
+    pub(crate) fn demand(&self, side: usize) -> Demand {
+        let [inputs, outputs, side] = [self.inputs, self.outputs, side].map(|n| n as f64);
+        let weights = inputs * outputs * self.kernel.iter().product::<usize>() as f64;
+        Demand {
+            parameters: weights + outputs,
+            operations: 2.0 * side * side * weights,
+            activations: side * side * inputs,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{InitSeed, Linear, LinearConfig};
+use crate::{Demand, InitSeed, Linear, LinearConfig};
 
 /// Sizes of an MLP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,27 @@ pub struct Mlp {
 }
 
 impl MlpConfig {
+    /// What it takes a sample.
+    pub fn demand(&self) -> Demand {
+        let inputs = self.input_dim + 1 + self.label_dim;
+        let layer = |inputs, outputs| Demand::linear(inputs, outputs, true);
+        let times = |demand: Demand, n: usize| {
+            let n = n as f64;
+            Demand {
+                parameters: n * demand.parameters,
+                operations: n * demand.operations,
+                activations: n * demand.activations,
+            }
+        };
+        match self.layers {
+            0 | 1 => layer(inputs, self.output_dim),
+            layers => {
+                let inner = times(layer(self.hidden, self.hidden), layers - 2);
+                layer(inputs, self.hidden) + inner + layer(self.hidden, self.output_dim)
+            }
+        }
+    }
+
     /// How many numbers its weights have; the largest that there is where they are more than that.
     pub fn parameters(&self) -> usize {
         let layer =

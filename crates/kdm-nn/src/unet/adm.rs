@@ -11,7 +11,7 @@ use crate::unet::block::BlockStyle;
 use crate::unet::paths::{self, Decoder, Encoder};
 use crate::unet::sizes::{UNetSizes, usual_embedding};
 use crate::unet::topology::{ADM_HEAD, Family, topology};
-use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig, Problem};
+use crate::{Demand, ForwardMode, Init, InitSeed, Linear, LinearConfig, Problem};
 
 /// The architecture of an ADM. The fields' names are those of NVlabs/edm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,17 +115,22 @@ impl AdmUNetConfig {
         }
     }
 
-    /// Floating-point operations of a pass over one image; see [`crate::SongUNetConfig::flops`].
-    pub fn flops(&self) -> f64 {
+    /// What it takes an image. The configuration has no [`Self::problems`].
+    pub fn demand(&self) -> Demand {
         let style = self.style();
         let (encoder, decoder) = topology(&self.sizes(), Family::Adm);
-        let wide = style.embedding;
-        let embedding = 2
-            * (wide * (self.model_channels + wide + self.label_dim)
-                + self.augment_dim * self.model_channels);
-        embedding as f64
-            + self.out_conv().flops(self.resolution)
-            + paths::flops(&encoder, &decoder, &style)
+        let (narrow, wide, last) = (self.model_channels, style.embedding, self.out_conv());
+        [
+            Demand::linear(narrow, wide, true),
+            Demand::linear(wide, wide, true),
+            Demand::linear(self.label_dim, wide, false),
+            Demand::linear(self.augment_dim, narrow, false),
+            Demand::norm(last.inputs, self.resolution),
+            last.demand(self.resolution),
+            paths::demand(&encoder, &decoder, &style),
+        ]
+        .into_iter()
+        .sum()
     }
 
     /// The last convolution, from the finest level's width.

@@ -14,7 +14,7 @@ use kdm_kernels::{
 
 use crate::layers::feature_map::FeatureMap;
 use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm};
-use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig};
+use crate::{Demand, ForwardMode, Init, InitSeed, Linear, LinearConfig};
 
 /// What all blocks of one network share.
 #[derive(Clone, Debug)]
@@ -128,18 +128,31 @@ impl BlockConfig {
         }
     }
 
-    /// Floating-point operations an image, of convolutions, affine layers and attention; `side` is
-    /// the result's height and width.
-    pub fn flops(&self, style: &BlockStyle, side: usize) -> f64 {
+    /// What it takes an image; `side` is the result's height and width.
+    pub fn demand(&self, style: &BlockStyle, side: usize) -> Demand {
         let &Self { inputs, outputs, heads, .. } = self;
-        let pixels = (side * side) as f64;
-        let (inputs_f, outputs_f) = (inputs as f64, outputs as f64);
-        let residual = if self.has_residual_conv(style) { inputs_f * outputs_f } else { 0.0 };
-        let conv = 9.0 * (inputs_f + outputs_f) * outputs_f + residual;
-        let attention =
-            if heads > 0 { 4.0 * outputs_f * outputs_f + 2.0 * pixels * outputs_f } else { 0.0 };
-        let shifts = if style.adaptive_scale { 2.0 } else { 1.0 } * outputs_f;
-        2.0 * (pixels * (conv + attention) + style.embedding as f64 * shifts)
+        let conv =
+            |inputs, outputs, kernel| Conv2dConfig::same(inputs, outputs, kernel).demand(side);
+        let shifts = if style.adaptive_scale { 2 * outputs } else { outputs };
+        let main = [
+            Demand::norm(inputs, side),
+            conv(inputs, outputs, 3),
+            Demand::linear(style.embedding, shifts, true),
+            Demand::norm(outputs, side),
+            conv(outputs, outputs, 3),
+        ];
+        let residual = self.has_residual_conv(style).then(|| conv(inputs, outputs, 1));
+        let attention = (heads > 0).then(|| {
+            let pixels = (side * side) as f64;
+            let weights = Demand {
+                operations: 4.0 * pixels * pixels * outputs as f64,
+                activations: pixels * (heads as f64 * pixels + 3.0 * outputs as f64),
+                ..Demand::default()
+            };
+            let layers = [conv(outputs, 3 * outputs, 1), weights, conv(outputs, outputs, 1)];
+            Demand::norm(outputs, side) + layers.into_iter().sum()
+        });
+        main.into_iter().chain(residual).chain(attention).sum()
     }
 }
 

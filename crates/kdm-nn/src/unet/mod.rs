@@ -23,7 +23,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{ForwardMode, InitSeed, Problem};
+use crate::{Demand, ForwardMode, InitSeed, Problem};
 
 /// Which U-Net, and its architecture. In JSON and TOML the field `architecture` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,16 @@ impl UNetConfig {
             width.saturating_mul(width).saturating_mul(18).saturating_mul(blocks)
         };
         mults.iter().map(level).fold(0, usize::saturating_add)
+    }
+
+    /// What it takes an image, where that is counted. The configuration has no
+    /// [`Self::problems`].
+    pub fn demand(&self) -> Option<Demand> {
+        match self {
+            Self::SongUnet(c) => Some(c.demand()),
+            Self::AdmUnet(c) => Some(c.demand()),
+            Self::DiffusersUnet(_) => None,
+        }
     }
 
     /// A network with fresh weights on `device`. The configuration has no [`Self::problems`].

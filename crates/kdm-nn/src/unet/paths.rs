@@ -8,7 +8,7 @@ use crate::layers::feature_map::FeatureMap;
 use crate::layers::{Conv2d, Filter, GroupNorm, Named};
 use crate::unet::block::{BlockStyle, UNetBlock};
 use crate::unet::topology::{DecoderStep, EncoderStep, Planned};
-use crate::{ForwardMode, InitSeed};
+use crate::{Demand, ForwardMode, InitSeed};
 
 /// A layer of the encoder; see [`EncoderStep`].
 #[derive(Module, Debug)]
@@ -171,24 +171,24 @@ impl Decoder {
     }
 }
 
-/// Floating-point operations an image, of convolutions, affine layers and attention.
-pub(crate) fn flops(
+/// What the two halves take an image.
+pub(crate) fn demand(
     encoder: &[Planned<EncoderStep>],
     decoder: &[Planned<DecoderStep>],
     style: &BlockStyle,
-) -> f64 {
+) -> Demand {
     let encoder = encoder.iter().map(|layer| match layer.step {
-        EncoderStep::Block(block) => block.flops(style, layer.side),
+        EncoderStep::Block(block) => block.demand(style, layer.side),
         EncoderStep::FirstConv(conv)
         | EncoderStep::AddInput(conv)
-        | EncoderStep::MixInput(conv) => conv.flops(layer.side),
+        | EncoderStep::MixInput(conv) => conv.demand(layer.side),
     });
     let decoder = decoder.iter().map(|layer| match layer.step {
         DecoderStep::Block(block) | DecoderStep::BlockWithSkip(block) => {
-            block.flops(style, layer.side)
+            block.demand(style, layer.side)
         }
-        DecoderStep::OutputConv(conv) => conv.flops(layer.side),
-        DecoderStep::OutputNorm(_) => 0.0,
+        DecoderStep::OutputConv(conv) => conv.demand(layer.side),
+        DecoderStep::OutputNorm(channels) => Demand::norm(channels, layer.side),
     });
     encoder.chain(decoder).sum()
 }

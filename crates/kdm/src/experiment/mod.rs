@@ -14,6 +14,7 @@ mod variants;
 #[cfg(test)]
 mod tests;
 
+pub use cost::{StageCost, size};
 pub use presets::PRESETS;
 pub use schema::{
     EvaluateSection, Experiment, LossSection, PairsSection, StudentSection, TeacherKind,

@@ -2,14 +2,13 @@
 //! with random weights.
 
 use std::path::Path;
-use std::time::Instant;
 
-use kdm_data::{ImageSet, Labels};
+use kdm_data::ImageSet;
 use kdm_metrics::features::classifier_training::ClassifierTask;
 use kdm_metrics::features::extractor::ClassifierFile;
 use kdm_nn::{Classifier, ClassifierConfig, InitSeed, Perceptual};
 use kdm_teacher::networks::image::NetworkTeacher;
-use kdm_teacher::{Denoiser, EdmTask, Level};
+use kdm_teacher::{Denoiser, EdmTask};
 use kdm_train::{Optimizer, OptimizerConfig, Stepper, Task};
 
 use super::Subject;
@@ -17,6 +16,7 @@ use super::experiment::experiment_of;
 use super::images::{FEATURE_WIDTH, OwnSet};
 use super::sizes::{Counts, Plan, Request, plan};
 use crate::benchmark::step_with;
+use crate::estimate::{pass_seconds, seconds_of};
 use crate::runtime::Runtime;
 use crate::{Context, Failure, Outcome};
 
@@ -47,6 +47,8 @@ impl Rates {
 
 /// Images a step that is timed.
 const BATCH: usize = 16;
+/// Images that are drawn at a time.
+const DRAWN: usize = 32;
 
 /// See [`Subject::plan`].
 pub(super) fn plan_measured(
@@ -117,9 +119,9 @@ pub(super) fn plan_measured(
                 let frozen = NetworkTeacher::new(&config, config.init(0, context.device()));
                 let (images, augment) = (images.clone(), experiment.teacher.train.augment);
                 let task = EdmTask { config, images, batch: BATCH, seed: 0, augment, device };
-                (step_seconds(&task, network), pass_seconds(&frozen))
+                (step_seconds(&task, network), pass_seconds(&frozen, DRAWN))
             }
-            (Some(own), _) => (0.0, pass_seconds(&own.teacher)),
+            (Some(own), _) => (0.0, pass_seconds(&own.teacher, DRAWN)),
             (None, None) => (0.0, 0.0),
         };
         next("student")?;
@@ -166,15 +168,6 @@ fn random_classifier(config: &ClassifierConfig, runtime: &Runtime) -> Classifier
     config.init(&mut InitSeed::new(0), &runtime.training())
 }
 
-/// Seconds of a piece of work, after one to warm up: the mean of two.
-fn seconds_of(mut work: impl FnMut()) -> f64 {
-    const RUNS: u32 = 2;
-    work();
-    let started = Instant::now();
-    (0..RUNS).for_each(|_| work());
-    started.elapsed().as_secs_f64() / f64::from(RUNS)
-}
-
 /// Seconds an image of a training.
 fn step_seconds<T: Task>(task: &T, model: T::Model) -> f64 {
     let optimizer = |prefix: &&str| Optimizer::new(OptimizerConfig::default(), &model, prefix);
@@ -188,17 +181,4 @@ fn step_seconds<T: Task>(task: &T, model: T::Model) -> f64 {
         iteration += 1;
     };
     seconds_of(work) / BATCH as f64
-}
-
-/// Seconds a pass of a teacher over an image.
-fn pass_seconds(teacher: &dyn Denoiser) -> f64 {
-    // As many as are drawn at a time in a run.
-    const IMAGES: usize = 32;
-    let classes = teacher.label_dim();
-    let labels = if classes > 0 { Labels::all(0, IMAGES) } else { Labels::none(IMAGES) };
-    let dim: usize = teacher.shape().iter().product();
-    let noise = kdm_random::normal_vec(0, IMAGES * dim);
-    let x: Vec<f64> = noise.iter().map(|x| f64::from(*x)).collect();
-    let level = Level { alpha: 1.0, sigma: 1.0 };
-    seconds_of(|| drop(std::hint::black_box(teacher.denoise(&x, level, &labels)))) / IMAGES as f64
 }

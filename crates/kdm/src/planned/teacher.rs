@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use kdm_data::{TensorFile, model, tensors};
 use kdm_formats::{Model, Options, import};
+use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Denoiser, Process, Teacher};
 
 use crate::assets::{self, Role};
+use crate::stages::teacher::open_teacher;
 use crate::{Context, Failure, Outcome};
 
 /// The imported teacher, in a run's folder.
@@ -32,10 +34,11 @@ impl OwnTeacher {
     /// When it is none, can't be read, or draws no images.
     pub fn open(source: &Path, options: &Options, context: Context) -> Outcome<Self> {
         let device = context.device();
-        let ours = assets::is_built_in(Role::Teacher, &source.to_string_lossy())
+        let ours = DistributionConfig::by_name(&source.to_string_lossy()).is_some()
+            || assets::is_built_in(Role::Teacher, &source.to_string_lossy())
             || TensorFile::open(source).is_ok_and(|file| model::kind(&file).is_some());
         let (teacher, imported) = if ours {
-            (Teacher::from_file(&assets::open(Role::Teacher, source)?, device)?, None)
+            (open_teacher(&source.to_string_lossy(), device)?, None)
         } else {
             let found = import(source, options, device)?;
             found.found.iter().for_each(|line| context.observer.info(&format!("found {line}")));
@@ -51,10 +54,10 @@ impl OwnTeacher {
             (Teacher::load(&path, device)?, Some((folder, path)))
         };
         let shape = teacher.shape();
-        if shape.len() != 3 || shape[1] != shape[2] || !shape[1].is_multiple_of(8) {
+        if shape.len() != 3 || shape[1] != shape[2] || !shape[1].is_multiple_of(4) {
             return Err(Failure::Usage(format!(
                 "--teacher {}: it draws {shape:?}, and a run is planned for square images whose \
-                 side is a multiple of 8; write a TOML file for it, see `kdm run --help`",
+                 side is a multiple of 4; write a TOML file for it, see `kdm run --help`",
                 source.display()
             )));
         }

@@ -83,7 +83,7 @@ pub fn compare(
         rows.push(ComparisonRow {
             name: variant.name.clone(),
             passes: 1,
-            parameters: Some(student.config().parameters(context.device())),
+            parameters: Some(student.config().parameters() as usize),
             flops: Some(student.config().flops(false, true)),
             iterations: Some(iterations),
             milliseconds,

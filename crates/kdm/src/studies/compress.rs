@@ -74,7 +74,7 @@ pub fn compress(
             "--pairs: the store has one pair, and at least 2 are needed".into(),
         ));
     }
-    check_gain(config, rank, context)?;
+    check_gain(config, rank)?;
     let (noise, labels) = (&samples.noise, &samples.labels);
     let latents = student.stepwise()?.encode_noise_observed(noise, labels, context.observer)?;
     let ReducedOperator { low, added } =
@@ -112,8 +112,8 @@ pub fn compress(
         flops_saved: 1.0 - flops(&file.student) / flops(config),
         linear_speed_up: before / after,
         sample_speed_up: whole / less,
-        numbers_before: config.parameters(device),
-        numbers: file.student.parameters(device),
+        numbers_before: config.parameters() as usize,
+        numbers: file.student.parameters() as usize,
         bytes_before: student.bytes,
         bytes,
     })
@@ -133,8 +133,8 @@ fn cut(config: &StudentConfig, rank: usize) -> StudentConfig {
 ///
 /// # Errors
 /// When it saves neither; the message says which rank does.
-fn check_gain(config: &StudentConfig, rank: usize, context: Context) -> Outcome<()> {
-    let numbers = |config: &StudentConfig| config.parameters(context.device());
+fn check_gain(config: &StudentConfig, rank: usize) -> Outcome<()> {
+    let numbers = |config: &StudentConfig| config.parameters() as usize;
     let flops = |config: &StudentConfig| config.flops(false, false);
     let (before, work) = (numbers(config), flops(config));
     let smaller = cut(config, rank);

@@ -9,7 +9,7 @@ use crate::unet::sizes::{UNetSizes, usual_embedding};
 use crate::unet::topology::{
     DecoderKind, DecoderStep, EncoderKind, EncoderStep, Family, Planned, topology,
 };
-use crate::{Init, Problem};
+use crate::{Demand, Init, Problem};
 
 /// How the noise level is embedded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,15 +132,15 @@ impl SongUNetConfig {
         problems
     }
 
-    /// Floating-point operations of a pass over one image: convolutions, affine layers and
-    /// attention, a multiplication and an addition counted as two. The configuration has no
-    /// [`Self::problems`].
-    pub fn flops(&self) -> f64 {
+    /// What it takes an image. The configuration has no [`Self::problems`].
+    pub fn demand(&self) -> Demand {
         let (encoder, decoder) = self.topology();
-        let (noise, wide) = (self.noise_width() as f64, self.sizes().embedding() as f64);
-        let embedding =
-            2.0 * (noise * (wide + (self.label_dim + self.augment_dim) as f64) + wide * wide);
-        embedding + paths::flops(&encoder, &decoder, &self.style())
+        let (noise, wide) = (self.noise_width(), self.sizes().embedding());
+        let labels = (self.label_dim > 0).then(|| Demand::linear(self.label_dim, noise, true));
+        let augment = Demand::linear(self.augment_dim, noise, false);
+        let embedding = [Demand::linear(noise, wide, true), Demand::linear(wide, wide, true)];
+        let embedding = embedding.into_iter().chain(labels).chain([augment]).sum::<Demand>();
+        embedding + paths::demand(&encoder, &decoder, &self.style())
     }
 
     /// Width of the noise level's features.
@@ -191,6 +191,7 @@ mod tests {
     use super::*;
     use crate::InitSeed;
     use crate::state::state_dict;
+    use burn::module::Module;
     use burn::tensor::Device;
 
     /// On one level without attention, every weight of a convolution is used once a pixel, every
@@ -212,6 +213,7 @@ mod tests {
                 _ => 0.0,
             }
         });
-        assert_eq!(config.flops(), expected.sum::<f64>() + attention);
+        assert_eq!(config.demand().operations, expected.sum::<f64>() + attention);
+        assert_eq!(config.demand().parameters, network.num_params() as f64);
     }
 }
