@@ -132,7 +132,7 @@ pub struct StudentConfig {
 impl StudentConfig {
     /// Values a sample.
     pub fn dim(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |product: usize, n| product.saturating_mul(*n))
     }
 
     /// The dimension n that the operator works on.
@@ -145,6 +145,24 @@ impl StudentConfig {
     /// # Errors
     /// When samples or latents are no square images, or the networks are no U-Nets.
     pub fn unets(&self) -> Result<UNets, Problem> {
+        let ([encoder, decoder], blocks) = self.encoder_and_decoder()?;
+        let both = encoder.demand().operations + decoder.demand().operations;
+        let outputs = decoder.out_channels;
+        let direct = (blocks..=3 * blocks + 2)
+            .map(|num_blocks| SongUNetConfig {
+                num_blocks,
+                in_channels: outputs,
+                ..decoder.clone()
+            })
+            .map(|config| ((config.demand().operations - both).abs(), config))
+            .min_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, config)| config)
+            .expect("the range holds some");
+        Ok(UNets { encoder, decoder, direct })
+    }
+
+    /// Encoder and decoder of [`Self::unets`], which may be impossible, and their blocks a level.
+    fn encoder_and_decoder(&self) -> Result<([SongUNetConfig; 2], usize), Problem> {
         let NetworkConfig::Unet {
             model_channels,
             channel_mult,
@@ -186,15 +204,8 @@ impl StudentConfig {
                 attn_resolutions,
             )
         };
-        let (encoder, decoder) = (unet(channels, latent_channels), unet(latent_channels, channels));
-        let both = encoder.demand().operations + decoder.demand().operations;
-        let direct = (*num_blocks..=3 * num_blocks + 2)
-            .map(|num_blocks| SongUNetConfig { num_blocks, ..unet(channels, channels) })
-            .map(|config| ((config.demand().operations - both).abs(), config))
-            .min_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, config)| config)
-            .expect("the range holds some");
-        Ok(UNets { encoder, decoder, direct })
+        let networks = [unet(channels, latent_channels), unet(latent_channels, channels)];
+        Ok((networks, *num_blocks))
     }
 
     /// What encoder, decoder and the direct student's network take; none where they can't be made.
@@ -323,8 +334,8 @@ impl StudentConfig {
                 at_least_one("network.hidden", hidden);
                 at_least_one("network.layers", layers);
             }
-            None => match self.unets() {
-                Ok(UNets { encoder, decoder, .. }) => {
+            None => match self.encoder_and_decoder() {
+                Ok(([encoder, decoder], _)) => {
                     // What is wrong with both networks is told once.
                     let both = encoder.problems().into_iter().chain(decoder.problems());
                     let all: BTreeMap<String, String> =

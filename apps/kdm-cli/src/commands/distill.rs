@@ -44,6 +44,7 @@ impl TrainingArgs {
     /// The experiment; none after a dry run.
     pub fn load(&self, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
+        experiment.check_fits(memory())?;
         if self.dry_run {
             dry_run(&experiment, context)?;
             return Ok(None);
@@ -67,7 +68,6 @@ impl TrainingArgs {
 /// Prints an experiment, TOML that can be used as a file, with what its stages take as comments:
 /// time on this machine, measured for a moment, memory and disk.
 pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
-    experiment.check_fits(memory())?;
     let stages = or_stopped(measured_stages(experiment, context), || NOTHING_KEPT.into())?;
     let time = |seconds: Option<f64>| seconds.map_or("?".to_string(), duration);
     let mut text = format!("# {:9}{:>9}{:>11}{:>11}\n", "stage", "time", "memory", "disk");

@@ -10,6 +10,7 @@ use kdm::metrics::catalog::Values;
 use kdm::planned::{OwnImages, OwnTeacher, Plan, Subject};
 use kdm::report::metric_table;
 use kdm::run_folder::{CONFIG, LENGTH, REPORT, next_run_folder, open_run};
+use kdm::runtime::memory;
 use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Failure, Outcome};
@@ -37,7 +38,9 @@ pub struct RunArgs {
 impl RunArgs {
     /// The experiment of a preset or file.
     pub fn load(&self, preset: &str) -> Outcome<Experiment> {
-        Experiment::load(preset, &self.settings)
+        let experiment = Experiment::load(preset, &self.settings)?;
+        experiment.check_fits(memory())?;
+        Ok(experiment)
     }
 
     /// Its folder, a new one unless it goes on, which is this process's as long as the lock is
@@ -147,6 +150,7 @@ impl Args {
         if self.dry_run {
             return super::distill::dry_run(&experiment, context);
         }
+        experiment.check_fits(memory())?;
         let inputs = [self.data.as_deref().map(Path::new), maybe(&self.teacher)];
         let _held = claim(&place, &experiment, self.run.resume, &inputs)?;
         let prepared = subject.prepare(&experiment, &place, context);

@@ -60,7 +60,7 @@ pub struct Mlp {
 impl MlpConfig {
     /// What it takes a sample.
     pub fn demand(&self) -> Demand {
-        let inputs = self.input_dim + 1 + self.label_dim;
+        let inputs = self.input_dim.saturating_add(1).saturating_add(self.label_dim);
         let layer = |inputs, outputs| Demand::linear(inputs, outputs, true);
         let times = |demand: Demand, n: usize| {
             let n = n as f64;

@@ -73,7 +73,8 @@ impl AdmUNetConfig {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.sizes().problems();
         if problems.is_empty() {
-            let widths = self.channel_mult.iter().map(|mult| mult * self.model_channels);
+            let widths =
+                self.channel_mult.iter().map(|mult| mult.saturating_mul(self.model_channels));
             let uneven = widths.filter(|width| {
                 let heads = width / ADM_HEAD;
                 heads > 0 && !width.is_multiple_of(heads)

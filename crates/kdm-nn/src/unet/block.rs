@@ -128,11 +128,14 @@ impl BlockConfig {
         }
     }
 
-    /// What it takes an image; `side` is the result's height and width.
+    /// What it takes an image; `side` is the result's height and width. A convolution's input
+    /// follows from that of the norm before it, and is not kept.
     pub fn demand(&self, style: &BlockStyle, side: usize) -> Demand {
         let &Self { inputs, outputs, heads, .. } = self;
-        let conv =
-            |inputs, outputs, kernel| Conv2dConfig::same(inputs, outputs, kernel).demand(side);
+        let conv = |inputs, outputs, kernel| Demand {
+            activations: 0.0,
+            ..Conv2dConfig::same(inputs, outputs, kernel).demand(side)
+        };
         let shifts = if style.adaptive_scale { 2 * outputs } else { outputs };
         let main = [
             Demand::norm(inputs, side),

@@ -89,9 +89,10 @@ impl UNetSizes<'_> {
     /// A width of some layer that the groups of its group norm don't divide. A block with a skip
     /// connection takes a sum of two multiples of the base width.
     fn indivisible_width(&self) -> Option<usize> {
-        let widths = self.channel_mult.iter().map(|m| m * self.model_channels.min(LARGEST_SIZE));
+        let widths = self.channel_mult.iter().map(|m| m.saturating_mul(self.model_channels));
         let mut all: Vec<usize> = widths.chain([self.model_channels]).collect();
-        let pairs: Vec<usize> = all.iter().flat_map(|a| all.iter().map(move |b| a + b)).collect();
+        let pairs: Vec<usize> =
+            all.iter().flat_map(|a| all.iter().map(move |b| a.saturating_add(*b))).collect();
         all.extend(pairs);
         all.into_iter().find(|channels| {
             let groups = GroupNorm::edm_groups(*channels);
@@ -104,6 +105,12 @@ impl UNetSizes<'_> {
 pub(crate) fn size_problem(field: &str, value: usize) -> Option<Problem> {
     let problem = || format!("is {value} and must be between 1 and {LARGEST_SIZE}");
     (value == 0 || value > LARGEST_SIZE).then(|| Problem::new(field, problem()))
+}
+
+/// What is impossible about a size that may be 0.
+pub(crate) fn most_problem(field: &str, value: usize) -> Option<Problem> {
+    let problem = || format!("is {value} and must be at most {LARGEST_SIZE}");
+    (value > LARGEST_SIZE).then(|| Problem::new(field, problem()))
 }
 
 /// What is impossible about a probability of dropout.

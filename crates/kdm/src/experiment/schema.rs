@@ -195,6 +195,8 @@ pub struct EvaluateSection {
     pub reference: Option<String>,
 }
 
+/// Characters of what is wrong with a value that are told at most.
+const MOST_TOLD: usize = 500;
 /// Levels of a key at most: more than there are, and few enough to be walked.
 const MOST_LEVELS: usize = 16;
 
@@ -233,7 +235,8 @@ impl Experiment {
             serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
                 let path = e.path().to_string();
                 let problem = e.into_inner().to_string();
-                let problem = problem.lines().next().unwrap_or_default().to_string();
+                let problem: String =
+                    problem.lines().next().unwrap_or_default().chars().take(MOST_TOLD).collect();
                 Failure::Usage(format!("{label}: `{path}`: {problem}{}", suggestion(&problem)))
             })?;
         let problems = experiment.problems();

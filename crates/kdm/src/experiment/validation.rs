@@ -96,7 +96,8 @@ impl Experiment {
             problems.push(Problem::new("train.held_out", problem));
         }
         if !BEST_BY.contains(&t.best_by.as_str()) {
-            let problem = format!("is `{}` and must be one of {BEST_BY:?}", t.best_by);
+            let given: String = t.best_by.chars().take(60).collect();
+            let problem = format!("is `{given}` and must be one of {BEST_BY:?}");
             problems.push(Problem::new("train.best_by", problem));
         }
         if e.features.is_some() != e.reference.is_some() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::layers::Filter;
 use crate::unet::block::BlockStyle;
 use crate::unet::paths;
-use crate::unet::sizes::{UNetSizes, usual_embedding};
+use crate::unet::sizes::{UNetSizes, most_problem, usual_embedding};
 use crate::unet::topology::{
     DecoderKind, DecoderStep, EncoderKind, EncoderStep, Family, Planned, topology,
 };
@@ -120,6 +120,9 @@ impl SongUNetConfig {
     /// All that is impossible about it; none when a network can be made.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.sizes().problems();
+        problems.extend(most_problem("label_dim", self.label_dim));
+        problems.extend(most_problem("augment_dim", self.augment_dim));
+        problems.extend(most_problem("channel_mult_noise", self.channel_mult_noise));
         if self.channel_mult_noise == 0 || !self.noise_width().is_multiple_of(2) {
             problems.push(Problem::new(
                 "channel_mult_noise",
@@ -145,7 +148,7 @@ impl SongUNetConfig {
 
     /// Width of the noise level's features.
     pub(super) fn noise_width(&self) -> usize {
-        self.model_channels * self.channel_mult_noise
+        self.model_channels.saturating_mul(self.channel_mult_noise)
     }
 
     /// The layers of encoder and decoder.
