@@ -128,7 +128,7 @@ pub(super) fn plan_measured(
         let shape = vec![channels, sizes.resolution, sizes.resolution];
         let noise_std = experiment.pairs.process.noise_std();
         let config = experiment.student_config(shape, classes, noise_std);
-        let classifier = images.as_ref().map(|images| feature_network(images));
+        let classifier = images.as_ref().map(feature_network);
         let perceptual = classifier.as_ref().map(|config| {
             let network = random_classifier(config, context.runtime);
             kdm_nn::frozen(Perceptual::Classifier(network))

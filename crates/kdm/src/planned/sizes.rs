@@ -203,7 +203,7 @@ impl Training {
             _ if images < 8.0 * few => 32,
             _ => 64,
         };
-        let iterations = (images / batch as f64).min(MOST_ITERATIONS).max(1.0) as u64;
+        let iterations = (images / batch as f64).clamp(1.0, MOST_ITERATIONS) as u64;
         Self { iterations, batch }
     }
 
