@@ -85,11 +85,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE|FOLDER", help_heading = OWN)]
     teacher: Option<PathBuf>,
     /// The time that the whole run should take on this machine, such as 30m, 8h or 2d
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = humantime::parse_duration, help_heading = OWN)]
+    #[arg(long, value_name = "TIME", default_value = "30m", help_heading = OWN)]
+    #[arg(value_parser = humantime::parse_duration)]
     budget: Duration,
     /// Pixels a side to crop and resize the images of --data to, a multiple of 8 [default: what
     /// there is time for]
-    #[arg(long, value_name = "R", requires = "data", conflicts_with = "teacher", help_heading = OWN)]
+    #[arg(long, value_name = "R", requires = "data", conflicts_with = "teacher")]
+    #[arg(help_heading = OWN)]
     resolution: Option<usize>,
     /// How many classes there are, where the images of --data show fewer
     #[arg(long, value_name = "K", requires = "data", help_heading = OWN)]

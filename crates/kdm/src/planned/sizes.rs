@@ -27,7 +27,8 @@ pub struct Request<'a> {
     pub classes: usize,
     /// Images to learn from; none where there is nothing but a teacher.
     pub images: Option<usize>,
-    /// The teacher's file, how it draws (`flow`, or else `diffusion`), where it need not be trained.
+    /// The teacher's file, and how it draws (`flow`, or else `diffusion`), where it need not be
+    /// trained.
     pub teacher: Option<(String, &'static str)>,
 }
 
