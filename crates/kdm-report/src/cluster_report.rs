@@ -79,7 +79,7 @@ fn neighbour_figure(near: &Neighbourhoods, images: &[f32], shape: &[usize]) -> F
         names.join(", then by ")
     );
     let png = grid::png(&tiles, shape, 1 + names.len() * (1 + NEIGHBOURS));
-    Figure::new("Neighbours", png, caption)
+    Figure::of_pixels("Neighbours", png, caption)
 }
 
 fn mapped_table(mapped: &MappedClusters, found: &OutputClusters) -> Table {
@@ -135,13 +135,13 @@ fn member_figures(clusters: &Clusters, images: &[f32], shape: &[usize]) -> Vec<F
             sizes.join(", "),
             clusters.cluster.len()
         );
-        figures.push(Figure::new("Clusters", grid::png(&rows, shape, MEMBERS), caption));
+        figures.push(Figure::of_pixels("Clusters", grid::png(&rows, shape, MEMBERS), caption));
     }
     if clusters.outliers > 0 {
         let caption = "Samples in no cluster or far from their neighbours by z-score: rare images, \
                        and failed ones.";
         let png = grid::png(&pick(&|i| clusters.outlier[i], OUTLIERS), shape, MEMBERS);
-        figures.push(Figure::new("Outliers", png, caption));
+        figures.push(Figure::of_pixels("Outliers", png, caption));
     }
     figures
 }

@@ -30,7 +30,7 @@ pub fn comparison_section(rows: &[ComparisonRow], shape: &[usize]) -> Section {
     let caption = "Samples from the same noise and labels as in the other figures, place by place.";
     let figure = |row: &ComparisonRow| {
         let some = &row.images[..row.images.len().min(IMAGES * dim)];
-        Figure::new(row.name.as_str(), grid::png(some, shape, COLUMNS), caption)
+        Figure::of_pixels(row.name.as_str(), grid::png(some, shape, COLUMNS), caption)
     };
     let shown = rows.iter().filter(|row| grid::shows(shape) && !row.images.is_empty());
     Section {

@@ -76,7 +76,7 @@ fn figure(found: &Inversion, samples: &Samples) -> Option<Figure> {
     let caption = "The images; reconstructed by the clean encoder and the decoder; through the \
                    operator's pseudo-inverse; from a refined latent; as samples of the noise that \
                    was found.";
-    Some(Figure::new("Inversion", grid::png(&all, &samples.shape, samples.len()), caption))
+    Some(Figure::of_pixels("Inversion", grid::png(&all, &samples.shape, samples.len()), caption))
 }
 
 #[cfg(test)]

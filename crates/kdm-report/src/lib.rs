@@ -5,14 +5,17 @@
 
 pub mod cluster_report;
 pub mod comparison_report;
+mod figure;
 pub mod format;
 pub mod grid;
+mod headline;
 mod inversion_report;
 mod memorization;
 mod metric_table;
 pub mod operator_report;
 mod page;
 pub mod plots;
+mod run_headline;
 mod sample_figures;
 mod student_report;
 mod theory_report;
@@ -20,11 +23,14 @@ pub mod training_curves;
 
 pub use cluster_report::cluster_section;
 pub use comparison_report::{comparison_section, comparison_table};
+pub use figure::Figure;
+pub use headline::{Fact, Headline};
 pub use inversion_report::{inversion_section, inversion_table};
 pub use memorization::memorization_section;
 pub use metric_table::metric_table;
 pub use operator_report::operator_section;
-pub use page::{Figure, Page, Section, Table};
+pub use page::{Page, Section, Table};
+pub use run_headline::{RunFacts, run_headline};
 pub use sample_figures::sample_section;
 pub use student_report::analysis_sections;
 pub use theory_report::theory_page;

@@ -16,7 +16,7 @@ pub fn memorization_section(found: &Memorization) -> Section {
     let png = || grid::png(&near.images, &near.shape, near.samples);
     Section {
         figures: grid::shows(&near.shape)
-            .then(|| Figure::new(title, png(), caption))
+            .then(|| Figure::of_pixels(title, png(), caption))
             .into_iter()
             .collect(),
         tables: vec![metric_table(title, &found.values())],

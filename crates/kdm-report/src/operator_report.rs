@@ -188,7 +188,7 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
             last.modes
         );
         let png = grid::png(&images, shape, columns);
-        figures.push(Figure::new("Samples by modes kept", png, caption));
+        figures.push(Figure::of_pixels("Samples by modes kept", png, caption));
     }
     figures
 }
@@ -230,7 +230,7 @@ fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
          ends need not decode to recognizable images.{note}"
     );
     let png = grid::png(&rows, shape, images.len());
-    Some(Figure::new("From noise to image", png, caption))
+    Some(Figure::of_pixels("From noise to image", png, caption))
 }
 
 /// What outputs are compared by, in words.

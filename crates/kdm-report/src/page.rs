@@ -1,18 +1,7 @@
 //! The page: one HTML file with its pictures inside.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-/// A picture with a sentence on how to read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figure {
-    /// Heading.
-    pub title: String,
-    /// The picture, a PNG file's bytes.
-    pub png: Vec<u8>,
-    /// How to read it.
-    pub caption: String,
-}
+use crate::figure::{escape, slug};
+use crate::{Figure, Headline};
 
 /// Numbers with names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +39,7 @@ pub struct Section {
 ///     summary: "Measured on 1000 pairs.".into(),
 ///     sections: vec![Section { tables: vec![table], ..Section::new("Evaluation") }],
 ///     config: "seed = 1".into(),
+///     ..Page::default()
 /// };
 /// let html = page.html();
 /// assert!(html.starts_with("<!doctype html>") && html.contains("smaller is better"));
@@ -60,39 +50,12 @@ pub struct Page {
     pub title: String,
     /// What was done, in a sentence or two.
     pub summary: String,
+    /// The result at a glance; may be empty.
+    pub headline: Headline,
     /// The sections; those without content are left out.
     pub sections: Vec<Section>,
     /// The whole configuration, as text; left out when empty.
     pub config: String,
-}
-
-impl Figure {
-    /// A picture of these parts.
-    pub fn new(title: impl Into<String>, png: Vec<u8>, caption: impl Into<String>) -> Self {
-        Self { title: title.into(), png, caption: caption.into() }
-    }
-
-    /// The name of a file for it: the title in lower case, with dashes for all but letters and
-    /// digits, and `.png`.
-    pub fn file_name(&self) -> String {
-        slug(&self.title) + ".png"
-    }
-
-    fn html(&self) -> String {
-        format!(
-            "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\">\
-             <figcaption><b>{0}.</b> {2}</figcaption></figure>\n",
-            escape(&self.title),
-            STANDARD.encode(&self.png),
-            escape(&self.caption),
-        )
-    }
-}
-
-/// Text in lower case with dashes for all but ASCII letters and digits.
-fn slug(text: &str) -> String {
-    let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    text.to_lowercase().chars().map(dashed).collect()
 }
 
 impl Table {
@@ -142,8 +105,9 @@ impl Table {
         };
         let rows: String = self.rows.iter().map(|cells| row("td", cells)).collect();
         let title = escape(&self.title);
+        let plain = if self.columns.is_empty() { " class=\"plain\"" } else { "" };
         format!(
-            "<div class=\"wide\"><table><caption>{title}</caption>\n{head}<tbody>{rows}</tbody>\
+            "<div class=\"wide\"><table{plain}><caption>{title}</caption>\n{head}<tbody>{rows}</tbody>\
              </table></div>\n"
         )
     }
@@ -174,30 +138,68 @@ impl Section {
     }
 }
 
+/// A figure's picture fills the window when it is clicked, and goes back.
+const SCRIPT: &str = "
+document.querySelectorAll('figure button').forEach(b=>b.addEventListener('click',()=>
+b.classList.toggle('large')));
+document.addEventListener('keydown',e=>{if(e.key==='Escape')
+document.querySelectorAll('.large').forEach(b=>b.classList.remove('large'))});
+";
+
 const STYLE: &str = "
-:root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;color:#1c1c1c;background:#fafafa;max-width:1120px;
-margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:.2rem}h2{margin-top:2.2rem}
-nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:1.2rem}
-figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:.8rem}
-figure img{width:100%;height:auto;display:block}
-figcaption{color:#444;font-size:.92rem}
+:root{color-scheme:light dark;--ink:#1b1d21;--soft:#565b64;--paper:#f7f7f5;--card:#fff;
+--line:#dcdcd8;--accent:#0b62a8;--warn:#8a4b00;--warnbg:#fff4e2}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e3;--soft:#a5a9b0;--paper:#16181b;
+--card:#1f2226;--line:#34383e;--accent:#7db8ea;--warn:#f0bd7a;--warnbg:#33260f}}
+*{box-sizing:border-box}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:1120px;margin:0 auto;padding:1.6rem 1rem 4rem;overflow-wrap:break-word}
+h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0}
+h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.8rem;border-top:1px solid var(--line)}
+header p{color:var(--soft);max-width:46rem}
+a{color:var(--accent)}
+nav ul{list-style:none;padding:0;margin:1.2rem 0 0;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
+.figures,.pair{display:grid;gap:1rem;align-items:start;
+grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}
+.figures figure:only-child{max-width:720px}
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:.8rem}
+figure button{display:block;width:100%;padding:0;border:0;background:none;cursor:zoom-in}
+figure img{width:100%;height:auto;display:block;border-radius:3px}
+.pixels{image-rendering:pixelated}
+button.large{position:fixed;inset:0;z-index:9;background:var(--paper);cursor:zoom-out}
+button.large img{width:100vw;height:100vh;object-fit:contain}
+figcaption{color:var(--soft);font-size:.92rem;margin-top:.5rem}
+figcaption b{color:var(--ink)}
+dl{display:grid;margin:1.2rem 0 0;gap:.8rem}
+.facts{grid-template-columns:repeat(auto-fit,minmax(min(190px,100%),1fr))}
+.facts div{background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:.7rem .9rem}
+dt{color:var(--soft);font-size:.85rem}dd{margin:0}
+.facts b{display:block;font-size:1.5rem;line-height:1.3;font-variant-numeric:tabular-nums}
+.facts span{color:var(--soft);font-size:.85rem}
+.made{grid-template-columns:repeat(auto-fit,minmax(min(230px,100%),1fr));font-size:.92rem}
+.warnings{background:var(--warnbg);color:var(--warn);border-radius:8px;margin:1rem 0;
+padding:.7rem 1rem .7rem 2rem}
 div.wide{overflow-x:auto;margin-top:1.4rem}
-table{border-collapse:collapse;background:#fff;width:100%}
-caption{text-align:left;font-weight:600;padding:.4rem 0;background:#fafafa}
-td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #e4e4e4;vertical-align:top}
+table{border-collapse:collapse;background:var(--card);width:100%}
+caption{text-align:left;font-weight:600;padding:.4rem 0;background:var(--paper)}
+td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid var(--line);
+vertical-align:top}
 td:nth-child(2){font-variant-numeric:tabular-nums;white-space:nowrap}
-td:nth-child(3){color:#555}
-pre{background:#fff;border:1px solid #ddd;border-radius:8px;padding:1rem;overflow:auto;
-font-size:.85rem}
+td:nth-child(3){color:var(--soft);min-width:11rem}
+@media(max-width:560px){.plain tr{display:grid;grid-template-columns:1fr auto;
+border-bottom:1px solid var(--line)}.plain td{border:0;padding:.2rem .6rem}
+.plain td:nth-child(3){grid-column:1/-1;padding-bottom:.5rem}}
+pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:1rem;
+overflow:auto;font-size:.85rem}
 ";
 
 impl Page {
     /// All figures, in the order of the page.
     pub fn figures(&self) -> impl Iterator<Item = &Figure> {
-        self.sections.iter().flat_map(|section| &section.figures)
+        let sections = self.sections.iter().flat_map(|section| &section.figures);
+        self.headline.figures.iter().chain(sections)
     }
 
     /// All tables, in the order of the page.
@@ -224,10 +226,11 @@ impl Page {
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
              <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-             <header>\n<h1>{title}</h1>\n<p>{summary}</p>\n</header>\n\
+             <header>\n<h1>{title}</h1>\n<p>{summary}</p>\n{headline}</header>\n\
              <nav aria-label=\"Sections\">\n<ul>\n{links}</ul>\n</nav>\n<main>\n",
             title = escape(&self.title),
             summary = escape(&self.summary),
+            headline = self.headline.html(),
         );
         page.extend(sections.iter().map(|(id, section)| section.html(id)));
         if !self.config.is_empty() {
@@ -237,12 +240,8 @@ impl Page {
                 escape(&self.config)
             );
         }
-        page + "</main>\n</body>\n</html>\n"
+        page + &format!("</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -261,6 +260,7 @@ mod tests {
             summary: "\"quoted\" & more".into(),
             sections: vec![section.clone(), Section::new("Nothing"), section],
             config: "x = \"1\"".into(),
+            headline: Headline::default(),
         }
     }
 

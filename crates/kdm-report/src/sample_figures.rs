@@ -98,7 +98,7 @@ fn cluster_table(clusters: &PointClusters) -> Table {
 fn image_figures(gallery: &ImageGallery) -> Vec<Figure> {
     let shape = &gallery.shape;
     let figure = |title: &str, columns: usize, images: &[f32], caption: &str| {
-        Figure::new(title, grid::png(images, shape, columns), caption)
+        Figure::of_pixels(title, grid::png(images, shape, columns), caption)
     };
     let mut figures = Vec::new();
     if let Some(teacher) = &gallery.teacher {

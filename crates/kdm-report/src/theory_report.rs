@@ -13,7 +13,7 @@ use crate::{Figure, Page, Section, Table};
 /// Never: their numbers are plain data.
 pub fn theory_page(theory: &Theory) -> Page {
     Page {
-        title: "kdm: theory".into(),
+        title: "Theory".into(),
         summary: "Teachers in closed form, where the method has exact answers. The flow of \
                   Gaussian data is affine: a student of affine maps must find it. On polynomials \
                   its operator has the products of the flow's eigenvalues. The flow of a mixture \
@@ -22,6 +22,7 @@ pub fn theory_page(theory: &Theory) -> Page {
             .into(),
         sections: vec![gaussian_section(theory), mixture_section(theory)],
         config: serde_json::to_string_pretty(&json!(theory)).expect("plain data") + "\n",
+        ..Page::default()
     }
 }
 

@@ -7,8 +7,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{Labels, Samples};
 use kdm_koopman::distill::{self, Trainee};
 use kdm_koopman::loss::{Distance, LatentNoise, Objective};
-use kdm_koopman::{Koopman, LossConfig, Sampler, StudentConfig};
-use kdm_nn::{DiscriminatorConfig, ForwardMode, InitSeed, Lpips, Perceptual, Pooling};
+use kdm_koopman::{Koopman, LossConfig, Reconstruction, Sampler, StudentConfig};
+use kdm_nn::{
+    ClassifierConfig, DiscriminatorConfig, ForwardMode, InitSeed, Lpips, Perceptual, Pooling,
+};
 use kdm_observer::{Observer, Stopped};
 use kdm_train::{Optimizer, OptimizerConfig, Stepper};
 use serde::Serialize;
@@ -267,6 +269,24 @@ pub fn step_with(
     let optimizer = experiment.student_loop().optimizer;
     let loss = experiment.loss.config();
     step_of(config, &loss, perceptual, optimizer, batch, runtime.training())
+}
+
+/// The network that a loss of this kind looks through, with random weights: the work is that of a
+/// trained one. None where the loss has none.
+pub fn random_perceptual(
+    reconstruction: Reconstruction,
+    shape: &[usize],
+    device: &Device,
+) -> Option<Perceptual> {
+    if reconstruction.has_lpips() {
+        return Some(random_lpips(device));
+    }
+    reconstruction.has_features().then(|| {
+        let (in_channels, resolution) = (shape[0], shape[shape.len() - 1]);
+        let config = ClassifierConfig { resolution, in_channels, classes: 10, width: 16 };
+        let network = config.init(&mut InitSeed::new(0), device);
+        kdm_nn::frozen(Perceptual::Classifier(network))
+    })
 }
 
 fn random_lpips(device: &Device) -> Perceptual {

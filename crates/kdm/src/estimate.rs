@@ -8,7 +8,7 @@ use kdm_teacher::networks::FlowMlp;
 use kdm_teacher::networks::image::NetworkTeacher;
 use kdm_teacher::{Denoiser, Level, Teacher};
 
-use crate::benchmark::{step_with, training_step};
+use crate::benchmark::{random_perceptual, step_with};
 use crate::experiment::{StageCost, TeacherKind};
 use crate::stages::teacher::open_teacher;
 use crate::{Context, Experiment, Outcome};
@@ -54,12 +54,9 @@ pub fn measured_stages(
     progress.advance(0, 2, "student")?;
     let each = experiment.student_demand(true).operations;
     let batch = ((TIMED / each.max(1.0)) as usize).clamp(1, experiment.train.batch);
-    // Without the loss's network it is a little faster.
-    let step = training_step(experiment, &config, batch, context.runtime);
-    let seconds = match step {
-        Ok(step) => seconds_of(step),
-        Err(_) => seconds_of(step_with(experiment, &config, None, batch, context.runtime)),
-    };
+    let device = context.runtime.training();
+    let network = random_perceptual(experiment.loss.reconstruction, &config.shape, &device);
+    let seconds = seconds_of(step_with(experiment, &config, network, batch, context.runtime));
     let iteration = seconds * experiment.train.batch as f64 / batch as f64;
     let rate = each * batch as f64 / seconds;
     progress.advance(1, 2, "teacher")?;

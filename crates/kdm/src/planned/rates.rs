@@ -6,7 +6,7 @@ use std::path::Path;
 use kdm_data::ImageSet;
 use kdm_metrics::features::classifier_training::ClassifierTask;
 use kdm_metrics::features::extractor::ClassifierFile;
-use kdm_nn::{Classifier, ClassifierConfig, InitSeed, Perceptual};
+use kdm_nn::{ClassifierConfig, InitSeed};
 use kdm_teacher::networks::image::NetworkTeacher;
 use kdm_teacher::{Denoiser, EdmTask};
 use kdm_train::{Optimizer, OptimizerConfig, Stepper, Task};
@@ -15,9 +15,8 @@ use super::Subject;
 use super::experiment::experiment_of;
 use super::images::{FEATURE_WIDTH, OwnSet};
 use super::sizes::{Counts, Plan, Request, plan};
-use crate::benchmark::step_with;
+use crate::benchmark::{random_perceptual, step_with};
 use crate::estimate::{pass_seconds, seconds_of};
-use crate::runtime::Runtime;
 use crate::{Context, Failure, Outcome};
 
 /// Seconds on this machine.
@@ -129,16 +128,15 @@ pub(super) fn plan_measured(
         let noise_std = experiment.pairs.process.noise_std();
         let config = experiment.student_config(shape, classes, noise_std);
         let classifier = images.as_ref().map(feature_network);
-        let perceptual = classifier.as_ref().map(|config| {
-            let network = random_classifier(config, context.runtime);
-            kdm_nn::frozen(Perceptual::Classifier(network))
-        });
+        let device = context.runtime.training();
+        let loss = experiment.loss.reconstruction;
+        let perceptual = random_perceptual(loss, &config.shape, &device);
         let mut step = step_with(&experiment, &config, perceptual, BATCH, context.runtime);
         let student_step = seconds_of(&mut step) / BATCH as f64;
         next("feature network")?;
         let feature_step = match (classifier, images) {
             (Some(network), Some(images)) => {
-                let model = random_classifier(&network, context.runtime);
+                let model = network.init(&mut InitSeed::new(0), &context.runtime.training());
                 // Labels are needed, and which don't matter.
                 let images = if network.classes == images.classes() {
                     images
@@ -162,10 +160,6 @@ fn feature_network(images: &ImageSet) -> ClassifierConfig {
     let [in_channels, resolution, _] = images.shape();
     let classes = if images.classes() > 1 { images.classes() } else { 4 };
     ClassifierConfig { resolution, in_channels, classes, width: FEATURE_WIDTH }
-}
-
-fn random_classifier(config: &ClassifierConfig, runtime: &Runtime) -> Classifier {
-    config.init(&mut InitSeed::new(0), &runtime.training())
 }
 
 /// Seconds an image of a training.

@@ -77,7 +77,7 @@ const RESOLUTIONS: [usize; 3] = [64, 32, 16];
 /// Share of the budget that is planned with: the rest is for what can't be foreseen.
 const PLANNED: f64 = 0.86;
 /// Shares of that, after the feature networks: teacher, pairs, student, report.
-const TRAINED: [f64; 4] = [0.46, 0.14, 0.31, 0.09];
+const TRAINED: [f64; 4] = [0.35, 0.14, 0.42, 0.09];
 /// The same where the teacher is there already.
 const GIVEN: [f64; 4] = [0.0, 0.42, 0.49, 0.09];
 /// Seconds that the report needs at most.

@@ -2,6 +2,7 @@
 //! and what they make is written.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use kdm_analysis::clusters::ModeOf;
 use kdm_analysis::gallery::PointClustering;
@@ -12,7 +13,9 @@ use kdm_data::{Array, Samples, Split, array, atomic};
 use kdm_metrics::FeatureSpace;
 use kdm_metrics::catalog::Values;
 use kdm_metrics::{Extractor, Statistics};
-use kdm_report::{Page, Section, analysis_sections, metric_table, training_section};
+use kdm_report::{
+    Page, RunFacts, Section, analysis_sections, metric_table, run_headline, training_section,
+};
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Denoiser, Distribution, Process, Teacher, trajectory};
 use kdm_train::{METRICS, read_metrics};
@@ -21,7 +24,7 @@ use serde_json::{Value, json};
 use super::images::open_images;
 use super::pairs::Drawing;
 use crate::experiment::TeacherKind;
-use crate::run_folder::{REPORT, pretty};
+use crate::run_folder::{CONFIG, REPORT, pretty};
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
 
@@ -125,6 +128,8 @@ pub fn nearest_training_images(
 /// What the report of a run is of.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportInputs<'a> {
+    /// When this process began with the run.
+    pub began: Instant,
     /// The experiment.
     pub experiment: &'a Experiment,
     /// The teacher.
@@ -151,7 +156,8 @@ pub fn write_run_report(
     folder: &Path,
     context: Context,
 ) -> Outcome<PathBuf> {
-    let ReportInputs { experiment, teacher, drawing, student, test, values, features } = *inputs;
+    let ReportInputs { began, experiment, teacher, drawing, student, test, values, features } =
+        *inputs;
     let pairs = test.range(0..test.len());
     let data = test.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
     let distribution = experiment.distribution();
@@ -176,8 +182,17 @@ pub fn write_run_report(
     }];
     sections.extend(analysis_sections(&found));
     sections.push(training_section(&distillation, &training));
+    let facts = RunFacts {
+        values,
+        pairs: experiment.pairs.count - experiment.train.held_out,
+        test: test.len(),
+        variety: variety(student, &pairs),
+        made: made(folder, began, context),
+    };
+    let headline = run_headline(facts, &mut sections);
     let page = Page {
-        title: format!("kdm: {}", experiment.name),
+        title: experiment.name.clone(),
+        headline,
         summary: format!(
             "A {} teacher, {} pairs of {} evaluations each, and a student that draws in one step. \
              Numbers are on {} test pairs whose noise no part of the training saw.",
@@ -194,6 +209,53 @@ pub fn write_run_report(
         config: experiment.to_toml(),
     };
     write_report(folder, &page)
+}
+
+/// Samples that the variety of a student is measured on.
+const VARIED: usize = 256;
+
+/// The variance of a student's samples over different noises, as a share of the teacher's.
+fn variety(student: &LoadedStudent, pairs: &Samples) -> f64 {
+    let few = pairs.first(VARIED);
+    let drawn = student.sampler.sample(&few.noise, &few.labels);
+    let (dim, rows) = (few.shape.iter().product::<usize>(), few.len() as f64);
+    let variance = |values: &[f32]| -> f64 {
+        let of = |column: usize| {
+            let all = || values.iter().skip(column).step_by(dim).map(|x| f64::from(*x));
+            let mean = all().sum::<f64>() / rows;
+            all().map(|x| (x - mean).powi(2)).sum::<f64>() / rows
+        };
+        (0..dim).map(of).sum()
+    };
+    variance(&drawn) / variance(&few.images).max(f64::MIN_POSITIVE)
+}
+
+/// How a run in `folder` was made, for its report.
+fn made(folder: &Path, began: Instant, context: Context) -> Vec<(String, String)> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok();
+    let model = cpu.as_deref().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    });
+    let vectors = kdm_kernels::instruction_set().map(|set| set.to_string()).ok();
+    let machine = [
+        model,
+        Some(format!("{} threads", context.runtime.threads())),
+        vectors,
+        Some(std::env::consts::OS.to_string()),
+    ];
+    let machine: Vec<String> = machine.into_iter().flatten().collect();
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    [
+        ("Time, from the last start on", format!("{minutes:.1} minutes")),
+        ("Machine", machine.join(", ")),
+        ("Date", now.replace('T', " ").replace('Z', " UTC")),
+        ("Version", format!("kdm {}", env!("CARGO_PKG_VERSION"))),
+        ("Again", format!("kdm run {}", folder.join(CONFIG).display())),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .to_vec()
 }
 
 /// The rows of a training's log; none where there is no log.
@@ -298,10 +360,11 @@ pub fn analyze_student(
         summary = format!("{summary}. Operator: {kind:?}, latent dimension {n}.");
     }
     let page = Page {
-        title: "kdm: analysis of a student".into(),
+        title: "Analysis of a student".into(),
         summary,
         sections: analysis_sections(&found),
         config: pretty(&json!(student.file)),
+        ..Page::default()
     };
     let report = write_report(folder, &page)?;
     Ok((found, report))

@@ -88,6 +88,7 @@ pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<
     values.insert(&catalog::SPEED_UP, speed_up);
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
     let inputs = ReportInputs {
+        began: started,
         experiment,
         teacher: &teacher,
         drawing: &drawing,

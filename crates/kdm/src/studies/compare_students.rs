@@ -93,7 +93,7 @@ pub fn compare(
     }
     atomic::write(&folder.join(COMPARISON), pretty(&json!(rows)).as_bytes())?;
     let page = Page {
-        title: format!("kdm: {}", experiment.name),
+        title: experiment.name.clone(),
         summary: format!(
             "{} students trained on the same {} pairs, each for the floating-point operations of \
              {} iterations of the first configuration, beside their teacher. Numbers are on {} \
@@ -105,6 +105,7 @@ pub fn compare(
         ),
         sections: vec![comparison_section(&rows, &samples.shape)],
         config: experiment.to_toml(),
+        ..Page::default()
     };
     write_report(folder, &page)?;
     Ok(rows)

@@ -49,13 +49,14 @@ pub fn invert_images(
         ],
     )?;
     let page = Page {
-        title: "kdm: inversion".into(),
+        title: "Inversion".into(),
         summary: format!(
             "{count} images brought back to latents and noise of {}.",
             student.path.display()
         ),
         sections: vec![inversion_section(&found, samples)],
         config: pretty(&json!(student.file)),
+        ..Page::default()
     };
     let report = write_report(folder, &page)?;
     Ok((found, report))
