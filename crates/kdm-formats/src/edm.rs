@@ -45,7 +45,10 @@ pub fn import(torch: &TorchFile, id: Id, place: &str, device: &Device) -> Result
     let key = key.unwrap_or("the whole file");
     let number = |name: &str, default: f64| torch.number(id, name).unwrap_or(default);
     let preconditioning = match class.as_str() {
-        "EDMPrecond" => Preconditioning::Edm { sigma_data: number("sigma_data", 0.5) },
+        "EDMPrecond" => {
+            let sigma_data = number("sigma_data", 0.5);
+            Preconditioning::Edm { sigma_data, noise_scale: 1.0 }
+        }
         "VPPrecond" => Preconditioning::Vp {
             beta_d: number("beta_d", 19.9),
             beta_min: number("beta_min", 0.1),
@@ -74,7 +77,7 @@ pub fn import(torch: &TorchFile, id: Id, place: &str, device: &Device) -> Result
     match &mut network {
         UNetConfig::SongUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
         UNetConfig::AdmUnet(c) => (c.dropout, c.label_dropout) = (dropout, label_dropout),
-        UNetConfig::DiffusersUnet(_) => {}
+        UNetConfig::DiffusersUnet(_) | UNetConfig::OpenaiUnet(_) => {}
     }
     let state = infer::without_filters(torch.state(inner)?);
     let mut ignored: Vec<String> = torch
@@ -191,6 +194,16 @@ fn describe(network: &UNetConfig) -> String {
         UNetConfig::AdmUnet(c) => format!(
             "ADM U-Net: width {} x {:?}, {} blocks, attention at {:?}",
             c.model_channels, c.channel_mult, c.num_blocks, c.attn_resolutions
+        ),
+        UNetConfig::OpenaiUnet(c) => format!(
+            "OpenAI's U-Net: width {} x {:?}, {} blocks, attention where images are smaller by \
+             {:?}{}{}",
+            c.model_channels,
+            c.level_channels,
+            c.num_res_blocks,
+            c.attention_resolutions,
+            if c.use_scale_shift_norm { ", scale and shift" } else { "" },
+            if c.learn_sigma { ", a learned variance, which is left out" } else { "" },
         ),
         UNetConfig::DiffusersUnet(c) => format!(
             "UNet2DModel: widths {:?}, {} layers a block, {:?}, {:?}",

@@ -12,7 +12,7 @@ use kdm_teacher::TeacherConfig;
 use kdm_teacher::teacher::KIND as TEACHER;
 use serde_json::Value;
 
-use crate::official;
+use crate::{official, openai};
 
 /// Writes the model file `path` to `out` with original names. Gives a line on what the names are
 /// of. A student is made on `device`, which finds out whether its file is whole.
@@ -59,6 +59,9 @@ fn teacher(file: &TensorFile) -> Result<(StateDict, &'static str)> {
     let state = file.state("")?;
     Ok(match config.network {
         UNetConfig::DiffusersUnet(_) => (state, "diffusers' UNet2DModel"),
+        UNetConfig::OpenaiUnet(_) => {
+            (openai::original(state), "OpenAI's U-Net, as guided-diffusion has it")
+        }
         _ => (renamed(state, |name| format!("model.{name}")), "NVlabs/edm's networks"),
     })
 }

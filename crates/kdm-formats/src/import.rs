@@ -6,14 +6,16 @@ use burn::tensor::{Device, TensorData};
 use kdm_data::{Error, Result, model};
 use kdm_nn::StateDict;
 use kdm_nn::state::state_dict;
+use kdm_teacher::Preconditioning;
 
 use crate::pickle::Value;
 use crate::torch::TorchFile;
 use crate::weights::{Kind, Opened, is_weights_folder};
-use crate::{Format, Imported, Model, Options, diffusers, edm, features, infer, official};
+use crate::{Format, Imported, Model, Options, diffusers, edm, features, infer, official, openai};
 
 const ACTION: &str = "give a file of a known kind: official KDM checkpoints and discriminators, \
-                      network pickles of NVlabs/edm, state dicts of either, diffusers folders, \
+                      network pickles of NVlabs/edm, state dicts of either or of OpenAI's U-Net, \
+                      diffusers folders, \
                       VGG16 with --heads, and pytorch-fid's Inception";
 
 /// Reads a foreign file or folder. Networks are made on `device`, to find out whether the weights
@@ -175,7 +177,15 @@ fn by_state(
         return official::from_state(path, state, device);
     }
     if options.format != Format::Kdm && infer::is_unet(&state) {
-        return edm::from_state(path, state, options.preconditioning.clone(), device);
+        return edm::from_state(
+            path,
+            state,
+            options.preconditioning.clone().unwrap_or(Preconditioning::EDM),
+            device,
+        );
+    }
+    if openai::is_unet(&state) {
+        return openai::from_state(path, state, options, device);
     }
     if official::is_discriminator(&state) {
         return official::discriminator(path, state, device);
@@ -206,9 +216,6 @@ fn by_state(
     match kind {
         Some(Kind::Other(name)) => {
             return invalid(&format!("are those of {name}, which this program doesn't know"));
-        }
-        Some(Kind::OpenAi) => {
-            return invalid("are those of OpenAI's U-Net, which this program doesn't know");
         }
         Some(Kind::Vae) => return invalid("are those of an autoencoder, and no network of images"),
         _ => {}

@@ -36,6 +36,7 @@ mod imported;
 mod infer;
 mod numbers;
 pub mod official;
+mod openai;
 mod options;
 pub mod pairs;
 pub mod pickle;

@@ -1,6 +1,7 @@
 //! What an import may be told.
 
 use kdm_teacher::Preconditioning;
+use serde_json::Value;
 
 /// What a file is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,12 @@ pub enum Format {
 pub struct Options {
     /// What the file is taken for.
     pub format: Format,
-    /// The preconditioning of a plain state dict, which can't say it.
-    pub preconditioning: Preconditioning,
+    /// The preconditioning of a plain state dict, which can't say it; none for the usual one of its
+    /// kind.
+    pub preconditioning: Option<Preconditioning>,
+    /// What the weights of a network can't tell of its architecture, as keys of its configuration
+    /// and values.
+    pub settings: Vec<(String, Value)>,
     /// Which of several networks in a file is read: the keys that lead to it, joined by dots, or
     /// one of them. The likeliest one without it.
     pub key: Option<String>,
@@ -31,7 +36,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (format, preconditioning) = (Format::Auto, Preconditioning::EDM);
-        Self { format, preconditioning, key: None, heads: None }
+        let (format, settings) = (Format::Auto, Vec::new());
+        Self { format, preconditioning: None, settings, key: None, heads: None }
     }
 }

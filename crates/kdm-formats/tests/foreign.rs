@@ -65,7 +65,7 @@ fn nvlabs_networks_come_from_every_protocol_and_container() {
         let (a, b) = (data.as_slice::<f32>().unwrap(), state[name].as_slice::<f32>().unwrap());
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 5e-4 * b.abs() + 1e-6), "{name}");
     }
-    let options = Options { preconditioning: Preconditioning::VE, ..Options::default() };
+    let options = Options { preconditioning: Some(Preconditioning::VE), ..Options::default() };
     let told = import(&file("edm_state.pt"), &options).unwrap();
     assert_eq!(teacher(&told).0.preconditioning, Preconditioning::VE);
     assert_eq!(teacher(&imported("edm_VPPrecond.pkl")).0.preconditioning, Preconditioning::VP);

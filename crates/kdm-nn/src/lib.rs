@@ -23,8 +23,8 @@ pub use layers::state::{StateDict, StateError};
 pub use layers::{fixed_batches, linear, mlp, state};
 pub use problem::Problem;
 pub use unet::{
-    AdmUNet, AdmUNetConfig, DiffusersUNet, DiffusersUNetConfig, FrozenUNet, SongUNet,
-    SongUNetConfig, UNet, UNetConfig,
+    AdmUNet, AdmUNetConfig, DiffusersUNet, DiffusersUNetConfig, FrozenUNet, OpenAiUNet,
+    OpenAiUNetConfig, SongUNet, SongUNetConfig, UNet, UNetConfig,
 };
 pub use vision::classifier::{Classifier, ClassifierConfig};
 pub use vision::discriminator::{Discriminator, DiscriminatorConfig};

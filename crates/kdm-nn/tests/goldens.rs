@@ -1,6 +1,9 @@
 //! Networks against PyTorch's own, in many sizes and variants. The values and their generator are
 //! in `goldens/`; weights are drawn from the tensors' names by the same formula on both sides.
 
+#[path = "goldens/weight.rs"]
+mod weight;
+
 use std::path::Path;
 
 use burn::module::Module;
@@ -8,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::state::{load_state, state_dict};
 use kdm_nn::{ForwardMode, Inception, InitSeed, Lpips, Pooling, StateDict, UNetConfig};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use weight::weight;
 
 fn golden(name: &str) -> Value {
     let path =
@@ -18,30 +21,6 @@ fn golden(name: &str) -> Value {
 
 fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
-}
-
-/// `weight` of the generator.
-fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
-    let hash = Sha256::digest(name.as_bytes());
-    let seed = u64::from_le_bytes(hash[..8].try_into().unwrap());
-    let count: usize = shape.iter().product();
-    let fan_in: usize = shape.iter().skip(1).product();
-    let one = shape.len() == 1;
-    let uniform = |i: u64| {
-        let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 40) as f64 / f64::from(1 << 24)
-    };
-    let value = |u: f64| match () {
-        () if name.ends_with("running_var") || (one && name.ends_with("weight")) => 0.5 + u,
-        () if name.ends_with("freqs") => 4.0 * u - 2.0,
-        () if one => 0.4 * (u - 0.5),
-        () if name.ends_with("model.1.weight") => u,
-        () => (2.0 * u - 1.0) * (6.0 / fan_in as f64).sqrt(),
-    };
-    (0..count as u64).map(|i| value(uniform(i)) as f32).collect()
 }
 
 /// The module with the generator's weights.

@@ -6,6 +6,7 @@ use kdm::data::output::FileKind;
 use kdm::formats::{self, Options};
 use kdm::teacher::Preconditioning;
 use kdm::{Context, Outcome};
+use serde_json::Value;
 
 use super::output::{Replace, maybe, print, print_json};
 
@@ -23,9 +24,14 @@ pub struct Args {
     /// What the file is
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     format: Format,
-    /// The preconditioning of a plain state dict, which can't say it; other files do
-    #[arg(long, value_enum, default_value_t = PreconditioningName::Edm)]
-    preconditioning: PreconditioningName,
+    /// The preconditioning of a plain state dict, which can't say it; other files do [default: edm
+    /// for NVlabs' networks, ddpm-linear for OpenAI's]
+    #[arg(long, value_enum)]
+    preconditioning: Option<PreconditioningName>,
+    /// What weights can't tell of OpenAI's U-Net, such as --set resolution=64 or --set num_heads=8;
+    /// may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, Value)>,
     /// Which of several networks in the file (or weights in a diffusers folder): the keys that lead
     /// to it, joined by dots, or one of them; without it the average, if there is one
     #[arg(long, value_name = "NAME")]
@@ -64,6 +70,21 @@ enum PreconditioningName {
     Iddpm,
     /// Flow matching: the velocity e - x_0 at (1 - t) x_0 + t e, the network's time being t
     Flow,
+    /// Flow matching from noise at time 0 to data at time 1, as torchcfm's
+    FlowToData,
+    /// A DDPM of 1000 steps that predicts the noise, variances evenly spaced
+    DdpmLinear,
+    /// The same with a cosine schedule
+    DdpmCosine,
+    /// EDM's as openai/consistency_models trains its teachers: 1000 ln(sigma) / 4
+    Karras,
+}
+
+/// KEY=VALUE, the value as JSON has it, or else text.
+fn setting(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as num_heads=8")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
+    Ok((key.to_string(), value))
 }
 
 impl Args {
@@ -76,7 +97,7 @@ impl Args {
                 Format::Kdm => formats::Format::Kdm,
                 Format::Diffusers => formats::Format::Diffusers,
             },
-            preconditioning: match self.preconditioning {
+            preconditioning: self.preconditioning.map(|name| match name {
                 PreconditioningName::Edm => Preconditioning::EDM,
                 PreconditioningName::Vp => Preconditioning::VP,
                 PreconditioningName::Ve => Preconditioning::VE,
@@ -84,7 +105,12 @@ impl Args {
                 PreconditioningName::Flow => {
                     Preconditioning::Flow { time_scale: 1.0, data_at_one: false }
                 }
-            },
+                PreconditioningName::FlowToData => Preconditioning::FLOW_TO_DATA,
+                PreconditioningName::DdpmLinear => Preconditioning::DDPM_LINEAR,
+                PreconditioningName::DdpmCosine => Preconditioning::DDPM_COSINE,
+                PreconditioningName::Karras => Preconditioning::KARRAS,
+            }),
+            settings: self.settings,
             key: self.key,
             heads: self.heads,
         };

@@ -1,5 +1,5 @@
 //! The U-Nets behind one interface: DDPM++ and NCSN++ ([`song`]), ADM ([`adm`]), diffusers'
-//! UNet2DModel ([`diffusers`]).
+//! UNet2DModel ([`diffusers`]), OpenAI's ([`openai`]).
 //!
 //! The first two are of NVlabs' kinds: `topology` is the page that shows which layers they have, in
 //! the order in which an image goes through them; `paths` makes and runs these layers, and `block`
@@ -9,6 +9,7 @@ pub mod adm;
 mod block;
 pub mod diffusers;
 mod frozen;
+pub mod openai;
 mod paths;
 mod sizes;
 pub mod song;
@@ -17,6 +18,7 @@ mod topology;
 pub use adm::{AdmUNet, AdmUNetConfig};
 pub use diffusers::{DiffusersUNet, DiffusersUNetConfig};
 pub use frozen::FrozenUNet;
+pub use openai::{OpenAiUNet, OpenAiUNetConfig};
 pub use song::{SongUNet, SongUNetConfig};
 
 use burn::module::Module;
@@ -35,6 +37,8 @@ pub enum UNetConfig {
     AdmUnet(AdmUNetConfig),
     /// diffusers' UNet2DModel.
     DiffusersUnet(DiffusersUNetConfig),
+    /// OpenAI's U-Net.
+    OpenaiUnet(OpenAiUNetConfig),
 }
 
 /// A U-Net.
@@ -61,6 +65,8 @@ pub enum UNet {
     Adm(AdmUNet),
     /// diffusers' UNet2DModel.
     Diffusers(DiffusersUNet),
+    /// OpenAI's U-Net.
+    OpenAi(OpenAiUNet),
 }
 
 impl UNetConfig {
@@ -70,6 +76,7 @@ impl UNetConfig {
             Self::SongUnet(c) => c.problems(),
             Self::AdmUnet(c) => c.problems(),
             Self::DiffusersUnet(c) => c.problems(),
+            Self::OpenaiUnet(c) => c.problems(),
         }
     }
 
@@ -80,6 +87,7 @@ impl UNetConfig {
             Self::SongUnet(c) => (c.model_channels, &c.channel_mult, c.num_blocks),
             Self::AdmUnet(c) => (c.model_channels, &c.channel_mult, c.num_blocks),
             Self::DiffusersUnet(c) => (1, &c.block_out_channels, c.layers_per_block),
+            Self::OpenaiUnet(c) => (1, &c.level_channels, c.num_res_blocks),
         };
         let level = |m: &usize| {
             let width = m.saturating_mul(channels);
@@ -94,7 +102,7 @@ impl UNetConfig {
         match self {
             Self::SongUnet(c) => Some(c.demand()),
             Self::AdmUnet(c) => Some(c.demand()),
-            Self::DiffusersUnet(_) => None,
+            Self::DiffusersUnet(_) | Self::OpenaiUnet(_) => None,
         }
     }
 
@@ -104,6 +112,7 @@ impl UNetConfig {
             Self::SongUnet(c) => UNet::Song(c.init(seed, device)),
             Self::AdmUnet(c) => UNet::Adm(c.init(seed, device)),
             Self::DiffusersUnet(c) => UNet::Diffusers(c.init(seed, device)),
+            Self::OpenaiUnet(c) => UNet::OpenAi(c.init(seed, device)),
         }
     }
 
@@ -113,6 +122,7 @@ impl UNetConfig {
             Self::SongUnet(c) => c.resolution,
             Self::AdmUnet(c) => c.resolution,
             Self::DiffusersUnet(c) => c.sample_size,
+            Self::OpenaiUnet(c) => c.resolution,
         }
     }
 
@@ -122,6 +132,7 @@ impl UNetConfig {
             Self::SongUnet(c) => (c.in_channels, c.out_channels),
             Self::AdmUnet(c) => (c.in_channels, c.out_channels),
             Self::DiffusersUnet(c) => (c.in_channels, c.out_channels),
+            Self::OpenaiUnet(c) => (c.in_channels, c.out_channels),
         }
     }
 
@@ -131,6 +142,7 @@ impl UNetConfig {
             Self::SongUnet(c) => c.label_dim,
             Self::AdmUnet(c) => c.label_dim,
             Self::DiffusersUnet(c) => c.num_class_embeds.unwrap_or(0),
+            Self::OpenaiUnet(c) => c.num_classes,
         }
     }
 
@@ -139,7 +151,7 @@ impl UNetConfig {
         match self {
             Self::SongUnet(c) => c.augment_dim,
             Self::AdmUnet(c) => c.augment_dim,
-            Self::DiffusersUnet(_) => 0,
+            Self::DiffusersUnet(_) | Self::OpenaiUnet(_) => 0,
         }
     }
 }
@@ -160,6 +172,7 @@ impl UNet {
             Self::Song(net) => net.forward(x, noise, labels, augment, mode),
             Self::Adm(net) => net.forward(x, noise, labels, augment, mode),
             Self::Diffusers(net) => net.forward(x, noise, labels, mode),
+            Self::OpenAi(net) => net.forward(x, noise, labels, mode),
         }
     }
 }

@@ -52,6 +52,10 @@ pub enum Preconditioning {
     Edm {
         /// Standard deviation of the data.
         sigma_data: f64,
+        /// The network's noise condition is ln(sigma) / 4 times this: 1, and 1000 in
+        /// openai/consistency_models.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        noise_scale: f64,
     },
     /// Variance preserving (Song et al., arXiv:2011.13456).
     Vp {
@@ -99,6 +103,13 @@ pub enum Preconditioning {
     },
 }
 
+fn one() -> f64 {
+    1.0
+}
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
+}
+
 /// The factors at one noise level (2206.00364, eq. 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factors {
@@ -114,7 +125,20 @@ pub struct Factors {
 
 impl Preconditioning {
     /// EDM's for images in [-1, 1].
-    pub const EDM: Self = Self::Edm { sigma_data: 0.5 };
+    pub const EDM: Self = Self::Edm { sigma_data: 0.5, noise_scale: 1.0 };
+    /// EDM's as openai/consistency_models trains its teachers.
+    pub const KARRAS: Self = Self::Edm { sigma_data: 0.5, noise_scale: 1000.0 };
+    /// A discrete DDPM of 1000 steps with evenly spaced variances, which predicts the noise.
+    pub const DDPM_LINEAR: Self = Self::Ddpm {
+        betas: Betas::Linear { start: 1e-4, end: 0.02 },
+        steps: 1000,
+        prediction: Prediction::Epsilon,
+    };
+    /// The same with the variances of a squared-cosine signal level.
+    pub const DDPM_COSINE: Self =
+        Self::Ddpm { betas: Betas::Cosine, steps: 1000, prediction: Prediction::Epsilon };
+    /// Flow matching whose time is 0 at the noise and 1 at the data, as torchcfm's.
+    pub const FLOW_TO_DATA: Self = Self::Flow { time_scale: 1.0, data_at_one: true };
     /// VP's published constants.
     pub const VP: Self = Self::Vp { beta_d: 19.9, beta_min: 0.1, m: 1000.0, epsilon_t: 1e-5 };
     /// VE's published constants.
@@ -135,7 +159,8 @@ impl Preconditioning {
             })
         };
         match self {
-            Self::Edm { sigma_data } => positive("sigma_data", *sigma_data),
+            Self::Edm { sigma_data, noise_scale } => positive("sigma_data", *sigma_data)
+                .or_else(|| positive("noise_scale", *noise_scale)),
             Self::Vp { beta_d, beta_min, m, epsilon_t } => positive("beta_d", *beta_d)
                 .or_else(|| positive("beta_min", *beta_min))
                 .or_else(|| positive("m", *m))
@@ -251,13 +276,13 @@ impl Conditioner {
         let s = sigma;
         let unit = (s * s + 1.0).sqrt();
         match &self.kind {
-            Preconditioning::Edm { sigma_data } => {
+            Preconditioning::Edm { sigma_data, noise_scale } => {
                 let total = s.hypot(*sigma_data);
                 Factors {
                     c_skip: (sigma_data / total).powi(2),
                     c_out: s * sigma_data / total,
                     c_in: 1.0 / total,
-                    c_noise: s.ln() / 4.0,
+                    c_noise: noise_scale * s.ln() / 4.0,
                 }
             }
             Preconditioning::Vp { beta_d, beta_min, m, .. } => {
@@ -400,7 +425,7 @@ mod tests {
     #[test]
     fn impossible_numbers_are_named() {
         for (kind, field) in [
-            (Preconditioning::Edm { sigma_data: 0.0 }, "sigma_data"),
+            (Preconditioning::Edm { sigma_data: 0.0, noise_scale: 1.0 }, "sigma_data"),
             (Preconditioning::Ve { sigma_min: 2.0, sigma_max: 1.0 }, "sigma_max"),
             (Preconditioning::Iddpm { c_1: 0.1, c_2: 0.1, m: 1 }, "m"),
             (
