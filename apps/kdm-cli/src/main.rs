@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let failure = kdm::sniff::explained(failure);
             eprintln!("error: {failure}");
             ExitCode::from(failure.exit_code())
         }

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+pub mod cifar;
 mod diffusers;
 mod edm;
 mod export;

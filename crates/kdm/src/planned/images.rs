@@ -9,7 +9,7 @@ use kdm_observer::Observer;
 
 use crate::run_folder::FEATURES;
 use crate::stages::features::{FeatureTraining, TEST_SHARE, train_features};
-use crate::stages::images::open_set;
+use crate::stages::images::{open_set, with_pickles};
 use crate::{Context, Experiment, Failure, Outcome};
 
 /// A data set by its source, and how it is taken.
@@ -81,7 +81,7 @@ impl OwnImages {
                 "--resolution {side}: give a multiple of 8 from {least} to {most}"
             )));
         }
-        let found = survey(&self.source, &self.options(None), observer)?;
+        let found = survey(&self.source, &with_pickles(&self.options(None)), observer)?;
         let [height, width] = found.median;
         observer.info(&format!(
             "{}: {} images, typically {height}x{width}, {}",

@@ -16,7 +16,12 @@ pub fn open_set(
     options: &ReadOptions,
     observer: &dyn Observer,
 ) -> Outcome<ImageSet> {
-    Ok(ImageSet::open_with(source, split, options, observer)?)
+    Ok(ImageSet::open_with(source, split, &with_pickles(options), observer)?)
+}
+
+/// The options, with a reader of the pickles that CIFAR's Python version consists of.
+pub fn with_pickles(options: &ReadOptions) -> ReadOptions {
+    ReadOptions { unpickle: options.unpickle.or(Some(kdm_formats::cifar::unpickle)), ..*options }
 }
 
 /// The images of `source` as images of `shape` `[C, H, W]`; smaller ones are zero-padded.
