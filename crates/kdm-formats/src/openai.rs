@@ -119,8 +119,8 @@ impl Shapes<'_> {
     }
 }
 
-const ACTION: &str = "give the weights of a whole network, as guided-diffusion, improved-diffusion, \
-                      consistency_models or torchcfm save them";
+const ACTION: &str = "give the weights of a whole network, as guided-diffusion, \
+                      improved-diffusion, consistency_models or torchcfm save them";
 
 /// The architecture that these weights are of, and what was assumed of what they don't tell.
 fn architecture(path: &Path, state: &StateDict) -> Result<(OpenAiUNetConfig, Vec<String>)> {

@@ -107,8 +107,8 @@ impl Table {
         let title = escape(&self.title);
         let plain = if self.columns.is_empty() { " class=\"plain\"" } else { "" };
         format!(
-            "<div class=\"wide\"><table{plain}><caption>{title}</caption>\n{head}<tbody>{rows}</tbody>\
-             </table></div>\n"
+            "<div class=\"wide\"><table{plain}><caption>{title}</caption>\n{head}<tbody>{rows}\
+             </tbody></table></div>\n"
         )
     }
 }

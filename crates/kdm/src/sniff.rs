@@ -25,8 +25,8 @@ const fn told(what: &'static str, action: &'static str) -> Option<Sniffed> {
 const LOOKED_AT: u64 = 1024;
 const UNPACK: &str = "unpack it first, and give what was in it";
 const CONVERT: &str = "write the arrays as .npz, .npy or .safetensors in Python first";
-const WEIGHTS: &str = "give the weights that PyTorch saves (.pt, .pth, .safetensors), or a folder of \
-                       diffusers";
+const WEIGHTS: &str = "give the weights that PyTorch saves (.pt, .pth, .safetensors), or a folder \
+                       of diffusers";
 
 /// The kinds that are known by how they begin.
 const BEGINNINGS: [(&[u8], Sniffed); 15] = {
