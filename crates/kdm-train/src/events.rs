@@ -1,4 +1,4 @@
-//! TensorBoard's event files, scalars only: a chain of records, each a length, its masked CRC-32C,
+//! TensorBoard's event files, of scalars, pictures and texts: a chain of records, each a length, its masked CRC-32C,
 //! a protocol buffer `Event` and its masked CRC-32C (tensorflow/core/lib/io/record_writer.h,
 //! tensorflow/core/util/event.proto). The crates that write this format have not been kept up, and
 //! the few fields needed here are short.
@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kdm_data::{Error, Result};
 
-/// Appends scalars to one event file.
+use crate::task::Picture;
+
+/// Appends to one event file.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -57,6 +59,40 @@ impl EventWriter {
             summary.extend(length_delimited(1, &entry));
         }
         self.event(step, &length_delimited(5, &summary))
+    }
+
+    /// A PNG at `step`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn picture(&mut self, step: u64, tag: &str, picture: &Picture) -> Result<()> {
+        // Value.image (4) { height (1), width (2), colorspace (3), encoded_image_string (4) }
+        let mut image = Vec::new();
+        for (field, value) in [(1u8, picture.height), (2, picture.width), (3, 3)] {
+            image.push(field << 3);
+            varint(u64::from(value), &mut image);
+        }
+        image.extend(length_delimited(4, &picture.png));
+        let mut entry = length_delimited(1, tag.as_bytes());
+        entry.extend(length_delimited(4, &image));
+        self.event(step, &length_delimited(5, &length_delimited(1, &entry)))
+    }
+
+    /// A text, shown as Markdown.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
+        // Value.tensor (8) { dtype (1): DT_STRING, tensor_shape (2) {}, string_val (8) },
+        // Value.metadata (9) { plugin_data (1) { plugin_name (1) } }
+        let mut tensor = vec![0x08, 7];
+        tensor.extend(length_delimited(2, &[]));
+        tensor.extend(length_delimited(8, text.as_bytes()));
+        let plugin = length_delimited(1, &length_delimited(1, b"text"));
+        let mut entry = length_delimited(1, tag.as_bytes());
+        entry.extend(length_delimited(8, &tensor));
+        entry.extend(length_delimited(9, &plugin));
+        self.event(step, &length_delimited(5, &length_delimited(1, &entry)))
     }
 
     fn event(&mut self, step: u64, rest: &[u8]) -> Result<()> {
@@ -108,6 +144,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path(), 0).unwrap();
         writer.scalars(300, &[("train/loss".into(), 1.5), ("train/lr".into(), 1e-3)]).unwrap();
+        let picture = Picture { png: b"PNG".to_vec(), width: 3, height: 2 };
+        writer.picture(300, "samples", &picture).unwrap();
+        writer.text(0, "configuration", "a = 1").unwrap();
         let bytes = std::fs::read(&writer.path).unwrap();
         let mut rest = bytes.as_slice();
         let mut events = Vec::new();
@@ -119,7 +158,11 @@ mod tests {
             events.push(event.to_vec());
             rest = &rest[16 + length..];
         }
-        assert_eq!(events.len(), 3);
+        assert_eq!(events.len(), 5);
+        let holds = |event: &[u8], part: &[u8]| event.windows(part.len()).any(|w| w == part);
+        // image { height: 2, width: 3, colorspace: 3, encoded: "PNG" }
+        assert!(holds(&events[3], b"\x08\x02\x10\x03\x18\x03\x22\x03PNG"));
+        assert!(holds(&events[4], b"a = 1") && holds(&events[4], b"\x0a\x06\x0a\x04text"));
         assert_eq!(events[2][9..12], [0x10, 0xAC, 0x02]);
         let value = [&[0x15][..], &1.5f32.to_le_bytes()].concat();
         assert!(

@@ -10,6 +10,7 @@ use kdm_data::{Error, Result, atomic};
 use serde_json::{Map, Value, json};
 
 use crate::EventWriter;
+use crate::task::Picture;
 
 /// The JSON-lines file in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
@@ -67,6 +68,30 @@ impl MetricsLog {
         let text = format!("{}\n", Value::Object(line));
         self.file.write_all(text.as_bytes()).map_err(Error::io("write", &self.path))?;
         self.events.scalars(iteration, &tagged)
+    }
+}
+
+/// Where pictures go, in the folder of a training.
+pub const SAMPLES: &str = "samples";
+
+impl MetricsLog {
+    /// Adds what the weights of an iteration draw, as `samples/NNNNNNN.png` and for TensorBoard.
+    ///
+    /// # Errors
+    /// When the files can't be written.
+    pub fn picture(&mut self, folder: &Path, iteration: u64, picture: &Picture) -> Result<()> {
+        let place = folder.join(SAMPLES);
+        atomic::create_folder(&place)?;
+        atomic::write(&place.join(format!("{iteration:07}.png")), &picture.png)?;
+        self.events.picture(iteration, "samples", picture)
+    }
+
+    /// Adds a text for TensorBoard.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn text(&mut self, iteration: u64, tag: &str, text: &str) -> Result<()> {
+        self.events.text(iteration, tag, text)
     }
 }
 

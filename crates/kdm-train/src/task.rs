@@ -37,11 +37,38 @@ pub trait Task {
     /// are none.
     fn validate(&self, averaged: &Self::Model) -> Vec<(String, f64)>;
 
+    /// What the averaged weights (outside autodiff) draw, to be looked at while they are trained;
+    /// none where there is nothing to see. It depends on the weights alone.
+    fn picture(&self, averaged: &Self::Model) -> Option<Picture> {
+        let _ = averaged;
+        None
+    }
+
     /// Writes the averaged weights as a model file to use.
     ///
     /// # Errors
     /// When the file can't be written.
     fn save(&self, averaged: &Self::Model, path: &Path) -> Result<()>;
+}
+
+/// A picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// A PNG file's bytes.
+    pub png: Vec<u8>,
+    /// Its width in pixels.
+    pub width: u32,
+    /// Its height in pixels.
+    pub height: u32,
+}
+
+impl Picture {
+    /// The picture of a PNG file, which says its size; none where it is none.
+    pub fn of_png(png: Vec<u8>) -> Option<Self> {
+        let number = |at: usize| Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?));
+        let (width, height) = (number(16)?, number(20)?);
+        png.starts_with(b"\x89PNG").then_some(Self { png, width, height })
+    }
 }
 
 /// The loss of one iteration.

@@ -150,7 +150,9 @@ impl<'a> Run<'a> {
             let config = inputs.clone();
             (Checkpoint { iteration: 0, best: None, replaced: 0, config }, model)
         };
-        let log = MetricsLog::open(folder, at.iteration)?;
+        let mut log = MetricsLog::open(folder, at.iteration)?;
+        let configuration = format!("{:#}", at.config).replace('\n', "\n    ");
+        log.text(at.iteration, "configuration", &format!("    {configuration}"))?;
         let (checkpointed, started) = (resumed.then_some(at.iteration), Instant::now());
         let logged = (started, at.iteration);
         let (loss, kept, validated) = (f64::NAN, started, None);
@@ -245,6 +247,10 @@ impl<'a> Run<'a> {
         {
             self.at.best = Some((value, self.at.iteration));
             task.save(&averaged, best_file)?;
+        }
+        if let Some(picture) = task.picture(&averaged) {
+            let folder = self.path.parent().unwrap_or(Path::new(""));
+            self.log.picture(folder, self.at.iteration, &picture)?;
         }
         self.validated = Some((self.at.iteration, values));
         Ok(())

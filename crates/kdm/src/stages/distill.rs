@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use kdm_data::pairs::{Manifest, PairStore};
 use kdm_data::{TensorFile, atomic, hash, model};
 use kdm_formats::{features, official};
+use kdm_koopman::distill::Trainee;
 use kdm_koopman::origin::{Distillation, PairsStamp, Training};
 use kdm_koopman::student_file::{KIND as STUDENT_KIND, PerceptualStamp, StudentFile};
 use kdm_koopman::warm_start::{self, WarmStart};
@@ -17,6 +18,7 @@ use kdm_nn::{Discriminator, DiscriminatorConfig, InitSeed, Lpips, Perceptual, Po
 use kdm_train::{CHECKPOINT, Extension, train};
 use serde_json::{Value, json};
 
+use super::watched::{Watched, drawn, of_student};
 use crate::assets::{self, Role};
 use crate::run_folder::{INIT, STUDENT};
 use crate::{Context, Experiment, Failure, Outcome};
@@ -264,9 +266,17 @@ pub fn distill(
     let seed = kdm_random::derive_seed(experiment.seed, TRAINING_STREAM);
     let network = network.map(|network| network.network);
     let batch = experiment.train.batch;
+    let (config, plain) = (file.student.clone(), context.device());
+    let shown = drawn(&config.shape).unwrap_or(0).min(manifest.count);
+    let samples = store.range(manifest.count - shown..manifest.count);
     let task = DistillTask::new(store, held_out, batch, seed, file.clone(), network, device);
     let best_path = folder.join("best.safetensors");
     let trainee = task.begin(begin, student_seed(experiment));
+    let draw = |trainee: &Trainee| {
+        let some = shown > 0;
+        some.then(|| of_student(&trainee.student, &config, &samples, plain)).flatten()
+    };
+    let task = Watched { task, draw };
     let trained = train(&task, trainee, &looping, &inputs, folder, &best_path, context.observer)
         .map_err(|e| e.advise(ADVICE))?;
     file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;

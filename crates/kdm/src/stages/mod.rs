@@ -11,3 +11,4 @@ pub mod preflight;
 pub mod run;
 pub mod sample;
 pub mod teacher;
+mod watched;

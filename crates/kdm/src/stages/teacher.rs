@@ -5,8 +5,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use kdm_data::pairs::{label_of_seed, noise_of_seed};
 use kdm_data::{Labels, Samples, Split, TensorFile, atomic, tensors};
+use kdm_nn::{Mlp, UNet};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
+use kdm_teacher::networks::FlowMlp;
+use kdm_teacher::networks::image::NetworkTeacher;
 use kdm_teacher::{
     Churn, Denoiser, EdmTask, FlowTask, Guided, Level, Process, Teacher, solve_stochastic,
     solve_watched,
@@ -15,6 +18,7 @@ use kdm_train::{CHECKPOINT, Task, train};
 
 use super::images::open_images;
 use super::pairs::{Drawing, at_a_time};
+use super::watched::{Watched, of_teacher};
 use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
 use crate::run_folder::TEACHER;
@@ -235,6 +239,10 @@ fn train_flow_mlp(
         device: device.clone(),
     };
     let network = config.init(&task.distribution, seed, &device);
+    let dim = task.distribution.shape().iter().product();
+    let process = experiment.pairs.process.clone();
+    let draw = |network: &Mlp| of_teacher(&FlowMlp::new(network.clone(), dim), &process);
+    let task = Watched { task, draw };
     train_task(experiment, &task, network, folder, path, context.observer)
 }
 
@@ -264,7 +272,20 @@ fn train_network(
     let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
     let device = context.runtime.training();
     let network = config.init(seed, &device);
-    let task = EdmTask { config, images, batch: t.batch, seed, augment: t.augment, device };
+    let task = EdmTask {
+        config: config.clone(),
+        images,
+        batch: t.batch,
+        seed,
+        augment: t.augment,
+        device,
+    };
+    let process = experiment.pairs.process.clone();
+    let draw = |network: &UNet| {
+        let teacher = NetworkTeacher::new(&config, network.clone());
+        of_teacher(&teacher, &process.fit(&teacher))
+    };
+    let task = Watched { task, draw };
     train_task(experiment, &task, network, folder, path, context.observer)
 }
 
