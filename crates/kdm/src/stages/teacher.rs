@@ -240,7 +240,7 @@ fn train_flow_mlp(
     };
     let network = config.init(&task.distribution, seed, &device);
     let dim = task.distribution.shape().iter().product();
-    let process = experiment.pairs.process.clone();
+    let process = experiment.pairs.process;
     let draw = |network: &Mlp| of_teacher(&FlowMlp::new(network.clone(), dim), &process);
     let task = Watched { task, draw };
     train_task(experiment, &task, network, folder, path, context.observer)
@@ -280,7 +280,7 @@ fn train_network(
         augment: t.augment,
         device,
     };
-    let process = experiment.pairs.process.clone();
+    let process = experiment.pairs.process;
     let draw = |network: &UNet| {
         let teacher = NetworkTeacher::new(&config, network.clone());
         of_teacher(&teacher, &process.fit(&teacher))
