@@ -1,7 +1,7 @@
-//! TensorBoard's event files, of scalars, pictures and texts: a chain of records, each a length, its
-//! masked CRC-32C, a protocol buffer `Event` and its masked CRC-32C
-//! (tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto). The crates that write
-//! this format have not been kept up, and the few fields needed here are short.
+//! TensorBoard's event files, of scalars, pictures and texts: a chain of records, each a length,
+//! its masked CRC-32C, a protocol buffer `Event` and its masked CRC-32C
+//! (tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto). The crates that
+//! write this format have not been kept up, and the few fields needed here are short.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
