@@ -10,7 +10,7 @@ pub enum Axes {
     Last,
     /// One channel without an axis of its own, [H, W].
     Grey,
-    /// Points [D] have no axes.
+    /// Points `[D]` have no axes.
     Point,
 }
 
