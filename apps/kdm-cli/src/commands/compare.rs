@@ -5,6 +5,7 @@ use kdm::run_folder::REPORT;
 use kdm::studies::compare_students::compare;
 use kdm::{Context, Failure, Outcome};
 
+use super::distill::dry_run;
 use super::output::{print, print_json};
 use super::resuming::in_run_folder;
 use super::run::RunArgs;
@@ -16,6 +17,10 @@ pub struct Args {
     preset: String,
     #[command(flatten)]
     pub run: RunArgs,
+    /// Print the whole configuration with what the stages of the first student take and the names of
+    /// all, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print the rows as one JSON array
     #[arg(long)]
     json: bool,
@@ -31,6 +36,12 @@ impl Args {
                  take the preset fashion-mnist-compare or fashion-mnist-ablations",
                 self.preset
             )));
+        }
+        if self.dry_run {
+            let variants = experiment.variants()?;
+            let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+            print(&format!("# students, for equal operations each: {}\n", names.join(", ")))?;
+            return dry_run(&experiment, context);
         }
         let (folder, _held) = self.run.open(&experiment, context)?;
         let rows = in_run_folder(compare(&experiment, &folder, context), &folder)?;

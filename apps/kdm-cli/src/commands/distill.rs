@@ -24,8 +24,8 @@ pub struct TrainingArgs {
     #[arg(long)]
     preset: String,
     /// The folder to train in; the result will be student.safetensors or teacher.safetensors in it
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -41,6 +41,11 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
+    /// The folder to train in; only a dry run has none.
+    pub fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// The experiment; none after a dry run.
     pub fn load(&self, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
@@ -54,14 +59,14 @@ impl TrainingArgs {
 
     /// Whether the folder can be opened for the experiment, see [`Self::open`].
     pub fn check(&self, experiment: &Experiment, length: &str) -> Outcome<()> {
-        check_run(&self.out, experiment, self.resume, length)
+        check_run(self.out(), experiment, self.resume, length)
     }
 
     /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
     /// process's as long as the lock is held.
     pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<FolderLock> {
-        folder(&self.out, &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
-        open_run(&self.out, experiment, self.resume, length)
+        folder(self.out(), &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
+        open_run(self.out(), experiment, self.resume, length)
     }
 }
 
@@ -100,8 +105,8 @@ pub fn duration(seconds: f64) -> String {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The store of pairs
-    #[arg(long, value_name = "DIR")]
-    pairs: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pairs: Option<PathBuf>,
     /// Begin with the weights of this student where they fit, a file's or one that ships
     #[arg(long, value_name = "MODEL")]
     init_from: Option<PathBuf>,
@@ -115,7 +120,8 @@ impl Args {
         let Some(experiment) = self.training.load(context)? else { return Ok(()) };
         // What is wrong with the pairs is told before a folder is begun.
         self.training.check(&experiment, LENGTH)?;
-        let store = PairStore::open_observed(&self.pairs, context.observer)?;
+        let pairs = self.pairs.as_deref().unwrap_or(Path::new(""));
+        let store = PairStore::open_observed(pairs, context.observer)?;
         let student = student_for(&experiment, &store)?;
         let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
         open_loss_network(loss, files, &student.shape, context.device())?;
@@ -124,8 +130,8 @@ impl Args {
         if let Some(init) = &init {
             check_init(&experiment, &store, init, context.device())?;
         }
-        let out = &self.training.out;
-        folder(out, &[Some(&self.pairs), maybe(&self.init_from)])?;
+        let out = self.training.out();
+        folder(out, &[Some(pairs), maybe(&self.init_from)])?;
         let _held = self.training.open(&experiment, LENGTH)?;
         let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
         let student = claimed.and_then(|()| distill(&experiment, store, out, context));

@@ -257,8 +257,8 @@ impl Command {
                 let Some(experiment) = args.load(context)? else { return Ok(()) };
                 check_teacher_files(&experiment, context)?;
                 let _held = args.open(&experiment, TEACHER_LENGTH)?;
-                in_run_folder(make_teacher(&experiment, &args.out, context), &args.out)?;
-                print(&format!("{}\n", args.out.join(TEACHER).display()))
+                in_run_folder(make_teacher(&experiment, args.out(), context), args.out())?;
+                print(&format!("{}\n", args.out().join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),
             Self::Denoise(args) => args.run(context),

@@ -106,13 +106,16 @@ fn presets_tell_their_cost() {
     fails(&memory, 2, &["`train.batch`", "of memory", "a smaller train.batch"]);
     for name in ["checkerboard-paper", "cifar10-cond", "cifar10-factorized", "ffhq64", "afhqv2-64"]
     {
-        let told = done(&["distill --preset", name, "--pairs - --out - --dry-run"]);
+        let told = done(&["distill --preset", name, "--dry-run"]);
         assert!(told.contains("parameters") && told.contains("FLOP a sample"), "{told}");
         let file = folder.path(&format!("{name}.toml"));
         fs::write(&file, &told).unwrap();
         let again = done(&["run", &file.to_string_lossy(), "--dry-run"]);
         assert_eq!(values(&again), values(&told), "{name}");
     }
+    let compared = done(&["compare fashion-mnist-compare --dry-run"]);
+    assert!(compared.contains("direct") && compared.contains("# student"), "{compared}");
+    fails(&["distill --preset checkerboard"], 2, &["--out", "--pairs"]);
     fails(
         &["run ffhq64 --out", &folder.at("run")],
         2,
