@@ -89,7 +89,11 @@ fn hostile_and_damaged_foreign_files_are_refused() {
         1,
         &["edm_adm_cond.pkl", "folder"],
     );
-    fails(&["import", &other, "--out", &out, "--format kdm"], 1, &["edm_adm_cond.pkl", "EDM"]);
+    fails(
+        &["import", &other, "--out", &out, "--format kdm"],
+        1,
+        &["edm_adm_cond.pkl", "NVlabs/edm"],
+    );
 }
 
 /// The official folders of image pairs, in all their layouts.
