@@ -23,7 +23,7 @@ pub struct LoopConfig {
     pub checkpoint_every: u64,
     /// The validation value by which the best weights are chosen, smaller being better.
     pub best_by: String,
-    /// Where the inputs of [`crate::train`] say the number of iterations, as a JSON pointer; none where
-    /// they don't. It may grow when a training is gone on with.
+    /// Where the inputs of [`crate::train`] say the number of iterations, as a JSON pointer; none
+    /// where they don't. It may grow when a training is gone on with.
     pub length_key: Option<&'static str>,
 }

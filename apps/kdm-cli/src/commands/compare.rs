@@ -17,8 +17,8 @@ pub struct Args {
     preset: String,
     #[command(flatten)]
     pub run: RunArgs,
-    /// Print the whole configuration with what the stages of the first student take and the names of
-    /// all, and do nothing
+    /// Print the whole configuration with what the stages of the first student take and the names
+    /// of all, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the rows as one JSON array
