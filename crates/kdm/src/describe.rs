@@ -11,6 +11,7 @@ use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
 use crate::run_folder::{COMPARISON, CONFIG, EVALUATION, FEATURES, REPORT};
+use crate::sniff::sniff;
 use crate::usable::{Usable, Wanted, usable};
 use crate::{Experiment, Outcome, assets};
 
@@ -24,7 +25,7 @@ pub fn describe(path: &Path, device: &Device) -> Outcome<Value> {
         return tensors(&assets::open_any(path)?);
     }
     let found = if path.is_dir() { folder(path, device) } else { file(path, device) };
-    found.or_else(|failure| match usable(path) {
+    found.or_else(|failure| match usable(path).filter(|_| sniff(path).is_none()) {
         Some(Usable { what, action, readers }) if !readers.contains(&Wanted::Anything) => {
             Ok(json!({"kind": what, "next": action}))
         }

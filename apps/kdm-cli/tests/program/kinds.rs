@@ -89,7 +89,7 @@ fn what_another_command_takes_is_named_with_it() {
     model("x.npz", &[".npz", "kdm pairs import"]);
     model("train-labels-idx1-ubyte", &["IDX", "folder"]);
     model("model.safetensors.index.json", &["index", "kdm import"]);
-    model("foreign.safetensors", &["another program", "kdm import"]);
+    model("foreign.safetensors", &["kdm import"]);
     model("stats.pkl", &["pickle", "kdm import"]);
     let out = at("out.safetensors");
     let import = |name: &str, parts: &[&str]| {
