@@ -140,6 +140,8 @@ pub fn open_reference_with(
     } else {
         cached_statistics(extractor, source, options, observer)?
     };
+    let checked = statistics.check(extractor.stamp(), extractor.features());
+    checked.map_err(kdm_metrics::Error::from)?;
     if statistics.is_of_unknown_network() {
         observer.warn(&format!(
             "{source} doesn't say of which network it is; it is taken to be of `{}`, which has as \
@@ -147,8 +149,6 @@ pub fn open_reference_with(
             extractor.stamp().name
         ));
     }
-    let checked = statistics.check(extractor.stamp(), extractor.features());
-    checked.map_err(kdm_metrics::Error::from)?;
     Ok(statistics)
 }
 
