@@ -41,6 +41,7 @@ mod openai;
 mod options;
 pub mod pairs;
 pub mod pickle;
+pub mod statistics;
 pub mod torch;
 pub mod weights;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kdm_data::TensorFile;
 
+use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
 /// What a file is for.
@@ -109,6 +110,10 @@ pub fn is_any(source: &Path) -> bool {
 /// # Errors
 /// When there is none, or more than one of that name; the message lists them.
 pub fn open_any(source: &Path) -> Outcome<TensorFile> {
+    of_any_role(source).map_err(|failure| instead(source, Wanted::Model, failure))
+}
+
+fn of_any_role(source: &Path) -> Outcome<TensorFile> {
     let name = source.to_string_lossy();
     if source.exists() || source.extension().is_some() {
         return Ok(TensorFile::open(source)?);
@@ -151,6 +156,10 @@ pub fn ships(name: &str) -> bool {
 /// # Errors
 /// When there is neither; the message lists what ships.
 pub fn open(role: Role, source: &Path) -> Outcome<TensorFile> {
+    of_role(role, source).map_err(|failure| instead(source, Wanted::Model, failure))
+}
+
+fn of_role(role: Role, source: &Path) -> Outcome<TensorFile> {
     let name = source.to_string_lossy();
     if let Some(asset) = find(role, &name) {
         return asset.open(&name);

@@ -11,6 +11,8 @@ use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
 use crate::run_folder::{COMPARISON, CONFIG, EVALUATION, FEATURES, REPORT};
+use crate::sniff::sniff;
+use crate::usable::{Usable, Wanted, usable};
 use crate::{Experiment, Outcome, assets};
 
 /// What lies at `path`, as an object with `kind` among its keys. Foreign models are put together on
@@ -22,7 +24,13 @@ pub fn describe(path: &Path, device: &Device) -> Outcome<Value> {
     if assets::is_any(path) {
         return tensors(&assets::open_any(path)?);
     }
-    if path.is_dir() { folder(path, device) } else { file(path, device) }
+    let found = if path.is_dir() { folder(path, device) } else { file(path, device) };
+    found.or_else(|failure| match usable(path).filter(|_| sniff(path).is_none()) {
+        Some(Usable { what, action, readers }) if !readers.contains(&Wanted::Anything) => {
+            Ok(json!({"kind": what, "next": action}))
+        }
+        _ => Err(failure),
+    })
 }
 
 fn file(path: &Path, device: &Device) -> Outcome<Value> {

@@ -70,6 +70,7 @@ pub mod stages;
 pub mod student;
 pub mod studies;
 pub mod timing;
+pub mod usable;
 
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;

@@ -81,10 +81,6 @@ pub fn sniff(path: &Path) -> Option<Sniffed> {
             "download the file itself: on GitHub and Hugging Face the address with `resolve` or \
              `raw`, not `blob`",
         ),
-        () if text.starts_with('{') && text.contains("\"weight_map\"") => told(
-            "the index of weights in several files",
-            "keep it beside those files, and give it to `kdm import`",
-        ),
         // LMDB's magic number comes after the page's header.
         () if start.get(16..20) == Some(b"\xde\xc0\xef\xbe") => told("an LMDB database", CONVERT),
         () if start.get(4..8) == Some(b"ftyp") => {
@@ -127,7 +123,7 @@ fn is_torch_script(path: &Path) -> bool {
 }
 
 /// What a path is that doesn't exist: an address, or a model's name on a hub.
-fn name_of(path: &Path) -> Option<String> {
+pub(crate) fn name_of(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     let address = ["http:/", "https:/", "hf:/", "s3:/", "gs:/"];
     if address.iter().any(|start| text.starts_with(start)) {
@@ -186,7 +182,6 @@ mod tests {
             ("c.pkl", b"\x1f\x8b\x08\0\0", "gzip"),
             ("d.h5", b"\x89HDF\r\n\x1a\n\0\0", "HDF5"),
             ("e.npz", b"", "empty"),
-            ("f.json", b"{\"metadata\": {}, \"weight_map\": {}}", "index"),
             ("g.mp4", b"\0\0\0\x18ftypmp42", "video"),
             ("h.onnx", b"\x08\x07\x12", "ONNX"),
             ("i.pt", b"PK\x03\x04m/code/x.py m/constants.pkl", "TorchScript"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kdm::data::output::FileKind;
 use kdm::formats::{self, Options};
 use kdm::teacher::Preconditioning;
+use kdm::usable::{Wanted, instead};
 use kdm::{Context, Outcome};
 use serde_json::Value;
 
@@ -116,7 +117,8 @@ impl Args {
         };
         let inputs = [Some(self.file.as_path()), maybe(&options.heads)];
         self.replace.file(&self.out, FileKind::AnyModel, &inputs)?;
-        let imported = formats::import(&self.file, &options, context.device())?;
+        let imported = formats::import(&self.file, &options, context.device())
+            .map_err(|error| instead(&self.file, Wanted::ForeignModel, error.into()))?;
         self.replace.file(&self.out, FileKind::Model(imported.kind()), &inputs)?;
         imported.save(&self.out)?;
         if self.json {

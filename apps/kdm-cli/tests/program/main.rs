@@ -12,6 +12,7 @@ mod foreign_pairs;
 mod formats;
 mod images;
 mod kills;
+mod kinds;
 mod own;
 mod pairs;
 mod run;

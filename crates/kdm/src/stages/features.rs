@@ -9,7 +9,7 @@ use kdm_metrics::FeatureSpace;
 use kdm_metrics::features::classifier_training::ClassifierTask;
 use kdm_metrics::features::extractor::ClassifierFile;
 use kdm_metrics::statistics::Origin;
-use kdm_metrics::{Extractor, Statistics};
+use kdm_metrics::{Extractor, Moments, Statistics};
 use kdm_nn::{ClassifierConfig, InitSeed};
 use kdm_observer::Observer;
 use kdm_train::{LoopConfig, OptimizerConfig, Schedule, Task, train};
@@ -134,7 +134,7 @@ pub fn open_reference_with(
     extractor.fits(shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
     let path = Path::new(source);
     let statistics = if is_statistics_file(path) {
-        Statistics::open(path)?
+        statistics_file(path)?
     } else if let Some(statistics) = built_in_statistics(extractor, source)? {
         statistics
     } else {
@@ -156,10 +156,20 @@ pub fn open_reference_with(
 fn is_statistics_file(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
-        Some("safetensors") => true,
+        Some("safetensors" | "pkl") => true,
         Some("npz") => !Statistics::is_absent_from(path),
         _ => false,
     }
+}
+
+/// The statistics in a file, also those in a pickle.
+fn statistics_file(path: &Path) -> Outcome<Statistics> {
+    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("pkl")) {
+        return Ok(Statistics::open(path)?);
+    }
+    let found = kdm_formats::statistics::read(path)?;
+    let moments = Moments { count: 0, mean: found.mean, covariance: found.covariance };
+    Ok(Statistics::foreign(path, moments, Vec::new()).checked(path)?)
 }
 
 /// Statistics that ship, where they are of this network.

@@ -1,10 +1,13 @@
 //! Data sets of images, opened, and fitted to what a network takes.
 
+use std::path::Path;
+
 use kdm_data::images::ReadOptions;
 use kdm_data::{ImageSet, Split};
 use kdm_observer::Observer;
 
 use crate::Outcome;
+use crate::usable::{Wanted, instead};
 
 /// The images of a source, of every kind that is read: see [`ImageSet::open_with`].
 ///
@@ -16,7 +19,8 @@ pub fn open_set(
     options: &ReadOptions,
     observer: &dyn Observer,
 ) -> Outcome<ImageSet> {
-    Ok(ImageSet::open_with(source, split, &with_pickles(options), observer)?)
+    ImageSet::open_with(source, split, &with_pickles(options), observer)
+        .map_err(|error| instead(Path::new(source), Wanted::Images, error.into()))
 }
 
 /// The options, with a reader of the pickles that CIFAR's Python version consists of.

@@ -12,6 +12,7 @@ use kdm_observer::Observer;
 use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve_watched};
 use serde_json::json;
 
+use crate::usable::{Wanted, instead};
 use crate::{Experiment, Failure, Outcome};
 
 /// How pairs are drawn.
@@ -153,7 +154,8 @@ pub fn import_pairs(
              {MAX_NOISE_STD:e}, or leave it out to have it measured"
         )));
     }
-    let found = kdm_formats::pairs::open(file, keys, observer)?;
+    let found = kdm_formats::pairs::open(file, keys, observer)
+        .map_err(|error| instead(file, Wanted::Pairs, error.into()))?;
     let source = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(pairs::import(folder, found.as_ref(), &source, options, observer)?)
 }
