@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::tensor::Device;
 use kdm_data::pairs::TeacherStamp;
 use kdm_data::{Error, Labels, Result, TensorFile, model};
-use kdm_nn::Problem;
 use kdm_nn::StateError;
 use kdm_nn::state::{load_state, state_dict};
+use kdm_nn::{Problem, UNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::distributions::{Distribution, DistributionConfig};
@@ -151,6 +151,17 @@ impl Teacher {
                 Preconditioning::Flow { .. } => Process::Flow,
                 _ => Process::EDM.fit(self),
             },
+        }
+    }
+
+    /// Whether its network was trained with a class for every sample, so that what it gives without
+    /// one means nothing, and neither does classifier-free guidance.
+    pub fn needs_class(&self) -> bool {
+        match &self.config {
+            TeacherConfig::Network(config) => {
+                matches!(&config.network, UNetConfig::OpenaiUnet(unet) if unet.num_classes > 0)
+            }
+            _ => false,
         }
     }
 

@@ -115,6 +115,13 @@ impl SolverArgs {
                     .into(),
             ));
         }
+        if self.guidance != 1.0 && teacher.needs_class() {
+            return Err(Failure::Usage(
+                "--guidance: this teacher was trained with a class for every sample, and guidance \
+                 needs one that draws without a class too; leave it out"
+                    .into(),
+            ));
+        }
         if !(1..=MOST_STEPS).contains(&self.steps) {
             let steps = self.steps;
             return Err(Failure::Usage(format!(
@@ -245,6 +252,18 @@ pub struct DenoiseArgs {
     replace: Replace,
 }
 
+/// Whether every sample has a class where the teacher needs one.
+fn check_classes(teacher: &Teacher, labels: &Labels) -> Outcome<()> {
+    if teacher.needs_class() && labels.iter().any(|class| class.is_none()) {
+        return Err(Failure::Usage(format!(
+            "--labels: this teacher was trained with a class for every sample: give one of 0 to {} \
+             for each",
+            teacher.label_dim() - 1
+        )));
+    }
+    Ok(())
+}
+
 /// The labels that a command names, or none.
 fn labels(path: Option<&PathBuf>, teacher: &Teacher, rows: usize) -> Outcome<Labels> {
     match path {
@@ -286,6 +305,7 @@ impl SampleArgs {
                 self.solver.guidance
             )));
         }
+        check_classes(&teacher, &start.labels)?;
         let SolverArgs { steps, guidance, .. } = self.solver;
         let drawing = Drawing { process, solver, steps, guidance, batch: start.len() };
         let samples = draw_samples(&teacher, &drawing, start, scale, churn, context.observer);
@@ -343,6 +363,7 @@ impl DenoiseArgs {
         let teacher = open_teacher(&self.model, context.device())?;
         let input = read_rows(&self.input, teacher.dim(), "the teacher")?;
         let labels = labels(self.labels.as_ref(), &teacher, input.rows())?;
+        check_classes(&teacher, &labels)?;
         let clean = denoise(&teacher, &input.data, self.sigma, labels);
         write_samples(&self.out, &clean, teacher.label_dim(), None)
     }

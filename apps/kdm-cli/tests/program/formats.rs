@@ -150,3 +150,70 @@ fn folders_of_image_pairs_are_imported() {
     let store = folder.at("alike-store");
     fails(&["pairs import", &source.to_string_lossy(), "--out", &store], 1, &["arr_0", "alike"]);
 }
+
+/// A class-conditional network of OpenAI's kind, from a file of another program to pairs: what its
+/// weights don't tell is said, it draws with a class and only so, and goes out under its names.
+#[test]
+fn openais_networks_become_teachers() {
+    use kdm::nn::state::state_dict;
+    use kdm::nn::{InitSeed, OpenAiUNetConfig, UNetConfig};
+
+    let folder = Folder::new();
+    let network = OpenAiUNetConfig {
+        resolution: 8,
+        in_channels: 1,
+        out_channels: 1,
+        learn_sigma: true,
+        model_channels: 32,
+        level_channels: vec![32, 32],
+        num_res_blocks: 1,
+        attention_resolutions: vec![2],
+        num_classes: 3,
+        num_heads: 4,
+        num_head_channels: None,
+        use_new_attention_order: false,
+        use_scale_shift_norm: true,
+        resblock_updown: false,
+        conv_resample: true,
+        dropout: 0.0,
+    };
+    let config = UNetConfig::OpenaiUnet(network);
+    let device = burn::tensor::Device::flex();
+    let state = state_dict(&config.init(&mut InitSeed::new(3), &device));
+    // As a model file of ours, out under the original names, and in again.
+    let (model, weights, teacher) =
+        (folder.at("m.safetensors"), folder.at("unet.safetensors"), folder.at("t.safetensors"));
+    let teacher_config = kdm::teacher::TeacherConfig::Network(kdm::teacher::NetworkTeacherConfig {
+        data: "toy".into(),
+        preconditioning: kdm::teacher::Preconditioning::DDPM_COSINE,
+        network: config,
+    });
+    kdm::data::model::write(Path::new(&model), "teacher", &teacher_config, &state).unwrap();
+    done(&["export --model", &model, "--out", &weights]);
+    let found = done(&["import", &weights, "--out", &teacher, "--set resolution=8"]);
+    assert!(found.contains("--preconditioning") && found.contains("num_heads"), "{found}");
+    done(&[
+        "import",
+        &weights,
+        "--force --out",
+        &teacher,
+        "--set resolution=8 --preconditioning ddpm-cosine",
+    ]);
+    let out = folder.at("s.npz");
+    let draw = |teacher: &str| {
+        done(&["teacher sample --steps 2 --seeds 0-3 --model", teacher, "--out", &out]);
+        array_of(Path::new(&out), "samples").data
+    };
+    assert!(draw(&teacher) == draw(&model), "the same network");
+    let sample = ["teacher sample --steps 2 --n 2 --out", &out, "--model", &teacher];
+    fails(&[&sample[..], &["--guidance 2"]].concat(), 2, &["--guidance", "every sample"]);
+    let noise = Array::new([2, 64], kdm::random::normal_vec(1, 128));
+    array::write_npy(&folder.path("x.npy"), &noise).unwrap();
+    let query = ["teacher denoise --sigma 1 --model", &teacher, "--input", &folder.at("x.npy")];
+    fails(&[&query[..], &["--out", &folder.at("d.npy")]].concat(), 2, &["--labels", "0 to 2"]);
+    let pairs = folder.at("pairs");
+    done(&["pairs generate --steps 2 --count 4 --teacher", &teacher, "--out", &pairs]);
+    done(&["pairs verify", &pairs]);
+    let foreign = "import --set heads=3 --out";
+    fails(&[foreign, &folder.at("x.safetensors"), &weights], 1, &["--set heads", "num_heads"]);
+}

@@ -325,6 +325,14 @@ impl Region {
                 deflated,
             });
         }
+        // Reading each of entries that share bytes would read more than the file has.
+        const LEAST_HEADER: u64 = 30;
+        let end = |e: &Entry| e.header.saturating_add(LEAST_HEADER).saturating_add(e.packed);
+        let mut places: Vec<(u64, u64)> = entries.iter().map(|e| (e.header, end(e))).collect();
+        places.sort_unstable();
+        if places.windows(2).any(|two| two[0].1 > two[1].0) {
+            return Err(self.invalid("has entries that overlap", ACTION));
+        }
         Ok(entries)
     }
 

@@ -131,30 +131,31 @@ impl OwnImages {
     ) -> Outcome<()> {
         let [data, test, turned, turned_test] =
             ["", "-test", "-turned", "-turned-test"].map(|suffix| set_file(folder, name, suffix));
-        let (shape, classes) = experiment.sample().expect("checked when loaded");
+        let (shape, _) = experiment.sample().expect("checked when loaded");
         let observer = context.observer;
         let there = |path: &String| Path::new(path).exists();
-        let told = classes > 1;
-        let needed: &[&String] =
-            if told { &[&data, &test] } else { &[&data, &test, &turned, &turned_test] };
-        if !needed.iter().all(|path| there(path)) {
+        let put = |set: &ImageSet, path: &String| -> Outcome<()> {
+            if !there(path) {
+                set.write_zip(Path::new(path), observer)?;
+            }
+            Ok(())
+        };
+        if !(there(&data) && there(&test)) {
             let set = self.read(shape[1], experiment.seed, observer)?;
             atomic::create_folder(&folder.join("data"))?;
-            let put = |set: &ImageSet, path: &String| -> Outcome<()> {
-                if there(path) {
-                    return Ok(());
-                }
-                Ok(set.write_zip(Path::new(path), observer)?)
-            };
             put(&set.train, &data)?;
             put(&set.test, &test)?;
-            if !told {
-                put(&set.train.first(TURNED).quarter_turns(), &turned)?;
-                put(&set.test.first(TURNED).quarter_turns(), &turned_test)?;
-            }
         }
+        let [train, held] =
+            [&data, &test].map(|path| ImageSet::open_zip(Path::new(path), observer));
+        let (train, held) = (train?, held?);
+        let told = train.classes() > 1;
+        if !told {
+            put(&train.clone().first(TURNED).quarter_turns(), &turned)?;
+            put(&held.first(TURNED).quarter_turns(), &turned_test)?;
+        }
+        let count = feature_count(train.len(), train.classes());
         let (learn, validate) = if told { (data, test) } else { (turned, turned_test) };
-        let count = ImageSet::open_zip(Path::new(&learn), observer)?.len();
         let epochs = feature_images(count) / count as f64;
         for (place, stream) in ["features", "loss-features"].into_iter().zip(FEATURE_STREAMS) {
             if there(&feature_file(folder, place)) {

@@ -207,6 +207,12 @@ pub(super) fn teacher_file(experiment: &Experiment, device: &Device) -> Outcome<
     }
     let file = assets::open(Role::Teacher, source)?;
     let teacher = Teacher::from_file(&file, device)?;
+    if experiment.pairs.guidance != 1.0 && teacher.needs_class() {
+        let problem = "was trained with a class for every sample, and guidance needs one that \
+                       draws without a class too";
+        let action = "set pairs.guidance=1";
+        return Err(kdm_data::Error::invalid(source, "teacher", problem, action).into());
+    }
     let (shape, label_dim) = experiment.sample().expect("checked when loaded");
     if teacher.shape() != shape || teacher.label_dim() != label_dim {
         let problem = format!(
