@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Denoiser, Level};
 
+/// Most steps of a solver: their times are listed before the first, and more gain nothing.
+pub const MOST_STEPS: usize = 1_000_000;
+
 /// Which noise levels a sample passes through.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
@@ -40,7 +43,7 @@ impl Process {
     }
 
     /// `steps` + 1 times, falling, the last one 0; of a diffusion as in 2206.00364, eq. 5. `steps`
-    /// is at least 1.
+    /// is at least 1; callers keep it to [`MOST_STEPS`].
     pub fn times(&self, steps: usize) -> Vec<f64> {
         let mut times: Vec<f64> = match *self {
             Self::Flow => (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect(),

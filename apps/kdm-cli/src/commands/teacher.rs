@@ -9,6 +9,7 @@ use kdm::sample_files::{self, read_labels, read_rows};
 use kdm::stages::pairs::Drawing;
 use kdm::stages::preflight::check_teacher_files;
 use kdm::stages::teacher::{denoise, draw_noise, draw_samples, make_teacher, open_teacher};
+use kdm::teacher::process::MOST_STEPS;
 use kdm::teacher::{Churn, Denoiser, Process, Solver, Teacher};
 use kdm::{Context, Failure, Outcome};
 
@@ -121,8 +122,11 @@ impl SolverArgs {
                     .into(),
             ));
         }
-        if self.steps == 0 {
-            return Err(Failure::Usage("--steps 0: give at least 1".into()));
+        if !(1..=MOST_STEPS).contains(&self.steps) {
+            let steps = self.steps;
+            return Err(Failure::Usage(format!(
+                "--steps {steps}: give at least 1, and {MOST_STEPS} at most"
+            )));
         }
         let solver = match self.solver {
             SolverName::Euler => Solver::Euler,

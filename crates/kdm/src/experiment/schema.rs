@@ -209,7 +209,10 @@ impl Experiment {
     pub fn load(source: &str, settings: &[String]) -> Outcome<Self> {
         let (label, mut table) = layered(source, 0)?;
         set_all(&mut table, settings)?;
-        Self::from_table(&label, table)
+        let experiment = Self::from_table(&label, table)?;
+        // What a comparison can't train is told before any work, whichever command it is.
+        experiment.variants()?;
+        Ok(experiment)
     }
 
     /// The experiment of a text that stands for a file, over the common values.
@@ -231,6 +234,13 @@ impl Experiment {
     }
 
     pub(super) fn from_table(label: &str, table: Table) -> Outcome<Self> {
+        if let Some(key) = key_of_no_flow(&table) {
+            let key: String = key.chars().take(40).collect();
+            return Err(Failure::Usage(format!(
+                "{label}: `pairs.process`: unknown field `{key}`: a flow has none but `kind`; \
+                 leave it out, or set pairs.process.kind=diffusion"
+            )));
+        }
         let experiment: Self =
             serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
                 let path = e.path().to_string();
@@ -265,6 +275,13 @@ impl Experiment {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("plain data")
     }
+}
+
+/// A key beside `kind` in the process of a flow, which has no numbers; serde lets any pass.
+fn key_of_no_flow(table: &Table) -> Option<&String> {
+    let process = table.get("pairs")?.get("process")?.as_table()?;
+    let flow = process.get("kind").and_then(Value::as_str) == Some("flow");
+    process.keys().find(|key| flow && *key != "kind")
 }
 
 /// Applies KEY=VALUE settings.

@@ -79,3 +79,19 @@ fn mistakes_are_named_with_their_fix() {
     let close = Experiment::load("chekerboard", &[]).unwrap_err();
     assert!(close.to_string().contains("did you mean `checkerboard`") && close.exit_code() == 2);
 }
+
+#[test]
+fn keys_that_nothing_reads_are_refused_in_flows_and_comparisons() {
+    for (setting, told) in [
+        ("pairs.process.sigma_min=0.1", "unknown field `sigma_min`"),
+        ("pairs.process.foo=1", "unknown field `foo`"),
+        ("pairs.steps=9223372036854775807", "`pairs.steps`"),
+        ("compare=[{name=\"a\", set={x={y=1}}}]", "`x`"),
+        ("compare=[{name=\"a\", set={\"x.y\"=1}}]", "`x.y`"),
+        ("compare=[{name=\"a\", set={train={foo=1}}}]", "unknown field `foo`"),
+    ] {
+        let failure = Experiment::load("checkerboard", &[setting.to_string()]).unwrap_err();
+        assert_eq!(failure.exit_code(), 2, "{setting}");
+        assert!(failure.to_string().contains(told), "{setting}: {failure}");
+    }
+}

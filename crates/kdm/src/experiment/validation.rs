@@ -3,6 +3,7 @@
 use kdm_koopman::{EigenvalueTarget, Method};
 use kdm_nn::Problem;
 use kdm_teacher::Denoiser;
+use kdm_teacher::process::MOST_STEPS;
 
 use super::schema::{Experiment, TeacherKind};
 
@@ -85,6 +86,10 @@ impl Experiment {
     fn sections(&self) -> Vec<Problem> {
         let (p, t, e, loss) = (&self.pairs, &self.train, &self.evaluate, &self.loss);
         let mut problems = Vec::new();
+        if p.steps > MOST_STEPS {
+            let problem = format!("is {} and must be at most {MOST_STEPS}", p.steps);
+            problems.push(Problem::new("pairs.steps", problem));
+        }
         if !names_a_folder(&self.name) {
             let name: String = self.name.chars().take(60).collect();
             let problem = format!("is {name:?}, and a folder is called by it: take {NAMES}");
