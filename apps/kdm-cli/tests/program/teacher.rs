@@ -104,3 +104,21 @@ fn trained_teachers_resume_and_draw_the_same_pairs() {
     assert!(one == generate("two", &["--batch 100 --threads 1"]), "batch and threads");
     assert!(one == generate("three", &["--batch 1000 --threads 3"]), "batch and threads");
 }
+
+/// Numbers that no memory or time suffices for are refused before any work.
+#[test]
+fn absurd_numbers_are_refused_at_once() {
+    let folder = Folder::new();
+    let out = folder.at("t.npy");
+    for words in [
+        "--n 4 --steps 18446744073709551615",
+        "--n 4 --steps 0",
+        "--n 4 --guidance nan",
+        "--n 18446744073709551615",
+    ] {
+        let began = std::time::Instant::now();
+        let command = ["teacher sample --model checkerboard", words, "--out", &out];
+        fails(&command, 2, &["--"]);
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{words}");
+    }
+}
