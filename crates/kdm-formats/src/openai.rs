@@ -122,8 +122,13 @@ impl Shapes<'_> {
 const ACTION: &str = "give the weights of a whole network, as guided-diffusion, \
                       improved-diffusion, consistency_models or torchcfm save them";
 
-/// The architecture that these weights are of, and what was assumed of what they don't tell.
-fn architecture(path: &Path, state: &StateDict) -> Result<(OpenAiUNetConfig, Vec<String>)> {
+/// The architecture that these weights are of, and what was assumed of what they don't tell;
+/// `new_order` is the order of attention's channels.
+fn architecture(
+    path: &Path,
+    state: &StateDict,
+    new_order: bool,
+) -> Result<(OpenAiUNetConfig, Vec<String>)> {
     let s = Shapes { path, state };
     let (inputs, outputs) = (s.blocks("input_blocks."), s.blocks("output_blocks."));
     let count = outputs.len();
@@ -164,13 +169,22 @@ fn architecture(path: &Path, state: &StateDict) -> Result<(OpenAiUNetConfig, Vec
             .push(format!("assumed {what}, which weights don't tell; --set {key} says otherwise"));
     };
     let wide = |width: &usize| width.is_multiple_of(64);
-    let by_channels =
-        (use_scale_shift_norm || by_block.is_some()) && level_channels.iter().all(wide);
+    // guided-diffusion's networks resize by blocks and have heads of one width; those of
+    // improved-diffusion have four heads, with scale and shift or without.
+    let by_channels = by_block.is_some() && level_channels.iter().all(wide);
     match by_channels {
         true => assume("attention heads of 64 channels".into(), "num_head_channels=N"),
         false => assume("4 attention heads".into(), "num_heads=N"),
     }
-    assume("the order of attention's channels".into(), "use_new_attention_order=true");
+    match new_order {
+        true => assume(
+            "queries, keys and values of all heads one after the other, as consistency_models' \
+             attention has them"
+                .into(),
+            "use_new_attention_order=false",
+        ),
+        false => assume("the order of attention's channels".into(), "use_new_attention_order=true"),
+    }
     // Attention is usually at 32, 16 and 8 pixels, or at 16 and 8, or at 16 alone.
     let coarsest = 1 << (levels - 1);
     let resolution = match attention_resolutions.first() {
@@ -191,7 +205,7 @@ fn architecture(path: &Path, state: &StateDict) -> Result<(OpenAiUNetConfig, Vec
         num_classes: if s.has("label_emb.weight") { s.size("label_emb.weight", 0)? } else { 0 },
         num_heads: 4,
         num_head_channels: by_channels.then_some(64),
-        use_new_attention_order: false,
+        use_new_attention_order: new_order,
         use_scale_shift_norm,
         resblock_updown: by_block.is_some(),
         conv_resample: gap.is_none(),
@@ -236,9 +250,11 @@ pub(crate) fn from_state(
     options: &Options,
     device: &Device,
 ) -> Result<Imported> {
-    let (network, mut found) = architecture(path, &state)?;
+    // The attention of consistency_models takes the new order whatever its flag says.
+    let new_order = options.preconditioning == Some(Preconditioning::KARRAS);
+    let (network, mut found) = architecture(path, &state, new_order)?;
     let told = |line: &String| {
-        !options.settings.iter().any(|(key, _)| line.contains(&format!("--set {key}")))
+        !options.settings.iter().any(|(key, _)| line.contains(&format!("--set {key}=")))
     };
     found.retain(told);
     let network = with_settings(path, network, &options.settings)?;

@@ -120,6 +120,27 @@ fn what_is_assumed_is_said() {
     assert_eq!(config.preconditioning, Preconditioning::DDPM_COSINE);
     let UNetConfig::OpenaiUnet(network) = config.network else { panic!() };
     assert_eq!((network.resolution, network.learn_sigma), (8, true));
+    // consistency_models' attention has its channels in the new order, which shapes don't tell.
+    let preconditioning = Some(Preconditioning::KARRAS);
+    let karras = import(&path, &Options { preconditioning, ..options(&golden) }, &device).unwrap();
+    let network = |imported: &kdm_formats::Imported| match &imported.model {
+        Model::Teacher { config: TeacherConfig::Network(config), .. } => {
+            let UNetConfig::OpenaiUnet(network) = &config.network else { panic!() };
+            network.clone()
+        }
+        _ => panic!(),
+    };
+    assert!(
+        network(&karras).use_new_attention_order && !network(&imported).use_new_attention_order
+    );
+    // Only networks that resize by blocks are taken to have heads of one width.
+    let heads = |name: &str| {
+        let golden = self::golden(name);
+        let path = file_of(&golden, folder.path(), "");
+        network(&import(&path, &options(&golden), &device).unwrap()).num_head_channels
+    };
+    assert_eq!([heads("openai_guided"), heads("openai_improved")], [Some(64), None]);
+    let path = file_of(&golden, folder.path(), "");
     for (key, value, part) in [
         ("heads", json!(3), "is no key"),
         ("num_heads", json!("many"), "--set"),
