@@ -44,8 +44,12 @@ fn groups(clusters: &PointClusters, points: &[f32]) -> Vec<Series> {
         name: None,
         mark: Mark::Dots,
     });
-    let outliers =
-        Series { points: outliers, colour: None, name: Some("outliers".into()), mark: Mark::Crosses };
+    let outliers = Series {
+        points: outliers,
+        colour: None,
+        name: Some("outliers".into()),
+        mark: Mark::Crosses,
+    };
     coloured.chain([outliers]).collect()
 }
 

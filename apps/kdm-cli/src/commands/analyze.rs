@@ -103,7 +103,7 @@ impl Args {
         match (self.theory, self.student) {
             (Some(Theory::Theory { out, figures, json }), _) => {
                 run_theory(&out, json, figures.of(context))
-            },
+            }
             (None, Some(args)) => args.run(context),
             (None, None) => Err(Failure::Usage("give a student with --model, and --out".into())),
         }

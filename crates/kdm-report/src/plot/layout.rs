@@ -200,12 +200,7 @@ fn arrow(scene: &mut Scene, points: &[Place], ink: Ink) {
     let far = |p: &&Place| (p.0 - end.0).hypot(p.1 - end.1) >= 0.8 * HEAD;
     // A direction over a piece that can be seen; a way shorter than that is a dot.
     let Some(from) = points.iter().rev().find(far) else {
-        scene.shapes.push(Shape::Dots {
-            points: vec![*end],
-            radius: 1.2,
-            ink,
-            opacity: 1.0,
-        });
+        scene.shapes.push(Shape::Dots { points: vec![*end], radius: 1.2, ink, opacity: 1.0 });
         return;
     };
     let length = (end.0 - from.0).hypot(end.1 - from.1);

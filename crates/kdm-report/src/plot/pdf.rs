@@ -3,9 +3,7 @@
 use pdf_writer::types::LineCapStyle;
 use pdf_writer::{Content, Finish, Name, Pdf, Rect, Ref, Str};
 
-use super::scene::{
-    Anchor, Ink, Label, PALETTE, Place, RAISED, RISE, SOFT, Scene, Shape, extent,
-};
+use super::scene::{Anchor, Ink, Label, PALETTE, Place, RAISED, RISE, SOFT, Scene, Shape, extent};
 
 /// The document.
 pub(super) fn file(scene: &Scene) -> Vec<u8> {
@@ -81,7 +79,11 @@ fn draw(scene: &Scene) -> Content {
 fn trace(content: &mut Content, points: &[Place], up: impl Fn(&Place) -> (f32, f32)) {
     for (i, point) in points.iter().enumerate() {
         let (x, y) = up(point);
-        if i == 0 { content.move_to(x, y) } else { content.line_to(x, y) };
+        if i == 0 {
+            content.move_to(x, y)
+        } else {
+            content.line_to(x, y)
+        };
     }
 }
 

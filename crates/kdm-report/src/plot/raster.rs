@@ -126,9 +126,8 @@ fn unit(size: f64) -> f64 {
 fn outline(path: &mut PathBuilder, text: &str, (mut x, y): Place, size: f64) -> f64 {
     let unit = unit(size);
     for id in text.chars().map(|c| FACE.glyph_id(c)) {
-        let to = |p: Point| {
-            ((x + f64::from(p.x) * unit) as f32, (y - f64::from(p.y) * unit) as f32)
-        };
+        let to =
+            |p: Point| ((x + f64::from(p.x) * unit) as f32, (y - f64::from(p.y) * unit) as f32);
         let mut last = None;
         for curve in FACE.outline(id).map(|outline| outline.curves).unwrap_or_default() {
             let (start, end) = match curve {

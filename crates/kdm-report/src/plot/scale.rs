@@ -35,9 +35,13 @@ impl Scale {
     pub(super) fn roomy(self, first: f64, last: f64) -> (f64, f64) {
         let (a, b) = (self.place(first), self.place(last));
         // Curves begin and end at the frame of a linear axis.
-        let room = if self == Self::Linear { 0.0 } else { 0.04 * (b - a) };
-        let least = if self == Self::Linear { 1e-6 * (1.0 + a.abs()) } else { 0.3 };
-        let room = if b - a < least { 0.5 * least } else { room };
+        let (room, least, alone) = match self {
+            Self::Linear => {
+                (0.0, 1e-9 * (1.0 + a.abs()), if a == 0.0 { 1.0 } else { 0.5 * a.abs() })
+            }
+            Self::Log10 | Self::Log2 => (0.04 * (b - a), 0.3, 0.15),
+        };
+        let room = if b - a < least { alone } else { room };
         (self.value(a - room), self.value(b + room))
     }
 

@@ -30,9 +30,8 @@ pub(super) fn inline(scene: &Scene, label: &str) -> String {
 }
 
 fn shapes(scene: &Scene) -> String {
-    let mut text = format!(
-        "<g font-family=\"{FONT}\" fill=\"currentColor\" stroke-linejoin=\"round\">\n"
-    );
+    let mut text =
+        format!("<g font-family=\"{FONT}\" fill=\"currentColor\" stroke-linejoin=\"round\">\n");
     for shape in &scene.shapes {
         match shape {
             Shape::Line { points, ink, width, dash } => {
@@ -77,8 +76,7 @@ fn words(text: &mut String, at: Place, label: &Label, size: f64, anchor: Anchor,
         Anchor::End => "end",
     };
     let (x, y) = (short(at.0), short(at.1));
-    let turn =
-        if turned { format!(" transform=\"rotate(-90 {x} {y})\"") } else { String::new() };
+    let turn = if turned { format!(" transform=\"rotate(-90 {x} {y})\"") } else { String::new() };
     let _ = write!(
         text,
         "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" text-anchor=\"{anchor}\"{turn}>{}",

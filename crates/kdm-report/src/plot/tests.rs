@@ -65,7 +65,10 @@ fn nothing_stands_out_of_the_page() {
         let (width, height) = scene.size;
         for [left, top, right, bottom] in texts(&scene) {
             assert!(left >= 0.0 && top >= 0.0, "{i}: {left} {top}");
-            assert!(right <= width && bottom <= height, "{i}: {right} {bottom} of {width} {height}");
+            assert!(
+                right <= width && bottom <= height,
+                "{i}: {right} {bottom} of {width} {height}"
+            );
         }
         for shape in &scene.shapes {
             let (Shape::Line { points, .. }
@@ -74,7 +77,8 @@ fn nothing_stands_out_of_the_page() {
             else {
                 continue;
             };
-            let inside = |p: &(f64, f64)| (0.0..=width).contains(&p.0) && (0.0..=height).contains(&p.1);
+            let inside =
+                |p: &(f64, f64)| (0.0..=width).contains(&p.0) && (0.0..=height).contains(&p.1);
             assert!(points.iter().all(inside), "{i}: {points:?}");
         }
     }
