@@ -13,6 +13,7 @@ mod filter;
 mod import;
 mod manifest;
 mod plausible;
+mod room;
 mod shard;
 mod store;
 mod values;
