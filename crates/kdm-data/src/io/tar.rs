@@ -40,8 +40,8 @@ pub enum TarError {
 }
 
 /// Calls `each` for every regular file and folder of a plain archive of `length` bytes, with what
-/// reads a file's bytes; those that it doesn't read are passed over unread. Gives the byte behind the
-/// last member: an archive that is whole has zeros there.
+/// reads a file's bytes; those that it doesn't read are passed over unread. Gives the place behind
+/// the last member: an archive that is whole has zeros there.
 ///
 /// # Errors
 /// When the archive is damaged or cut short, and those of `each`.
