@@ -40,7 +40,8 @@ pub fn kept_states(
     let there = between.len();
     if count > there {
         let problem = format!(
-            "is {count}, and {steps} steps of the solver have {there} states between noise and image"
+            "is {count}, and {steps} steps of the solver have {there} states between noise and \
+             image"
         );
         return Err(Problem::new("states", problem));
     }

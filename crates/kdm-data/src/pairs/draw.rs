@@ -4,8 +4,8 @@ use kdm_observer::Stopped;
 
 use crate::Labels;
 
-/// Turns noise x_T (already scaled, rows of [`dim`](super::Manifest::dim) values) and labels into images, row
-/// by row.
+/// Turns noise x_T (already scaled, rows of [`dim`](super::Manifest::dim) values) and labels into
+/// images, row by row.
 pub type Draw<'a> = dyn FnMut(&[f32], &Labels) -> Vec<f32> + 'a;
 
 /// What a teacher makes of noise, row by row.

@@ -60,7 +60,7 @@ pub trait PairSource {
         None
     }
 
-    /// The states of some pairs in a row, of each from noise to image, axes as the images have them.
+    /// The states of some pairs in a row, of each from noise to image, axes as the images'.
     ///
     /// # Errors
     /// When they can't be read.
