@@ -4,7 +4,7 @@
 //! | what | layout |
 //! | --- | --- |
 //! | any `.npz`, `.pt` or `.safetensors` | arrays of noise, images and labels, pairs first |
-//! | `.npy` | (steps, pairs, ...): a path from noise to sample; the first and the last are kept |
+//! | `.npy` | (steps, pairs, ...): a path from noise to sample, whose states may be kept |
 //! | a folder of `.npz` or `.npy` files | one path a pair, as KDM's image pairs are |
 //! | GET | `latent/` and `image/`: tensors of many pairs a file |
 //! | 2-RF++ | `samples.zip` and `z.zip`: a picture and a noise a pair, `images_labels.csv` |
@@ -19,6 +19,7 @@ mod parts;
 mod pcg64;
 mod rfpp;
 mod single;
+mod states;
 mod torch;
 mod webdataset;
 

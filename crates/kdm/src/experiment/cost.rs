@@ -96,13 +96,22 @@ impl Experiment {
             ImageType::F16 => 2.0,
             ImageType::U8 => 1.0,
         };
+        // States are kept as f16; until a shard is written they are f32.
+        let states = p.states as f64;
         let at_a_time = p.batch.min(p.shard_size) as f64;
         stages.push(StageCost {
             name: "pairs",
-            what: format!("{} and {} to test, of {passes} teacher passes each", p.count, p.test),
+            what: format!(
+                "{} and {} to test, of {passes} teacher passes each{}",
+                p.count,
+                p.test,
+                if p.states > 0 { format!(", with {} states", p.states) } else { String::new() }
+            ),
             operations: teacher.map(|demand| pairs * passes as f64 * demand.operations),
-            memory: teacher.unwrap_or_default().parameters * FLOAT + at_a_time * dim * 32.0,
-            disk: pairs * (dim * bytes + 8.0),
+            memory: teacher.unwrap_or_default().parameters * FLOAT
+                + at_a_time * dim * (32.0 + FLOAT * states)
+                + p.shard_size as f64 * dim * FLOAT * states,
+            disk: pairs * (dim * (bytes + 2.0 * states) + 8.0),
             key: "pairs.batch",
         });
         let t = &self.train;
