@@ -28,7 +28,7 @@ fn pairs(teacher: &Teacher, seed: u64, count: usize) -> Samples {
     let x = noise.iter().map(|x| f64::from(*x)).collect();
     let images = solve(teacher, &Process::Flow, Solver::Heun, 12, x, &labels);
     let images = images.into_iter().map(|x| x as f32).collect();
-    Samples { shape: teacher.shape(), noise, images, labels, seeds: Vec::new() }
+    Samples { shape: teacher.shape(), noise, images, labels, ..Samples::default() }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

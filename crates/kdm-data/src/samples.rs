@@ -18,6 +18,9 @@ pub struct Samples {
     pub labels: Labels,
     /// The seed of each; empty where noise has none.
     pub seeds: Vec<u64>,
+    /// States between noise and image, rows of as many times [`Self::dim`] values as there are of
+    /// each sample, from noise to image and of full scale; empty where they aren't kept.
+    pub states: Vec<f32>,
 }
 
 impl Samples {
@@ -49,7 +52,13 @@ impl Samples {
             images: rows(&self.images),
             labels: self.labels.range(range.clone()),
             seeds: seeds.to_vec(),
+            states: self.states_of(range),
         }
+    }
+
+    fn states_of(&self, range: Range<usize>) -> Vec<f32> {
+        let width = self.states.len() / self.len().max(1);
+        self.states[range.start * width..range.end * width].to_vec()
     }
 
     /// Adds more samples, of the same shape and with the same parts known.
@@ -59,6 +68,7 @@ impl Samples {
         self.images.extend(more.images);
         self.labels.append(&more.labels);
         self.seeds.extend(more.seeds);
+        self.states.extend(more.states);
     }
 
     /// The first `n` samples, or all of fewer.

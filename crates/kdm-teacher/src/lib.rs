@@ -9,6 +9,7 @@ mod guidance;
 pub mod networks;
 pub mod process;
 pub mod solver;
+mod states;
 pub mod teacher;
 pub mod training;
 
@@ -18,7 +19,9 @@ pub use guidance::Guided;
 pub use networks::{FlowMlp, FlowMlpConfig, NetworkTeacherConfig, Preconditioning};
 pub use process::Process;
 pub use solver::{
-    Churn, Solver, Watch, Waypoint, solve, solve_stochastic, solve_watched, trajectory,
+    Churn, Seen, Solver, Watch, Waypoint, solve, solve_stochastic, solve_through, solve_watched,
+    trajectory,
 };
+pub use states::{KeptState, kept_states};
 pub use teacher::{Teacher, TeacherConfig};
 pub use training::{EdmTask, FlowTask};

@@ -65,6 +65,17 @@ impl Process {
         }
     }
 
+    /// Normalised time at time `t`, from 0 (noise) to 1 (image): of a diffusion by the logarithm of
+    /// the noise level, ln(sigma_max / t) / ln(sigma_max / sigma_min), at most 1; of a flow 1 - t.
+    pub fn tau(&self, t: f64) -> f64 {
+        match *self {
+            Self::Flow => 1.0 - t,
+            Self::Diffusion { sigma_min, sigma_max, .. } => {
+                ((sigma_max / t).ln() / (sigma_max / sigma_min).ln()).min(1.0)
+            }
+        }
+    }
+
     /// Standard deviation of the noise a sample starts from.
     pub fn noise_std(&self) -> f64 {
         match *self {
@@ -102,5 +113,14 @@ mod tests {
         assert!((times[17] - 0.002).abs() < 1e-12);
         assert_eq!(Process::Flow.times(4), [1.0, 0.75, 0.5, 0.25, 0.0]);
         assert_eq!(Process::EDM.times(1).len(), 2);
+    }
+
+    /// tau grows from noise to image, with even ratios of sigma, and ends in 1.
+    #[test]
+    fn tau_is_the_logarithm_of_sigma() {
+        let (edm, middle) = (Process::EDM, (80.0f64 * 0.002).sqrt());
+        assert_eq!((edm.tau(80.0), edm.tau(0.0)), (0.0, 1.0));
+        assert!((edm.tau(middle) - 0.5).abs() < 1e-12 && (edm.tau(0.002) - 1.0).abs() < 1e-12);
+        assert_eq!((Process::Flow.tau(1.0), Process::Flow.tau(0.25)), (0.0, 0.75));
     }
 }

@@ -64,6 +64,9 @@ pub fn solve(
 /// go on.
 pub type Watch<'a> = dyn FnMut(usize) -> Result<(), Stopped> + 'a;
 
+/// Is shown the rows of x after some steps, with their number; see [`solve_through`].
+pub type Seen<'a> = dyn FnMut(usize, &[f64]) + 'a;
+
 /// [`solve`], asking `watch` before each evaluation; with the same result, to the bit.
 ///
 /// # Errors
@@ -75,6 +78,23 @@ pub fn solve_watched(
     x: Vec<f64>,
     labels: &Labels,
     watch: &mut Watch,
+) -> Result<Vec<f64>, Stopped> {
+    solve_through(denoiser, process, (solver, steps), x, labels, watch, &mut |_, _| ())
+}
+
+/// [`solve_watched`] that also shows `seen` the state after each step but the last, with the number
+/// of steps made.
+///
+/// # Errors
+/// When `watch` says so.
+pub fn solve_through(
+    denoiser: &dyn Denoiser,
+    process: &Process,
+    (solver, steps): (Solver, usize),
+    x: Vec<f64>,
+    labels: &Labels,
+    watch: &mut Watch,
+    seen: &mut Seen,
 ) -> Result<Vec<f64>, Stopped> {
     let times = rounded_times(denoiser, process, steps);
     let state = RefCell::new((0, watch, Ok(())));
@@ -91,10 +111,10 @@ pub fn solve_watched(
         denoiser.denoise(x, process.level(t), labels)
     };
     let x = match solver {
-        Solver::Euler => euler(&times, x, denoise),
-        Solver::Heun => heun(&times, x, denoise),
-        Solver::Midpoint => midpoint(&times, x, denoise),
-        Solver::DpmSolver => dpm_solver(process, &times, x, denoise),
+        Solver::Euler => euler(&times, x, denoise, seen),
+        Solver::Heun => heun(&times, x, denoise, seen),
+        Solver::Midpoint => midpoint(&times, x, denoise, seen),
+        Solver::DpmSolver => dpm_solver(process, &times, x, denoise, seen),
     };
     state.into_inner().2.map(|()| x)
 }
@@ -130,7 +150,7 @@ pub fn trajectory(
 }
 
 /// The process's times, at levels that the teacher knows.
-fn rounded_times(denoiser: &dyn Denoiser, process: &Process, steps: usize) -> Vec<f64> {
+pub(crate) fn rounded_times(denoiser: &dyn Denoiser, process: &Process, steps: usize) -> Vec<f64> {
     let times = process.times(steps);
     match process {
         Process::Flow => times,
@@ -188,22 +208,41 @@ pub fn solve_stochastic(
 /// Streams of a seed that churn is drawn from begin here; those before are taken.
 const CHURN: u64 = 1 << 20;
 
+/// Shows the state after step `i` (from 0) unless it is the end.
+fn show(seen: &mut Seen, times: &[f64], i: usize, x: &[f64]) {
+    if i + 2 < times.len() {
+        seen(i + 1, x);
+    }
+}
+
 /// x + (t_next - t) (x - d) / t
 fn step(x: &[f64], d: &[f64], t: f64, t_next: f64) -> Vec<f64> {
     let h = (t_next - t) / t;
     x.iter().zip(d).map(|(x, d)| x + h * (x - d)).collect()
 }
 
-fn euler(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec<f64>) -> Vec<f64> {
-    for w in times.windows(2) {
+fn euler(
+    times: &[f64],
+    mut x: Vec<f64>,
+    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
+    seen: &mut Seen,
+) -> Vec<f64> {
+    for (i, w) in times.windows(2).enumerate() {
         x = step(&x, &denoise(&x, w[0]), w[0], w[1]);
+        show(seen, times, i, &x);
     }
     x
 }
 
-fn heun(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec<f64>) -> Vec<f64> {
-    for w in times.windows(2) {
+fn heun(
+    times: &[f64],
+    mut x: Vec<f64>,
+    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
+    seen: &mut Seen,
+) -> Vec<f64> {
+    for (i, w) in times.windows(2).enumerate() {
         x = heun_step(x, w[0], w[1], &denoise);
+        show(seen, times, i, &x);
     }
     x
 }
@@ -229,8 +268,13 @@ fn heun_step(
     x
 }
 
-fn midpoint(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec<f64>) -> Vec<f64> {
-    for w in times.windows(2) {
+fn midpoint(
+    times: &[f64],
+    mut x: Vec<f64>,
+    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
+    seen: &mut Seen,
+) -> Vec<f64> {
+    for (i, w) in times.windows(2).enumerate() {
         let (t, t_next) = (w[0], w[1]);
         let half = 0.5 * (t + t_next);
         let middle = step(&x, &denoise(&x, t), t, half);
@@ -238,6 +282,7 @@ fn midpoint(times: &[f64], mut x: Vec<f64>, denoise: impl Fn(&[f64], f64) -> Vec
         for (i, x) in x.iter_mut().enumerate() {
             *x += (t_next - t) * (middle[i] - d[i]) / half;
         }
+        show(seen, times, i, &x);
     }
     x
 }
@@ -249,13 +294,14 @@ fn dpm_solver(
     times: &[f64],
     mut x: Vec<f64>,
     denoise: impl Fn(&[f64], f64) -> Vec<f64>,
+    seen: &mut Seen,
 ) -> Vec<f64> {
     let lambda = |t: f64| {
         let level = process.level(t);
         (level.alpha / level.sigma).ln()
     };
     let mut last: Option<(Vec<f64>, f64)> = None;
-    for w in times.windows(2) {
+    for (i, w) in times.windows(2).enumerate() {
         let (now, next) = (process.level(w[0]), process.level(w[1]));
         let d = denoise(&x, w[0]);
         let h = lambda(w[1]) - lambda(w[0]);
@@ -269,6 +315,7 @@ fn dpm_solver(
             let before = last.as_ref().map_or(d[i], |(d, _)| d[i]);
             *x = ratio * *x + scale * (d[i] + weight * (d[i] - before));
         }
+        show(seen, times, i, &x);
         last = Some((d, h));
     }
     x

@@ -196,7 +196,7 @@ fn pairs(config: &StudentConfig, batch: usize) -> Samples {
         noise: kdm_random::normal_vec(1, n).iter().map(|x| x * config.noise_std as f32).collect(),
         images: kdm_random::normal_vec(2, n),
         labels: if config.label_dim > 0 { Labels::all(0, batch) } else { Labels::none(batch) },
-        seeds: Vec::new(),
+        ..Samples::default()
     }
 }
 

@@ -157,6 +157,7 @@ fn folder(path: &Path, device: &Device) -> Outcome<Value> {
             "noise_std": manifest.noise_std,
             "teacher": manifest.teacher,
             "sampling": manifest.sampling,
+            "states": (!manifest.states.is_empty()).then_some(&manifest.states),
             "history": (!manifest.history.is_empty()).then_some(&manifest.history),
             "shards": format!("{there} of {}", manifest.shard_count()),
             "complete": manifest.is_complete(),

@@ -90,7 +90,14 @@ mod tests {
     fn ways_are_arrows_of_their_own() {
         let images = vec![0.0, 0.0, 1.0, 1.0, -2.0, 0.0, -2.0, 3.0];
         let (noise, labels) = (Vec::new(), kdm_data::Labels::none(4));
-        let samples = Samples { shape: vec![2], noise, images, labels, seeds: vec![5, 5, 8, 8] };
+        let samples = Samples {
+            shape: vec![2],
+            noise,
+            images,
+            labels,
+            seeds: vec![5, 5, 8, 8],
+            ..Samples::default()
+        };
         let (series, half) = ways(&samples, 2);
         assert!((half - 3.3).abs() < 1e-6);
         let found: Vec<_> = series.iter().map(|s| (s.name.as_deref(), s.mark, s.colour)).collect();

@@ -103,6 +103,7 @@ impl LoadedStudent {
             images: Vec::new(),
             labels: seeds.iter().map(label).collect(),
             seeds: seeds.to_vec(),
+            states: Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
 use super::data::Reading;
+use super::numbers::{STEPS, within};
 use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Groups of metrics, by name.
@@ -77,6 +78,7 @@ pub struct Args {
     data: Option<String>,
     /// Random projections of the sliced Wasserstein distance
     #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(value_parser = within(1, STEPS))]
     directions: usize,
     /// LPIPS weights, from `kdm import vgg16.pth --heads vgg.pth`: for the paired metric, and for a
     /// loss that has it

@@ -29,7 +29,8 @@ pub enum Command {
 Examples:
   kdm pairs generate --model checkerboard --process flow --count 50000 --out pairs
   kdm pairs generate --model fashion-mnist --dtype u8 --count 16384 --out pairs
-  kdm pairs generate --model fashion-mnist --dtype u8 --count 32768 --out pairs  grows it")]
+  kdm pairs generate --model fashion-mnist --dtype u8 --count 32768 --out pairs  grows it
+  kdm pairs generate --model fashion-mnist --dtype u8 --states 6 --count 4096 --out pairs")]
     Generate(GenerateArgs),
     /// Bring in pairs that another program drew
     #[command(after_help = "\
@@ -37,7 +38,8 @@ Examples:
   kdm pairs import pairs.npz --out pairs
   kdm pairs import mine.pt --noise-key z --image-key x --label-key y --out pairs
   kdm pairs import bytes.npz --layout nhwc --range 0..255 --dtype u8 --out pairs
-  kdm pairs import get-cifar10/ --out pairs")]
+  kdm pairs import get-cifar10/ --out pairs
+  kdm pairs import checkerboard.npy --states --out pairs")]
     Import(ImportArgs),
     /// Compare every byte of a store with its checksums
     #[command(after_help = "\
@@ -55,7 +57,7 @@ Examples:
   kdm pairs filter --pairs pairs --outliers-above 4 --out clean
   kdm pairs filter --pairs pairs --classes 3,5 --out fewer")]
     Filter(FilterArgs),
-    /// Copy a store's pairs into one .npz file with arrays noise, image and label
+    /// Copy a store's pairs into one .npz file with arrays noise, image, label and states
     #[command(after_help = "\
 Examples:
   kdm pairs export --pairs pairs --out pairs.npz")]
@@ -151,6 +153,9 @@ pub struct GenerateArgs {
     /// Pairs a file
     #[arg(long, default_value_t = 8192, value_name = "N")]
     shard_size: usize,
+    /// States of the solution between noise and image that are kept of each pair, as f16
+    #[arg(long, default_value_t = 0, value_name = "M")]
+    states: usize,
     /// Write only every n-th file, from the i-th (from 0) on: n workers with i = 0..n-1 write one
     /// store together [default: the scheduler's, from SLURM_PROCID, OMPI_COMM_WORLD_RANK or
     /// JOB_COMPLETION_INDEX]
@@ -195,6 +200,10 @@ pub struct ImportArgs {
     /// where the noise agrees with it, else as measured]
     #[arg(long, value_name = "S")]
     noise_std: Option<f64>,
+    /// Also keep the states between noise and image, of a .npy that holds them (at even times of a
+    /// flow) or of a .npz with arrays states and state_times
+    #[arg(long)]
+    states: bool,
     /// How images are kept
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
@@ -350,8 +359,9 @@ impl GenerateArgs {
             count: self.count,
             dtype: self.dtype.into(),
             shard_size: self.shard_size,
+            states: self.states,
         };
-        let plan = pair_plan(&teacher, &drawing, plan);
+        let plan = pair_plan(&teacher, &drawing, plan)?;
         let (out, observer) = (&self.out, context.observer);
         let drawn = draw_pairs(&teacher, &plan, &drawing, out, worker, "pairs", observer);
         or_continued(drawn, &[], || "what was finished is kept".into())?;
@@ -372,6 +382,7 @@ impl ImportArgs {
             axes: self.layout.map(Into::into),
             range: self.range.map(Into::into),
             classes: self.classes,
+            states: self.states,
             dtype: self.dtype.into(),
             shard_size: self.shard_size,
         };

@@ -8,6 +8,7 @@ mod compare;
 mod distill;
 mod evaluate;
 mod features;
+mod flags;
 mod foreign_pairs;
 mod formats;
 mod images;

@@ -260,3 +260,46 @@ fn pairs_are_filtered_exported_and_imported() {
     assert_eq!(images(&exported).data, trajectory[200..]);
     fails(&["pairs import", &unwanted, "--out", &folder.at("x")], 1, &["unwanted.npy", "layout"]);
 }
+
+/// States between noise and image: drawn, told, exported, brought in again, and those of the
+/// official layout.
+#[test]
+fn stores_keep_states() {
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", "300", &["--states 2"]);
+    done(&["pairs verify", &pairs]);
+    let info = json(&["pairs info", &pairs, "--json"]);
+    let tau = |i: usize| info["states"][i]["tau"].as_f64().unwrap();
+    assert_eq!((tau(0), tau(1), info["states"].as_array().unwrap().len()), (0.25, 0.75, 2));
+    let exported = folder.at("pairs.npz");
+    done(&["pairs export --pairs", &pairs, "--out", &exported]);
+    let states = array_of(Path::new(&exported), "states");
+    assert_eq!(states.shape, [300, 2, 2]);
+    let (again, twice) = (folder.at("again"), folder.at("twice.npz"));
+    done(&["pairs import", &exported, "--states --out", &again]);
+    done(&["pairs export --pairs", &again, "--out", &twice]);
+    let of = |path: &str| array::read_npz(Path::new(path)).unwrap();
+    assert_eq!(of(&exported), of(&twice));
+    // Four steps of a flow have three states between.
+    let more = folder.at("more");
+    let more = generate(&more, "10", &["--steps 4 --states 4"]);
+    fails(&more, 2, &["have 3 states", "keep fewer"]);
+
+    let path = folder.at("official.npy");
+    let trajectory: Vec<f32> = (0..10 * 50 * 2).map(|i| (i as f32 * 0.7).sin()).collect();
+    array::write_npy(Path::new(&path), &Array::new([10, 50, 2], trajectory.clone())).unwrap();
+    let (official, exported) = (folder.at("official"), folder.at("official.npz"));
+    done(&["pairs import", &path, "--states --noise-std 1 --out", &official]);
+    done(&["pairs export --pairs", &official, "--out", &exported]);
+    let states = array_of(Path::new(&exported), "states");
+    assert_eq!(states.shape, [50, 8, 2]);
+    // The third state of pair 7 lies at the fourth of ten times.
+    let (found, given) =
+        (&states.data[(7 * 8 + 2) * 2..][..2], &trajectory[(3 * 50 + 7) * 2..][..2]);
+    assert!(found.iter().zip(given).all(|(a, b)| (a - b).abs() < 5e-4), "{found:?} {given:?}");
+    let times = array_of(Path::new(&exported), "state_times").data;
+    assert!((times[3 * 2] - 1.0 / 3.0).abs() < 1e-6 && (times[3 * 2 + 2] - 2.0 / 3.0).abs() < 1e-6);
+    let plain = folder.at("plain.npz");
+    done(&["pairs export --pairs", &store(&folder, "plain", "10", &[]), "--out", &plain]);
+    fails(&["pairs import", &plain, "--states --out", &folder.at("x")], 1, &["states"]);
+}

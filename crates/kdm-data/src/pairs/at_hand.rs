@@ -288,7 +288,7 @@ mod tests {
                 share(f64::from(part) / 4.0)?;
                 shares.set(shares.get() + 1);
             }
-            Ok::<_, Stopped>(noise.to_vec())
+            Ok::<_, Stopped>(noise.to_vec().into())
         };
         // Two pairs are left of the ten: half of them is the ninth.
         let (at, alone) = (folder.path(), Worker::ALONE);

@@ -175,7 +175,7 @@ pub fn filter(
         describe(drop)
     ));
     let mut progress = observer.begin("filter", "pairs");
-    let mut batch = |range: Range<usize>| Ok(store.batch(&kept[range]));
+    let mut batch = |range: Range<usize>| Ok(store.batch_with_states(&kept[range]));
     let filled = fill(folder, &plan, Worker::ALONE, BLOCK, &mut batch, &mut progress)?;
     progress.finish(plan.history.last().map_or("", String::as_str));
     Ok(filled.manifest)

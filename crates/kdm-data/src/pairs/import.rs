@@ -8,6 +8,7 @@ use kdm_observer::{Observer, Stopped};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{ImageType, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource};
+use super::states::StateTime;
 use super::values::{Axes, Extremes, ValueRange};
 use super::write::{Worker, fill};
 use crate::hash::sha256;
@@ -49,6 +50,24 @@ pub trait PairSource {
         None
     }
 
+    /// States between noise and image that the file has of each pair.
+    fn state_count(&self) -> usize {
+        0
+    }
+
+    /// When they are, where the file tells it.
+    fn state_times(&self) -> Option<Vec<StateTime>> {
+        None
+    }
+
+    /// The states of some pairs in a row, of each from noise to image, axes as the images'.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    fn read_states(&self, _: Range<usize>) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+
     /// Some pairs in a row, values and axes as the file has them.
     ///
     /// # Errors
@@ -72,6 +91,8 @@ pub struct ImportOptions {
     pub range: Option<ValueRange>,
     /// Classes, where the last ones have no pairs.
     pub classes: Option<usize>,
+    /// Whether the states between noise and image are kept too.
+    pub states: bool,
     /// How the store keeps images.
     pub dtype: ImageType,
     /// Pairs a shard.
@@ -81,7 +102,8 @@ pub struct ImportOptions {
 impl Default for ImportOptions {
     fn default() -> Self {
         let dtype = ImageType::F32;
-        Self { noise_std: None, axes: None, range: None, classes: None, dtype, shard_size: 8192 }
+        let (noise_std, axes, range, classes) = (None, None, None, None);
+        Self { noise_std, axes, range, classes, states: false, dtype, shard_size: 8192 }
     }
 }
 
@@ -117,12 +139,13 @@ pub fn import(
             format!("is {:?} where `image` is {:?}", pairs.noise_shape(), pairs.image_shape());
         return Err(invalid(pairs, "noise", problem, "give both the same shape, pairs first"));
     };
-    let look = look(pairs, observer)?;
+    let look = look(pairs, options.states, observer)?;
     let range =
         ValueRange::find(&look.images, shape.len() == 3, pairs.whole_images(), options.range)
             .map_err(|unclear| invalid(pairs, "image", &unclear, unclear.action()))?;
     check_dtype(pairs, &look.images, range, options.dtype, observer)?;
     let noise_std = noise_std(pairs, &look.noise, options.noise_std, observer)?;
+    let states = if options.states { state_times(pairs, range, noise_std)? } else { Vec::new() };
     let label_dim = label_dim(pairs, &look.labels, options.classes)?;
     let mut found = pairs.found();
     for more in [axes.note(), range.note()].into_iter().flatten() {
@@ -133,6 +156,7 @@ pub fn import(
         dtype: options.dtype,
         label_dim,
         shard_size: options.shard_size,
+        states,
         history: vec![format!("imported from {name} ({:.12}): {found}", look.hash)],
         ..Manifest::seeded(0, noise_std, &shape, pairs.len())
     };
@@ -142,8 +166,13 @@ pub fn import(
         let mut images = axes.planes(&raw.images, pairs.image_shape());
         images.iter_mut().for_each(|x| *x = range.value(*x));
         let noise = noise_axes.planes(&raw.noise, pairs.noise_shape());
-        let labels = look.labels.range(part);
-        Ok(Samples { shape: shape.clone(), noise, images, labels, seeds: Vec::new() })
+        let labels = look.labels.range(part.clone());
+        let states = match options.states {
+            true => axes.planes(&pairs.read_states(part)?, pairs.image_shape()),
+            false => Vec::new(),
+        };
+        let seeds = Vec::new();
+        Ok(Samples { shape: shape.clone(), noise, images, labels, seeds, states })
     };
     let at_once = at_once(pairs);
     let filled = fill(folder, &plan, Worker::ALONE, at_once, &mut batch, &mut progress)?;
@@ -166,6 +195,32 @@ fn at_once(pairs: &dyn PairSource) -> usize {
     (VALUES / dim.max(1)).clamp(1, 1024)
 }
 
+/// When the states of these pairs are: as the file tells, or at even times of a straight way, as
+/// flow matching has them.
+fn state_times(
+    pairs: &dyn PairSource,
+    range: ValueRange,
+    noise_std: f64,
+) -> Result<Vec<StateTime>> {
+    let count = pairs.state_count();
+    if count == 0 {
+        let action = "leave --states out, or give a .npy of shape (steps, pairs, ...), or a .npz \
+                      with arrays `states` and `state_times`";
+        return Err(invalid(pairs, "states", "are not in this file", action));
+    }
+    if range != ValueRange::Signed {
+        let problem = "are of images that are not from -1 to 1";
+        return Err(invalid(pairs, "states", problem, "leave --states out, or scale them all"));
+    }
+    let even = |i: usize| StateTime::straight((i + 1) as f64 / (count + 1) as f64, noise_std);
+    let times = pairs.state_times().unwrap_or_else(|| (0..count).map(even).collect());
+    if times.len() != count {
+        let problem = format!("are {count} with {} times", times.len());
+        return Err(invalid(pairs, "states", problem, "give a row of times for each"));
+    }
+    Ok(times)
+}
+
 /// What all pairs together are.
 struct Look {
     images: Extremes,
@@ -175,7 +230,7 @@ struct Look {
 }
 
 /// Reads everything once.
-fn look(pairs: &dyn PairSource, observer: &dyn Observer) -> Result<Look> {
+fn look(pairs: &dyn PairSource, with_states: bool, observer: &dyn Observer) -> Result<Look> {
     let stopped = |stopped: Stopped| {
         let work = format!("reading `{}`", pairs.path().display());
         let action = "run the same command again: it begins anew";
@@ -190,6 +245,17 @@ fn look(pairs: &dyn PairSource, observer: &dyn Observer) -> Result<Look> {
         let range = start..(start + at_once).min(total);
         let batch = pairs.read(range.clone())?;
         let [noise_hash, images_hash] = &mut hashes;
+        if with_states {
+            let states = pairs.read_states(range.clone())?;
+            let width = (states.len() / range.len()).max(1);
+            if let Some(i) = states.iter().position(|x| !x.is_finite()) {
+                let problem =
+                    format!("{} has the value {}", pairs.place(start + i / width), states[i]);
+                let action = "remove that pair and import again; nothing was written";
+                return Err(invalid(pairs, "states", problem, action));
+            }
+            images_hash.update(bytemuck::cast_slice::<f32, u8>(&states));
+        }
         for (name, values, extremes, hash) in [
             ("noise", &batch.noise, &mut noise, noise_hash),
             ("image", &batch.images, &mut images, images_hash),

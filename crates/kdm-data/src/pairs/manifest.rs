@@ -1,11 +1,13 @@
 //! `manifest.json`: how the pairs of a store came to be, and what its files must hash to.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::plausible::fault;
+use super::states::StateTime;
 use crate::hash::sha256;
 use crate::{Error, Result, atomic, regular};
 
@@ -45,6 +47,9 @@ pub struct Manifest {
     pub count: usize,
     /// Pairs a shard; the last one may have fewer.
     pub shard_size: usize,
+    /// Times of the states between noise and image that are kept of each pair, from noise to image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateTime>,
     /// What was done to the pairs after they were drawn: imports and filters, a line each.
     pub history: Vec<String>,
     /// The shards in order, once all of them are there; empty until then.
@@ -165,6 +170,7 @@ impl Manifest {
             label_dim: 0,
             count,
             shard_size: 8192,
+            states: Vec::new(),
             history: Vec::new(),
             shards: Vec::new(),
             checksum: String::new(),
@@ -174,6 +180,22 @@ impl Manifest {
     /// Values a sample.
     pub fn dim(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes that the pairs take in the store's files.
+    pub fn bytes(&self) -> u64 {
+        let value = match self.dtype {
+            ImageType::F32 => 4,
+            ImageType::F16 => 2,
+            ImageType::U8 => 1,
+        };
+        let dim = self.dim() as u64;
+        let noise = if self.noise == NoiseSource::Stored { dim.saturating_mul(4) } else { 8 };
+        let label = if self.label_dim > 0 { 4 } else { 0 };
+        // States are kept as f16.
+        let states = dim.saturating_mul(2).saturating_mul(self.states.len() as u64);
+        let pair = dim.saturating_mul(value).saturating_add(states).saturating_add(noise + label);
+        pair.saturating_mul(self.count as u64)
     }
 
     /// Shards the whole store has.
@@ -273,9 +295,13 @@ impl Manifest {
     pub fn first_difference(&self, other: &Self) -> Option<(String, String, String)> {
         let (a, b) = (to_value(&self.plan()), to_value(&other.plan()));
         let (a, b) = (a.as_object()?, b.as_object()?);
-        a.iter().find(|(key, value)| b.get(*key) != Some(value)).map(|(key, value)| {
-            (key.clone(), value.to_string(), b.get(key).unwrap_or(&Value::Null).to_string())
-        })
+        // A key may be in one of them alone.
+        let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        let shown = |fields: &Map<String, Value>, key: &str| {
+            fields.get(key).unwrap_or(&Value::Null).to_string()
+        };
+        let other = keys.into_iter().find(|key| a.get(*key) != b.get(*key))?;
+        Some((other.clone(), shown(a, other), shown(b, other)))
     }
 }
 

@@ -3,28 +3,34 @@
 //!
 //! A store is `manifest.json` beside `shard-00000.safetensors`, `shard-00001.safetensors`, ... A
 //! shard holds images, and for each pair either the seed its noise is drawn from again when read
-//! (see [`kdm_random`]) or, for imported pairs, the noise itself. The manifest says how
+//! (see [`kdm_random`]) or, for imported pairs, the noise itself; and the states between noise and
+//! image where these are kept. The manifest says how
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod at_hand;
 mod clipped;
+mod draw;
 mod export;
 mod filter;
 mod import;
 mod manifest;
 mod plausible;
+mod room;
 mod shard;
+mod states;
 mod store;
 mod values;
 mod write;
 
-pub use export::export;
+pub use draw::{Draw, Drawn, Share, WatchedDraw};
+pub use export::{STATE_TIMES, export};
 pub use filter::{OutlierScore, Predicate, Unwanted, filter};
 pub use import::{ImportOptions, PairSource, import};
 pub use manifest::{
     ImageType, MANIFEST, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, STORE_VERSION,
     Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
+pub use states::{MOST_STATES, StateTime};
 pub use store::{PairStore, shards_there, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
-pub use write::{Draw, Share, WatchedDraw, Worker, generate, generate_watched};
+pub use write::{Worker, generate, generate_watched};

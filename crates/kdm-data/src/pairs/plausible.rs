@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::manifest::{MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, Sampling};
+use super::states::times_fault;
 use crate::labels::MOST_CLASSES;
 
 /// Values that a sample may have.
@@ -43,6 +44,9 @@ pub fn fault(manifest: &Manifest) -> Option<Fault> {
     if *label_dim > MOST_CLASSES {
         let problem = format!("is {label_dim}, and there are {MOST_CLASSES} classes at most");
         return Some(("label_dim", problem));
+    }
+    if let Some(fault) = times_fault(&manifest.states) {
+        return Some(fault);
     }
     let sampling = manifest.sampling.as_ref().and_then(|s| sampling_fault(s, *noise_std));
     sampling.or_else(|| records_fault(manifest))
@@ -113,6 +117,7 @@ fn records_fault(manifest: &Manifest) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pairs::StateTime;
     use serde_json::json;
 
     #[test]
@@ -129,6 +134,11 @@ mod tests {
         let with = |sampling: Sampling| Manifest { sampling: Some(sampling), ..good.clone() };
         let g = || good.clone();
         let s = || sampling.clone();
+        let states = |taus: &[f64]| {
+            let states = taus.iter().map(|tau| StateTime::straight(*tau, 80.0)).collect();
+            Manifest { states, ..good.clone() }
+        };
+        assert_eq!(fault(&states(&[0.2, 0.7])), None);
         for (manifest, field) in [
             (Manifest { shape: vec![], ..g() }, "shape"),
             (Manifest { shape: vec![0], ..g() }, "shape"),
@@ -143,6 +153,9 @@ mod tests {
             (Manifest { noise_std: 0.0, ..g() }, "noise_std"),
             (Manifest { noise_std: 1.0, ..g() }, "noise_std"),
             (Manifest { label_dim: usize::MAX, ..g() }, "label_dim"),
+            (states(&[0.0]), "states"),
+            (states(&[0.5, 0.5]), "states"),
+            (states(&[0.5, f64::NAN]), "states"),
             (with(Sampling { steps: 0, ..s() }), "sampling.steps"),
             (with(Sampling { evaluations: usize::MAX, ..s() }), "sampling.evaluations"),
             (with(Sampling { guidance: Some(-1.0), ..s() }), "sampling.guidance"),

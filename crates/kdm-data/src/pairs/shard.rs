@@ -7,6 +7,7 @@ use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use super::manifest::{ImageType, Manifest, NoiseSource};
+use super::states::{self, STATES};
 use super::store::{number, read_row};
 use crate::tensors::{self, RawTensor};
 use crate::{Error, Labels, Result, Samples, TensorFile};
@@ -33,6 +34,14 @@ pub(super) fn write_pairs(path: &Path, plan: &Manifest, k: usize, pairs: &Sample
         let problem =
             format!("its image has the value {}, and f16 keeps up to 65504", pairs.images[i]);
         let action = "choose --dtype f32 and another folder; nothing of this shard was written";
+        return Err(Error::invalid(path, format!("pair {pair}"), problem, action));
+    }
+    let lost = |x: &f32| !half::f16::from_f32(*x).is_finite();
+    if let Some(i) = pairs.states.iter().position(lost) {
+        let pair = plan.shard_range(k).start + i / (dim * plan.states.len().max(1));
+        let problem =
+            format!("a state has the value {}, and f16 keeps up to 65504", pairs.states[i]);
+        let action = "check the teacher and its noise levels, or keep no states";
         return Err(Error::invalid(path, format!("pair {pair}"), problem, action));
     }
     let full_shape = [&[n], plan.shape.as_slice()].concat();
@@ -71,6 +80,10 @@ pub(super) fn write_pairs(path: &Path, plan: &Manifest, k: usize, pairs: &Sample
         let bytes = bytemuck::cast_slice(&classes);
         parts.insert("label".into(), RawTensor { dtype: Dtype::U32, shape: vec![n], bytes });
     }
+    let halves = states::halves(&pairs.states);
+    if !plan.states.is_empty() {
+        parts.insert(STATES.into(), states::tensor(plan, n, &halves));
+    }
     tensors::write(path, &json!({"plan": plan.plan_hash(), "shard": k}), &parts)
 }
 
@@ -86,5 +99,6 @@ pub(super) fn read_pairs(file: &TensorFile, plan: &Manifest, count: usize) -> Sa
         images,
         labels: (0..count).map(label).collect::<Labels>(),
         seeds: (0..count).map(|i| number((file, i), "seed", u64::from_le_bytes)).collect(),
+        states: states::read(file, plan, count),
     }
 }

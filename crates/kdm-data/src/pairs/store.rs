@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::manifest::{ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, noise_of_seed};
+use super::states::{self, STATES};
 use crate::hash::sha256;
 use crate::{Error, Labels, Result, Samples, TensorFile};
 
@@ -93,6 +94,9 @@ pub(super) fn sizes_fit(file: &TensorFile, plan: &Manifest, n: usize) -> Result<
         NoiseSource::Seeded { .. } => ("seed", Dtype::U64, vec![n]),
         NoiseSource::Stored => ("noise", Dtype::F32, full_shape),
     });
+    if !plan.states.is_empty() {
+        wanted.push((STATES, Dtype::F16, states::shape(plan, n)));
+    }
     if plan.label_dim > 0 {
         wanted.push(("label", Dtype::U32, vec![n]));
     }
@@ -263,7 +267,7 @@ impl PairStore {
             noise: vec![0.0; indices.len() * dim],
             images: vec![0.0; indices.len() * dim],
             labels: Labels::none(indices.len()),
-            seeds: Vec::new(),
+            ..Samples::default()
         };
         if matches!(manifest.noise, NoiseSource::Seeded { .. }) {
             let seed = |i: &usize| number(self.place(*i), "seed", u64::from_le_bytes);
@@ -283,6 +287,21 @@ impl PairStore {
                 None => read_row(shard, "noise", local, noise),
             }
         });
+        batch
+    }
+
+    /// [`Self::batch`] with the states between noise and image, where the store keeps them.
+    pub fn batch_with_states(&self, indices: &[usize]) -> Samples {
+        let mut batch = self.batch(indices);
+        let width = self.manifest().states.len() * self.manifest().dim();
+        if width > 0 {
+            batch.states = vec![0.0; indices.len() * width];
+            let rows = batch.states.par_chunks_mut(width).zip(indices);
+            rows.with_min_len(8).for_each(|(row, pair)| {
+                let (shard, local) = self.place(*pair);
+                read_row(shard, STATES, local, row);
+            });
+        }
         batch
     }
 
@@ -335,11 +354,12 @@ pub fn verify(folder: &Path, observer: &dyn Observer) -> Result<PairStore> {
     Ok(store)
 }
 
-/// Whether all images and noise of shard `k` are numbers.
+/// Whether all images, noise and states of shard `k` are numbers.
 fn check_finite(shard: &TensorFile, manifest: &Manifest, k: usize) -> Result<()> {
     let (dim, range) = (manifest.dim(), manifest.shard_range(k));
-    let mut row = vec![0.0; dim];
-    for name in ["image", "noise"] {
+    let of_states = dim * manifest.states.len();
+    for (name, width) in [("image", dim), ("noise", dim), (STATES, of_states)] {
+        let mut row = vec![0.0; width];
         if shard.get(name).is_none_or(|tensor| tensor.dtype == Dtype::U8) {
             continue;
         }

@@ -13,10 +13,12 @@ use rayon::prelude::*;
 
 use super::at_hand;
 use super::clipped::Clipped;
+use super::draw::{Draw, Drawn, Share, WatchedDraw};
 use super::manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
 };
 use super::plausible::fault;
+use super::room::check_room;
 use super::shard::write_pairs;
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
@@ -38,17 +40,6 @@ impl Worker {
     pub const ALONE: Self = Self { index: 0, count: 1 };
 }
 
-/// Turns noise x_T (already scaled, rows of [`Manifest::dim`] values) and labels into images, row
-/// by row.
-pub type Draw<'a> = dyn FnMut(&[f32], &Labels) -> Vec<f32> + 'a;
-
-/// [`Draw`] that tells which share of its rows is done, and is told whether to go on.
-pub type WatchedDraw<'a> =
-    dyn FnMut(&[f32], &Labels, &mut Share) -> std::result::Result<Vec<f32>, Stopped> + 'a;
-
-/// Takes the share of a batch that is done, from 0 to 1.
-pub type Share<'a> = dyn FnMut(f64) -> std::result::Result<(), Stopped> + 'a;
-
 /// [`generate_watched`] from a teacher that is quick enough to say nothing within a batch.
 ///
 /// # Errors
@@ -62,7 +53,7 @@ pub fn generate(
     task: &str,
     observer: &dyn Observer,
 ) -> Result<Manifest> {
-    let mut draw = |noise: &[f32], labels: &Labels, _: &mut Share| Ok(draw(noise, labels));
+    let mut draw = |noise: &[f32], labels: &Labels, _: &mut Share| Ok(draw(noise, labels).into());
     generate_watched(folder, plan, worker, batch, &mut draw, task, observer)
 }
 
@@ -101,13 +92,14 @@ pub fn generate_watched(
         let class = |seed: &u64| label_of_seed(*seed, plan.label_dim);
         let labels: Labels =
             seeds.iter().map(|seed| (plan.label_dim > 0).then(|| class(seed))).collect();
-        let Ok(images) = draw(&noise, &labels, share) else { return Ok(None) };
+        let Ok(Drawn { images, states }) = draw(&noise, &labels, share) else { return Ok(None) };
         assert_eq!(images.len(), noise.len(), "an image for each noise");
+        assert_eq!(states.len(), noise.len() * plan.states.len(), "the states of each");
         if plan.dtype == ImageType::U8 {
             clipped.add(&images);
         }
         let noise = Vec::new();
-        Ok(Some(Samples { shape: plan.shape.clone(), noise, images, labels, seeds }))
+        Ok(Some(Samples { shape: plan.shape.clone(), noise, images, labels, seeds, states }))
     };
     let mut progress = observer.begin(task, "pairs");
     let filled = fill_watched(folder, plan, worker, batch, &mut draw_range, &mut progress)?;
@@ -176,6 +168,7 @@ fn fill_watched(
         1 => FolderLock::take(folder)?,
         _ => FolderLock::take_share(folder, worker.index)?,
     };
+    check_room(folder, &plan)?;
     let recorded = start(folder, &plan)?;
     atomic::remove_parts(folder);
     let mine = || (worker.index..plan.shard_count()).step_by(worker.count);

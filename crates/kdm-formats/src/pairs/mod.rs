@@ -4,7 +4,7 @@
 //! | what | layout |
 //! | --- | --- |
 //! | any `.npz`, `.pt` or `.safetensors` | arrays of noise, images and labels, pairs first |
-//! | `.npy` | (steps, pairs, ...): a path from noise to sample; the first and the last are kept |
+//! | `.npy` | (steps, pairs, ...): a path from noise to sample, whose states may be kept |
 //! | a folder of `.npz` or `.npy` files | one path a pair, as KDM's image pairs are |
 //! | GET | `latent/` and `image/`: tensors of many pairs a file |
 //! | 2-RF++ | `samples.zip` and `z.zip`: a picture and a noise a pair, `images_labels.csv` |
@@ -19,7 +19,7 @@ mod parts;
 mod pcg64;
 mod rfpp;
 mod single;
-mod tar;
+mod states;
 mod torch;
 mod webdataset;
 
@@ -96,7 +96,7 @@ fn open_file(path: &Path, keys: &Keys) -> Result<Box<dyn PairSource>> {
         [b'P', b'K', 3 | 5, ..] => single::archive(&region, keys),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => single::trajectory(&region),
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => single::safetensors(&region, keys),
-        _ if tar::is_tar(&region) => {
+        _ if webdataset::is_tar(&region) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let folder = path.parent().unwrap_or(Path::new("."));
             webdataset::open_one(path, folder, name, keys)

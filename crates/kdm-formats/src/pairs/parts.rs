@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kdm_data::labels::GIVE_LABELS;
-use kdm_data::pairs::PairSource;
+use kdm_data::pairs::{PairSource, StateTime};
 use kdm_data::region::Region;
 use kdm_data::view::View;
 use kdm_data::{Error, Labels, Result, Samples};
+
+use super::states::States;
 
 /// Rows of images: numbers in a file, or the pixels of one picture.
 #[derive(Clone, Debug)]
@@ -187,6 +189,8 @@ pub struct Parts<S> {
     pub noise_std: Option<f64>,
     /// What the file tells.
     pub label_dim: Option<usize>,
+    /// States between noise and image, of a source of one part.
+    pub states: Option<States>,
     last_opened: RefCell<Option<(usize, Part)>>,
 }
 
@@ -209,7 +213,8 @@ impl<S: PartSource> Parts<S> {
         };
         let path = path.to_path_buf();
         let last_opened = RefCell::new(None);
-        Ok(Self { source, path, found, starts, first, noise_std: None, label_dim, last_opened })
+        let (noise_std, states) = (None, None);
+        Ok(Self { source, path, found, starts, first, noise_std, label_dim, states, last_opened })
     }
 
     /// The part of a pair, and the pair's place in it.
@@ -297,6 +302,18 @@ impl<S: PartSource> PairSource for Parts<S> {
 
     fn label_dim(&self) -> Option<usize> {
         self.label_dim
+    }
+
+    fn state_count(&self) -> usize {
+        self.states.as_ref().map_or(0, States::count)
+    }
+
+    fn state_times(&self) -> Option<Vec<StateTime>> {
+        self.states.as_ref().and_then(States::times)
+    }
+
+    fn read_states(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        self.states.as_ref().map_or(Ok(Vec::new()), |states| states.read(range))
     }
 
     fn read(&self, range: Range<usize>) -> Result<Samples> {

@@ -1,6 +1,6 @@
 //! Pairs in one file: named arrays of a `.npz`, `.pt` or `.safetensors`, or a `.npy` of paths.
 
-use kdm_data::pairs::PairSource;
+use kdm_data::pairs::{PairSource, STATE_TIMES};
 use kdm_data::region::Region;
 use kdm_data::view::{Layout, Npz, Number, View, row_major};
 use kdm_data::{Error, Result};
@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, Metadata};
 
 use super::names::{Chosen, Keys, choose};
 use super::parts::{LabelRows, Part, Parts, Rows};
+use super::states::States;
 use super::torch;
 
 type Found = Result<Box<dyn PairSource>>;
@@ -121,6 +122,13 @@ fn named(
     }
     let label = chosen.label.as_deref().map(view).transpose()?;
     let count = noise.rows();
+    let states = match has("states") && has(STATE_TIMES) {
+        true => {
+            let (states, times) = (view("states")?, view(STATE_TIMES)?);
+            Some(States::by_pair(states, &times, noise.shape())?)
+        }
+        false => None,
+    };
     let part = Part {
         noise,
         image: Rows::View(image),
@@ -135,6 +143,7 @@ fn named(
         }
         Ok(view(name)?.to_f64()?.first().copied())
     };
+    parts.states = states;
     parts.noise_std = number("noise_std")?;
     if let Some(classes) = number("label_dim")? {
         parts.label_dim = Some(classes as usize).filter(|classes| *classes > 0);
@@ -150,7 +159,7 @@ fn told(count: usize, chosen: &Chosen, names: &[String]) -> String {
         *name != noise
             && *name != image
             && Some(*name) != label.as_ref()
-            && !["noise_std", "label_dim"].contains(&name.as_str())
+            && !["noise_std", "label_dim", "states", STATE_TIMES].contains(&name.as_str())
     };
     let rest: Vec<&str> = names.iter().filter(used).map(String::as_str).collect();
     let rest = match rest[..] {
@@ -237,5 +246,11 @@ pub fn trajectory(region: &Region) -> Found {
     let what = if shape.len() == 3 { "points" } else { "images" };
     let found = format!("{steps} times of {count} {what}, {order} first");
     let part = Part { noise, image: Rows::View(image), label: None, file: path.to_path_buf() };
-    Ok(Box::new(Parts::new(part, path, Some(vec![0, count]), found)?))
+    let mut between = (1..steps - 1).map(|step| all.at(step)).collect::<Result<Vec<_>>>()?;
+    if image_first {
+        between.reverse();
+    }
+    let mut parts = Parts::new(part, path, Some(vec![0, count]), found)?;
+    parts.states = Some(States::ByTime(between)).filter(|states| states.count() > 0);
+    Ok(Box::new(parts))
 }

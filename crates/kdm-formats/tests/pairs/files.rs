@@ -14,7 +14,7 @@ pub fn base(count: usize) -> Samples {
     let noise = kdm_random::normal_vec(1, count * 48).into_iter().map(|x| 80.0 * x).collect();
     let images = kdm_random::normal_vec(2, count * 48).into_iter().map(|x| x.tanh()).collect();
     let labels = (0..count).map(|i| Some(i as u32 % 3)).collect();
-    Samples { shape, noise, images, labels, seeds: Vec::new() }
+    Samples { shape, noise, images, labels, ..Samples::default() }
 }
 
 /// A `.npy` file's bytes.

@@ -144,7 +144,7 @@ fn samples_are_inverted() {
     let noise: Vec<f32> = normal_vec(5, 3 * 4).into_iter().map(|x| 3.0 * x).collect();
     let images = sampler.sample(&noise, &labels);
     let shape = config.shape.clone();
-    let samples = Samples { shape, noise, images, labels, seeds: Vec::new() };
+    let samples = Samples { shape, noise, images, labels, seeds: Vec::new(), states: Vec::new() };
     let parts = Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
     let config = InversionConfig { steps: 20, ..InversionConfig::default() };
     let found = invert(parts, &sampler, &samples, config, &Silent).unwrap();

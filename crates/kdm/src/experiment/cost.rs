@@ -4,6 +4,7 @@ use kdm_data::pairs::ImageType;
 use kdm_nn::{Demand, UNetConfig};
 
 use super::schema::{Experiment, TeacherKind};
+use crate::runtime::Machine;
 use crate::{Failure, Outcome};
 
 /// What a stage of an experiment takes.
@@ -95,13 +96,22 @@ impl Experiment {
             ImageType::F16 => 2.0,
             ImageType::U8 => 1.0,
         };
+        // States are kept as f16; until a shard is written they are f32.
+        let states = p.states as f64;
         let at_a_time = p.batch.min(p.shard_size) as f64;
         stages.push(StageCost {
             name: "pairs",
-            what: format!("{} and {} to test, of {passes} teacher passes each", p.count, p.test),
+            what: format!(
+                "{} and {} to test, of {passes} teacher passes each{}",
+                p.count,
+                p.test,
+                if p.states > 0 { format!(", with {} states", p.states) } else { String::new() }
+            ),
             operations: teacher.map(|demand| pairs * passes as f64 * demand.operations),
-            memory: teacher.unwrap_or_default().parameters * FLOAT + at_a_time * dim * 32.0,
-            disk: pairs * (dim * bytes + 8.0),
+            memory: teacher.unwrap_or_default().parameters * FLOAT
+                + at_a_time * dim * (32.0 + FLOAT * states)
+                + p.shard_size as f64 * dim * FLOAT * states,
+            disk: pairs * (dim * (bytes + 2.0 * states) + 8.0),
             key: "pairs.batch",
         });
         let t = &self.train;
@@ -130,24 +140,40 @@ impl Experiment {
         stages
     }
 
-    /// Whether a machine of so many bytes of memory can do it.
+    /// Whether a machine can do the stages named, or all if none is.
     ///
     /// # Errors
-    /// When a stage needs more: a usage failure that names the key to change.
-    pub fn check_fits(&self, memory: Option<f64>) -> Outcome<()> {
-        for stage in self.stage_costs() {
-            let StageCost { name, key, .. } = stage;
-            if let Some(memory) = memory.filter(|memory| stage.memory > *memory) {
+    /// When they need more memory or disk: a usage failure that names the key to change.
+    pub fn check_fits(&self, machine: Machine, stages: &[&str]) -> Outcome<()> {
+        let wanted = |name: &str| stages.is_empty() || stages.contains(&name);
+        let stages: Vec<StageCost> =
+            self.stage_costs().into_iter().filter(|stage| wanted(stage.name)).collect();
+        for StageCost { name, key, what, memory: needed, .. } in &stages {
+            if let Some(memory) = machine.memory.filter(|memory| needed > memory) {
                 return Err(Failure::Usage(format!(
-                    "`{key}`: the stage `{name}` ({}) needs about {} of memory, and this machine \
-                     has {}; give a smaller {key} or smaller networks",
-                    stage.what,
-                    size(stage.memory),
+                    "`{key}`: the stage `{name}` ({what}) needs about {} of memory, and this \
+                     machine has {}; give a smaller {key} or smaller networks",
+                    size(*needed),
                     size(memory)
                 )));
             }
         }
-        Ok(())
+        let needed: f64 = stages.iter().map(|stage| stage.disk).sum();
+        let Some(disk) = machine.disk.filter(|disk| needed > *disk) else { return Ok(()) };
+        let largest = stages.iter().max_by(|a, b| a.disk.total_cmp(&b.disk));
+        let Some(StageCost { name, what, .. }) = largest else { return Ok(()) };
+        let (key, smaller) = match *name {
+            "pairs" => ("pairs.count", "a smaller pairs.count"),
+            "teacher" => ("teacher.network", "a smaller network"),
+            _ => ("student.network", "a smaller network"),
+        };
+        Err(Failure::Usage(format!(
+            "`{key}`: the files need about {} of disk, most of them for the stage `{name}` \
+             ({what}), and there is room for {}; give {smaller}, free some space, or choose a \
+             folder on another disk with --out",
+            size(needed),
+            size(disk)
+        )))
     }
 }
 

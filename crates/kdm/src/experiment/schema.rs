@@ -110,7 +110,13 @@ pub struct PairsSection {
     pub shard_size: usize,
     pub batch: usize,
     pub guidance: f64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub states: usize,
     pub process: Process,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// The student.

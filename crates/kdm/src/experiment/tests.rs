@@ -95,3 +95,20 @@ fn keys_that_nothing_reads_are_refused_in_flows_and_comparisons() {
         assert!(failure.to_string().contains(told), "{setting}: {failure}");
     }
 }
+
+/// States cost two bytes a value on disk, and there are as many as the solver has between.
+#[test]
+fn states_are_told_and_bounded() {
+    let disk = |states: usize| {
+        let settings = [format!("pairs.states={states}"), "pairs.steps=10".into()];
+        let experiment = Experiment::load("checkerboard", &settings)?;
+        let stages = experiment.stage_costs();
+        Ok::<_, crate::Failure>(stages.into_iter().find(|s| s.name == "pairs").unwrap())
+    };
+    let (none, three) = (disk(0).unwrap(), disk(3).unwrap());
+    let pairs = f64::from(60_000);
+    assert!((three.disk - none.disk - pairs * 3.0 * 2.0 * 2.0).abs() < 1.0);
+    assert!(three.what.contains("3 states") && !none.what.contains("states"));
+    assert!(disk(9).is_ok());
+    assert!(disk(10).unwrap_err().to_string().contains("have 9 states"));
+}

@@ -2,8 +2,8 @@
 
 use kdm_koopman::{EigenvalueTarget, Method};
 use kdm_nn::Problem;
-use kdm_teacher::Denoiser;
 use kdm_teacher::process::MOST_STEPS;
+use kdm_teacher::{Denoiser, Process};
 
 use super::schema::{Experiment, TeacherKind};
 
@@ -89,6 +89,16 @@ impl Experiment {
         if p.steps > MOST_STEPS {
             let problem = format!("is {} and must be at most {MOST_STEPS}", p.steps);
             problems.push(Problem::new("pairs.steps", problem));
+        }
+        let ends = if p.process == Process::Flow { 1 } else { 2 };
+        if p.states > p.steps.saturating_sub(ends) {
+            let problem = format!(
+                "is {}, and {} steps of the solver have {} states between noise and image",
+                p.states,
+                p.steps,
+                p.steps.saturating_sub(ends)
+            );
+            problems.push(Problem::new("pairs.states", problem));
         }
         if !names_a_folder(&self.name) {
             let name: String = self.name.chars().take(60).collect();

@@ -363,8 +363,9 @@ mod tests {
         let experiment = experiment(&[]);
         let teacher = kdm_teacher::Teacher::exact(experiment.exact()).unwrap();
         let drawing = Drawing { steps: 4, ..Drawing::of(&experiment, &teacher) };
-        let plan = StorePlan { first_seed: 0, count: 96, dtype: ImageType::F32, shard_size: 40 };
-        let plan = pair_plan(&teacher, &drawing, plan);
+        let (dtype, shard_size) = (ImageType::F32, 40);
+        let plan = StorePlan { first_seed: 0, count: 96, dtype, shard_size, states: 0 };
+        let plan = pair_plan(&teacher, &drawing, plan).unwrap();
         draw_pairs(&teacher, &plan, &drawing, folder, Worker::ALONE, "pairs", &Silent).unwrap();
         PairStore::open_verified(folder).unwrap()
     }

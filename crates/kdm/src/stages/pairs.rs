@@ -4,12 +4,14 @@ use std::path::Path;
 
 use kdm_data::Labels;
 use kdm_data::pairs::{
-    self, ImageType, ImportOptions, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, PairStore,
-    STORE_VERSION, Sampling, Share, TeacherStamp, Worker,
+    self, Drawn, ImageType, ImportOptions, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource,
+    PairStore, STORE_VERSION, Sampling, Share, TeacherStamp, Worker,
 };
 use kdm_formats::pairs::Keys;
 use kdm_observer::Observer;
-use kdm_teacher::{Denoiser, Guided, Process, Solver, Teacher, solve_watched};
+use kdm_teacher::{
+    Denoiser, Guided, KeptState, Process, Solver, Teacher, kept_states, solve_through,
+};
 use serde_json::json;
 
 use crate::usable::{Wanted, instead};
@@ -61,13 +63,19 @@ pub struct StorePlan {
     pub dtype: ImageType,
     /// Pairs a shard.
     pub shard_size: usize,
+    /// States between noise and image that are kept of each pair.
+    pub states: usize,
 }
 
 /// The manifest of a store drawn from `teacher`, before it is drawn.
-pub fn pair_plan(teacher: &Teacher, drawing: &Drawing, plan: StorePlan) -> Manifest {
+///
+/// # Errors
+/// When the solver doesn't pass through as many states as are to be kept.
+pub fn pair_plan(teacher: &Teacher, drawing: &Drawing, plan: StorePlan) -> Outcome<Manifest> {
     let Drawing { process, solver, steps, guidance, .. } = drawing;
-    let StorePlan { first_seed, count, dtype, shard_size } = plan;
-    Manifest {
+    let StorePlan { first_seed, count, dtype, shard_size, states } = plan;
+    let kept = kept(teacher, drawing, states)?;
+    Ok(Manifest {
         version: STORE_VERSION,
         teacher: Some(teacher.stamp()),
         sampling: Some(Sampling {
@@ -87,10 +95,18 @@ pub fn pair_plan(teacher: &Teacher, drawing: &Drawing, plan: StorePlan) -> Manif
         label_dim: teacher.label_dim(),
         count,
         shard_size,
+        states: kept.iter().map(|state| state.time).collect(),
         history: Vec::new(),
         shards: Vec::new(),
         checksum: String::new(),
-    }
+    })
+}
+
+/// The states that are kept of each pair.
+fn kept(teacher: &Teacher, drawing: &Drawing, states: usize) -> Outcome<Vec<KeptState>> {
+    kept_states(teacher, &drawing.process, drawing.steps, states).map_err(|problem| {
+        Failure::Usage(format!("states: {}; keep fewer, or take more steps", problem.problem))
+    })
 }
 
 /// Draws a store, or what is missing of it; `task` is what the observer is told.
@@ -110,11 +126,22 @@ pub fn draw_pairs(
     let guided = Guided { denoiser: teacher, weight: drawing.guidance };
     let Drawing { process, solver, steps, .. } = drawing;
     let evaluations = solver.evaluations(*steps) as f64;
+    let (kept, dim) = (kept(teacher, drawing, plan.states.len())?, teacher.dim());
     let mut draw = |noise: &[f32], labels: &Labels, share: &mut Share| {
         let x = noise.iter().map(|x| f64::from(*x)).collect();
         let mut watch = |made: usize| share(made as f64 / evaluations);
-        let images = solve_watched(&guided, process, (*solver, *steps), x, labels, &mut watch)?;
-        Ok(images.into_iter().map(|x| x as f32).collect())
+        let mut states = vec![0.0; noise.len() * kept.len()];
+        let mut keep = |step: usize, x: &[f64]| {
+            let Some(place) = kept.iter().position(|state| state.step == step) else { return };
+            let rows = states.chunks_mut(dim * kept.len()).zip(x.chunks(dim));
+            rows.for_each(|(row, x)| {
+                let state = row[place * dim..(place + 1) * dim].iter_mut();
+                state.zip(x).for_each(|(state, x)| *state = *x as f32);
+            });
+        };
+        let way = (*solver, *steps);
+        let images = solve_through(&guided, process, way, x, labels, &mut watch, &mut keep)?;
+        Ok(Drawn { images: images.into_iter().map(|x| x as f32).collect(), states })
     };
     let batch = drawing.batch.min(at_a_time(teacher));
     Ok(pairs::generate_watched(folder, plan, worker, batch, &mut draw, task, observer)?)
@@ -206,8 +233,9 @@ mod tests {
         let teacher = teacher();
         let (process, solver) = (Process::Flow, Solver::Heun);
         let drawing = Drawing { process, solver, steps: 4, guidance: 1.0, batch };
-        let plan = StorePlan { first_seed: 7, count: 40, dtype: ImageType::F32, shard_size: 16 };
-        let plan = pair_plan(&teacher, &drawing, plan);
+        let (dtype, shard_size) = (ImageType::F32, 16);
+        let plan = StorePlan { first_seed: 7, count: 40, dtype, shard_size, states: 2 };
+        let plan = pair_plan(&teacher, &drawing, plan).unwrap();
         draw_pairs(&teacher, &plan, &drawing, folder, Worker::ALONE, "pairs", &Silent).unwrap()
     }
 
@@ -230,12 +258,15 @@ mod tests {
         let store = PairStore::open(&place).unwrap();
         assert!(export_pairs(&store, &out, &Silent).unwrap());
         let again = folder.path().join("again");
-        let options = ImportOptions { shard_size: 100, ..ImportOptions::default() };
+        let options = ImportOptions { shard_size: 100, states: true, ..ImportOptions::default() };
         let imported = import_pairs(&out, &Keys::default(), &again, &options, &Silent).unwrap();
         assert_eq!((imported.count, imported.label_dim, imported.noise_std), (40, 8, 1.0));
-        let pairs = PairStore::open(&again).unwrap().range(0..40);
-        let expected = store.range(0..40);
+        assert_eq!(imported.states, manifest.states);
+        let all: Vec<usize> = (0..40).collect();
+        let pairs = PairStore::open(&again).unwrap().batch_with_states(&all);
+        let expected = store.batch_with_states(&all);
         assert_eq!((pairs.images, pairs.noise), (expected.images, expected.noise));
+        assert_eq!((pairs.states.len(), &pairs.states), (40 * 2 * 2, &expected.states));
 
         check_drawn_by(&place, &manifest, &teacher(), "checkerboard").unwrap();
         let other = Teacher::exact(DistributionConfig::by_name("mixture").unwrap()).unwrap();

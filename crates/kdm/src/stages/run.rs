@@ -48,8 +48,8 @@ pub fn prepare(experiment: &Experiment, folder: &Path, context: Context) -> Outc
     let drawing = Drawing::of(experiment, &teacher);
     let draw = |name: &str, task: &str, first_seed: u64, count: usize| -> Outcome<PairStore> {
         let (dtype, shard_size) = (p.dtype, p.shard_size);
-        let plan = StorePlan { first_seed, count, dtype, shard_size };
-        let plan = pair_plan(&teacher, &drawing, plan);
+        let plan = StorePlan { first_seed, count, dtype, shard_size, states: p.states };
+        let plan = pair_plan(&teacher, &drawing, plan)?;
         let place = folder.join(name);
         let observer = context.observer;
         draw_pairs(&teacher, &plan, &drawing, &place, Worker::ALONE, task, observer)?;

@@ -39,6 +39,7 @@ pub fn in_each_class(student: &LoadedStudent, noise: &Samples) -> Outcome<Sample
         images: Vec::new(),
         labels: (0..noise.len()).flat_map(|_| (0..classes as u32).map(Some)).collect(),
         seeds: noise.seeds.iter().flat_map(each).collect(),
+        states: Vec::new(),
     })
 }
 

@@ -58,7 +58,7 @@ pub fn draw_noise(teacher: &Teacher, process: &Process, seeds: &[u64]) -> Sample
     rows.for_each(|(row, seed)| noise_of_seed(*seed, process.noise_std(), row));
     let label = |seed: &u64| (classes > 0).then(|| label_of_seed(*seed, classes));
     let (labels, seeds) = (seeds.iter().map(label).collect(), seeds.to_vec());
-    Samples { shape: teacher.shape(), noise, images: Vec::new(), labels, seeds }
+    Samples { shape: teacher.shape(), noise, images: Vec::new(), labels, seeds, states: Vec::new() }
 }
 
 /// Samples that the teacher draws from `start`'s noise, row by row, along `drawing`; or, with
