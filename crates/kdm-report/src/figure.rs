@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::format::escape;
 use crate::plot::Plot;
 
 /// What a figure shows.
@@ -114,9 +115,4 @@ impl Figure {
 pub(crate) fn slug(text: &str) -> String {
     let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     text.to_lowercase().chars().map(dashed).collect()
-}
-
-/// Text as it stands in HTML.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

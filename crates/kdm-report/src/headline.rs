@@ -1,7 +1,7 @@
 //! What a page begins with: the result at a glance.
 
 use crate::Figure;
-use crate::figure::escape;
+use crate::format::escape;
 
 /// A number that sums a result up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The page: one HTML file with its pictures inside.
 
-use crate::figure::{escape, slug};
+use crate::figure::slug;
+use crate::format::escape;
 use crate::{Figure, Headline};
 
 /// Numbers with names.

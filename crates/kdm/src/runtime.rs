@@ -55,8 +55,8 @@ impl Machine {
     }
 }
 
-/// What stages and studies are given beside their own arguments: where to compute, who watches, and the form of
-/// what is drawn.
+/// What stages and studies are given beside their own arguments: where to compute, who watches,
+/// and the form of what is drawn.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Where to compute.

@@ -147,8 +147,8 @@ impl Plot {
         Self { panels: vec![panel] }
     }
 
-    /// Lines in the colours of the palette. Points that have no place on an axis are left out; gives
-    /// none when there is nothing to draw.
+    /// Lines in the colours of the palette. Points that have no place on an axis are left out;
+    /// gives none when there is nothing to draw.
     pub fn curves(x: Axis, y: Axis, mut series: Vec<Series>) -> Option<Self> {
         for series in &mut series {
             series.points.retain(|(a, b)| x.holds(*a) && y.holds(*b));

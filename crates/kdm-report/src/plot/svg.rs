@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::figure::escape;
+use crate::format::escape;
 
 use super::scene::{Anchor, Ink, Label, PALETTE, Place, RAISED, RISE, SOFT, Scene, Shape};
 
