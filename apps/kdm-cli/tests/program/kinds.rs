@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kdm::data::{Array, array};
 
-use crate::common::{Folder, check_failure, done, fails, json, kdm};
+use crate::common::{Folder, check_failure, done, fails, json, kdm, store};
 
 fn zip(path: &Path, names: &[&str]) {
     let mut writer = zip::ZipWriter::new(fs::File::create(path).unwrap());
@@ -116,6 +116,48 @@ fn what_another_command_takes_is_named_with_it() {
         assert_eq!(told["kind"], kind);
         assert!(told["next"].as_str().unwrap().contains(next), "{told}");
     }
+}
+
+/// Arrays, stores, statistics and images of flags: what is given in place of them is named.
+#[test]
+fn what_is_given_to_a_flag_is_named() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.at(name);
+    store(&folder, "store", "20", &[]);
+    done(&["data export shapes -n 8 --out", &at("images.zip")]);
+    fs::write(folder.path("notes.txt"), "Some notes.\n").unwrap();
+    fs::write(folder.path("a.json"), "{\"a\": [1, 2]}").unwrap();
+    fs::write(folder.path("cut.json"), "{\"a\": [1, ").unwrap();
+    fs::write(folder.path("model.safetensors.index.json"), "{\"weight_map\": {}}").unwrap();
+    let zeros = Array { shape: vec![4, 2], data: vec![0.0; 8] };
+    array::write_npy(&folder.path("x.npy"), &zeros).unwrap();
+    let student = "--model fashion-mnist";
+    let out = at("out.npy");
+    let array = |flag: &str, name: &str, parts: &[&str]| {
+        let sample = ["sample", student, flag, &at(name), "--out", &out];
+        fails(&sample, 1, &[&[name], parts].concat());
+    };
+    array("--noise", "images.zip", &["a zip of images", "kdm data info"]);
+    array("--noise", "store", &["a store of pairs", "--pairs"]);
+    array("-n 4 --labels", "store/shard-00000.safetensors", &["a part of a pair store"]);
+    array("-n 4 --labels", "a.json", &["a JSON text"]);
+    array("--noise", "notes.txt", &["a text", "meant"]);
+    let pairs = |name: &str, parts: &[&str]| {
+        fails(&["evaluate", student, "--pairs", &at(name)], 1, &[&[name], parts].concat());
+    };
+    pairs("images.zip", &["a zip of images", "data set"]);
+    pairs("x.npy", &["array of NumPy", "kdm pairs import"]);
+    pairs("store/manifest.json", &["a JSON text", "folder"]);
+    let images = |name: &str, reference: &str, parts: &[&str]| {
+        let measure = "evaluate --features fashion-mnist --samples";
+        fails(&[measure, &at(name), "--reference", &at(reference)], 1, parts);
+    };
+    images("store", "images.zip", &["store", "a store of pairs"]);
+    images("notes.txt", "images.zip", &["notes.txt", "a text"]);
+    fails(&["info", &at("cut.json")], 1, &["cut.json", "damaged or cut short"]);
+    let index = json(&["info --json", &at("model.safetensors.index.json")]);
+    assert!(index["next"].as_str().unwrap().starts_with("kdm import"), "{index}");
+    assert_eq!(json(&["info --json", &at("notes.txt")])["kind"], "a text");
 }
 
 /// Names in place of files, for each reader.
