@@ -102,7 +102,7 @@ fn text(path: &Path, start: &[u8]) -> Option<Usable> {
     let text = String::from_utf8_lossy(start);
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
         return match text.contains("\"weight_map\"") {
-            true => of("the index of weights in several files", IMPORT, &[ForeignModel]),
+            true => of("the index of weights in several files", IMPORT, &[ForeignModel, Anything]),
             false => of(
                 "a JSON text",
                 "give the folder that it describes, or the file that was meant",
