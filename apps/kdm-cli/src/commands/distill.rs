@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use kdm::assets::{self, Role};
 use kdm::data::lock::FolderLock;
-use kdm::data::pairs::PairStore;
 use kdm::estimate::measured_stages;
 use kdm::experiment::size;
 use kdm::run_folder::{LENGTH, check_run, open_run};
@@ -12,6 +11,7 @@ use kdm::runtime::Machine;
 use kdm::stages::distill::{
     LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
 };
+use kdm::stages::pairs::open_store;
 use kdm::{Context, Experiment, Outcome};
 
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print};
@@ -125,7 +125,7 @@ impl Args {
         // What is wrong with the pairs is told before a folder is begun.
         self.training.check(&experiment, LENGTH)?;
         let pairs = self.pairs.as_deref().unwrap_or(Path::new(""));
-        let store = PairStore::open_observed(pairs, context.observer)?;
+        let store = open_store(pairs, context.observer)?;
         let student = student_for(&experiment, &store)?;
         let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
         open_loss_network(loss, files, &student.shape, context.device())?;

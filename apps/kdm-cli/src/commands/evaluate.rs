@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kdm::data::pairs::PairStore;
 use kdm::experiment::lpips_fits;
 use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
 use kdm::nn::{Pooling, vgg};
@@ -12,6 +11,7 @@ use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
 use kdm::stages::evaluate::{ImagesToMeasure, LossNetworks, board};
 use kdm::stages::evaluate::{evaluate, evaluate_images, open_students_loss_network};
 use kdm::stages::features::open_feature_space;
+use kdm::stages::pairs::open_store;
 use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
@@ -131,7 +131,7 @@ impl Args {
             return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
         }
         let student = LoadedStudent::open(model, context.device())?;
-        let store = PairStore::open_observed(pairs, context.observer)?;
+        let store = open_store(pairs, context.observer)?;
         let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
         let options = MeasureOptions {
             groups: self.metrics.iter().map(|name| name.group()).collect(),
