@@ -162,9 +162,12 @@ mod tests {
 
     fn with_states(samples: &Samples, times: &[StateTime]) -> Samples {
         let mut samples = samples.clone();
-        let row = |row: &[f32]| times.iter().flat_map(|t| row.iter().map(|x| x * t.tau as f32));
-        let states: Vec<f32> =
-            samples.noise.chunks(samples.dim()).flat_map(|x| row(x).collect::<Vec<_>>()).collect();
+        let mut states = Vec::new();
+        for row in samples.noise.chunks(samples.dim()) {
+            for time in times {
+                states.extend(row.iter().map(|x| x * time.tau as f32));
+            }
+        }
         samples.states = states;
         samples
     }

@@ -10,6 +10,7 @@ mod evaluate;
 mod features;
 mod foreign_pairs;
 mod formats;
+mod generator;
 mod images;
 mod kills;
 mod kinds;
