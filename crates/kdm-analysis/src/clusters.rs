@@ -61,7 +61,7 @@ pub fn cluster(points: &[f32], dim: usize, config: ClusterConfig) -> Clusters {
             let mut all: Vec<f64> = rows.iter().map(|b| distance(a, b)).collect();
             let near = (0..all.len()).filter(|j| all[*j] <= config.eps).collect();
             // The nearest is the point itself, at distance 0.
-            let k = (config.min_neighbours + 1).min(all.len());
+            let k = config.min_neighbours.saturating_add(1).min(all.len());
             all.select_nth_unstable_by(k - 1, f64::total_cmp);
             (near, all[..k].iter().sum::<f64>() / (k - 1).max(1) as f64)
         })

@@ -11,11 +11,11 @@
 //!   pairs;
 //! - [`ImageSet`]: images that teachers learn from;
 //! - [`mod@array`]: NumPy's `.npy` and `.npz`; [`view`]: arrays in files that are read row by row,
-//!   of any numeric type; [`region`]: parts of files and archives;
+//!   of any numeric type; [`region`]: parts of files and archives; [`mod@tar`]: members of tars;
 //! - [`tensors`]: `.safetensors`; [`model`]: model files;
 //! - [`regular`]: files that may be read; [`atomic`]: files that are written whole or not at all;
 //!   [`output`]: what a file that is about to be written must not take the place of; [`lock`]:
-//!   folders that one process works in;
+//!   folders that one process works in; [`machine`]: memory and disk that are left;
 //! - [`Error`]: what can go wrong, and what to do then.
 //!
 //! Long work takes an [`Observer`](kdm_observer::Observer), which it tells of its progress and
@@ -50,6 +50,8 @@ pub use error::{Error, Result};
 pub use images::{ImageSet, Split};
 pub use io::array::Array;
 pub use io::tensors::TensorFile;
-pub use io::{array, atomic, hash, lock, model, output, region, regular, tensors, view};
+pub use io::{
+    array, atomic, hash, lock, machine, model, output, region, regular, tar, tensors, view,
+};
 pub use labels::Labels;
 pub use samples::Samples;

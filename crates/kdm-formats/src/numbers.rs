@@ -1,5 +1,7 @@
 //! Types of numbers that files have, and each as f32.
 
+use kdm_data::view;
+
 /// How a number lies in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Number {
@@ -92,6 +94,21 @@ impl Number {
             "U8" => Self::U8,
             "BOOL" => Self::Bool,
             _ => return None,
+        })
+    }
+
+    /// The same among the types that arrays are read as row by row; floats of 8 bits are none.
+    pub fn in_view(self) -> Option<view::Number> {
+        use view::Number::{Bool, Brain, Float, Int, Uint};
+        Some(match self {
+            Self::F64 => Float(8),
+            Self::F32 => Float(4),
+            Self::F16 => Float(2),
+            Self::BF16 => Brain,
+            Self::I64 | Self::I32 | Self::I16 | Self::I8 => Int(self.width() as u8),
+            Self::U64 | Self::U32 | Self::U16 | Self::U8 => Uint(self.width() as u8),
+            Self::Bool => Bool,
+            Self::F8E4M3 | Self::F8E4M3Fnuz | Self::F8E5M2 | Self::F8E5M2Fnuz => return None,
         })
     }
 

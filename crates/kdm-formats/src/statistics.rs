@@ -9,9 +9,9 @@ use crate::pickle::{Id, Pickle};
 
 const ACTION: &str = "give a .pkl with `mu` and `sigma`, alone or under `fid`, as EDM2's are, or \
                       save them with numpy.savez(\"stats.npz\", mu=mu, sigma=sigma)";
-/// More than statistics of 8192 values take in f64.
-const MOST_BYTES: u64 = 1 << 30;
-const MOST_VALUES: usize = 8192;
+/// More than statistics of 4096 values take in f64.
+const MOST_BYTES: u64 = 1 << 28;
+const MOST_VALUES: usize = 4096;
 
 /// Mean `[dim]` and covariance `[dim, dim]` of features, row by row.
 #[derive(Clone, Debug, PartialEq)]

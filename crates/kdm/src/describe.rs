@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use kdm_data::pairs::{MANIFEST, Manifest, shards_there};
 use kdm_data::region::Region;
 use kdm_data::view::{self, Npz};
-use kdm_data::{Error, TensorFile, hash};
+use kdm_data::{Error, TensorFile, hash, regular};
 use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
@@ -63,9 +63,26 @@ fn foreign(path: &Path, device: &Device) -> Outcome<Value> {
     }))
 }
 
+/// Bytes of a text, and of a picture.
+const MOST_TEXT: u64 = 256 << 20;
+const MOST_PICTURE: u64 = 1 << 30;
+
 /// A page, a configuration or a table of this program's, or another text.
 fn text(path: &Path) -> Outcome<Value> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = String::from_utf8_lossy(&regular::read(path, MOST_TEXT)?).into_owned();
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        let read = serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}'));
+        let value = read.map_err(|e| {
+            let problem = format!("is damaged or cut short: {e}");
+            Error::invalid(path, "JSON text", problem, "copy or write it again, whole")
+        })?;
+        if value["weight_map"].is_object() {
+            return Ok(json!({
+                "kind": "the index of weights in several files",
+                "next": "kdm import FILE --out MODEL.safetensors",
+            }));
+        }
+    }
     if path.extension().is_some_and(|e| e == "toml") {
         let experiment =
             Experiment::read(path).or_else(|_| Experiment::load(&path.to_string_lossy(), &[]))?;
@@ -88,7 +105,7 @@ fn text(path: &Path) -> Outcome<Value> {
 }
 
 fn picture(path: &Path) -> Outcome<Value> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = regular::read(path, MOST_PICTURE)?;
     let png = bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() >= 24;
     let side = |at: usize| {
         png.then(|| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap_or_default()))

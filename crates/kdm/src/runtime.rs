@@ -1,7 +1,10 @@
 //! Where work is computed: the one place that makes devices. A program makes a [`Runtime`] once and
 //! gives it down, with the observer, as a [`Context`].
 
+use std::path::Path;
+
 use burn::tensor::Device;
+use kdm_data::machine;
 use kdm_observer::{Observer, Silent};
 
 /// The device that work is computed on, and the threads of the host.
@@ -33,15 +36,22 @@ impl Runtime {
     }
 }
 
-/// Bytes of memory that the process may use, where the system tells: the machine's, or less where a
-/// control group sets a limit.
-pub fn memory() -> Option<f64> {
-    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = told.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit.and_then(|text| text.trim().parse::<f64>().ok());
-    Some(limit.map_or(kilobytes * 1024.0, |limit| limit.min(kilobytes * 1024.0)))
+/// What a machine has for work in a folder, in bytes; none where the system doesn't tell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// Memory that the process may use in all.
+    pub memory: Option<f64>,
+    /// Space for the folder: what is free on its disk, and what is in it already.
+    pub disk: Option<f64>,
+}
+
+impl Machine {
+    /// This machine, and the disk of `folder`, which needn't exist yet.
+    pub fn of(folder: &Path) -> Self {
+        let free = machine::free_disk(folder);
+        let disk = free.map(|free| free.saturating_add(machine::taken_by(folder)) as f64);
+        Self { memory: machine::memory().map(|bytes| bytes as f64), disk }
+    }
 }
 
 /// What stages and studies are given beside their own arguments: where to compute, and who watches.

@@ -8,6 +8,7 @@ use kdm_observer::{Observer, Silent};
 use kdm_report::grid;
 use kdm_report::plots::{self, Group};
 
+use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
 /// Reads an array whose rows have `dim` finite values, for `what`.
@@ -15,7 +16,7 @@ use crate::{Failure, Outcome};
 /// # Errors
 /// When the file can't be read, has other rows, or a value that isn't finite.
 pub fn read_rows(path: &Path, dim: usize, what: &str) -> Outcome<Array> {
-    let array = array::read_npy(path)?;
+    let array = array::read_npy(path).map_err(not_an_array(path))?;
     if array.data.is_empty() {
         let problem = format!("is {:?}: the array is empty", array.shape);
         return Err(Error::invalid(path, "shape", problem, "give at least one sample").into());
@@ -48,7 +49,7 @@ pub fn read_labels(path: &Path, label_dim: usize, rows: usize) -> Outcome<Labels
             "this model is unconditional: leave --labels and --class out".into(),
         ));
     }
-    let view = view::open_npy(path)?;
+    let view = view::open_npy(path).map_err(not_an_array(path))?;
     let invalid = |field: &str, problem: String| Error::invalid(path, field, problem, GIVE_LABELS);
     if view.shape().is_empty() || view.rows() != rows {
         let problem = format!("is {:?}, for {rows} samples", view.shape());
@@ -56,6 +57,11 @@ pub fn read_labels(path: &Path, label_dim: usize, rows: usize) -> Outcome<Labels
     }
     let parsed = Labels::parse(view.shape(), &view.to_f64()?, Some(label_dim));
     Ok(parsed.map_err(|e| invalid("labels", e.to_string()))?.0)
+}
+
+/// What a file is that isn't an array.
+fn not_an_array(path: &Path) -> impl Fn(Error) -> Failure {
+    |error| instead(path, Wanted::Array, error.into())
 }
 
 /// What noise in a file is scaled to.

@@ -11,6 +11,7 @@ use kdm_koopman::{Koopman, Sampler, Student, StudentConfig};
 use kdm_teacher::{Process, Teacher};
 
 use crate::assets::{self, Role};
+use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
 /// A student loaded for sampling.
@@ -196,7 +197,8 @@ impl LoadedStudent {
     /// When the store is damaged, or of another kind; see [`Self::check_pairs`].
     pub fn first_pairs(&self, folder: &Path, count: usize) -> Outcome<(PairStore, Samples)> {
         let count = count.min(Manifest::read(folder)?.count);
-        let store = PairStore::open_part(folder, 0..count)?;
+        let store = PairStore::open_part(folder, 0..count)
+            .map_err(|error| instead(folder, Wanted::Store, error.into()))?;
         self.check_pairs(&store)?;
         let pairs = store.range(0..count);
         Ok((store, pairs))

@@ -20,11 +20,17 @@ pub enum Wanted {
     Pairs,
     /// A data set of images.
     Images,
+    /// One array, of noise, labels or images.
+    Array,
+    /// A store of pairs.
+    Store,
+    /// Statistics of features.
+    Statistics,
     /// Something to describe.
     Anything,
 }
 
-use Wanted::{Anything, ForeignModel, Images, Model, Pairs};
+use Wanted::{Anything, Array, ForeignModel, Images, Model, Pairs, Statistics, Store};
 
 /// What something is, and which command takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +72,16 @@ fn file(path: &Path) -> Option<Usable> {
             "one array of NumPy",
             "give it as --noise, --images or --latents, or to `kdm pairs import` if it holds whole \
              trajectories",
-            &[Pairs, Images, Anything],
+            &[Pairs, Images, Array, Anything],
         ),
         [0, 0, 8 | 13, 1..=4, ..] => of(
             "one of the IDX files of a data set",
             "give the folder that holds all four as a data set",
             &[],
         ),
-        [0x80, 1..=5, ..] => of("a pickle of Python", IMPORT, &[ForeignModel, Images, Anything]),
+        [0x80, 1..=5, ..] => {
+            of("a pickle of Python", IMPORT, &[ForeignModel, Images, Statistics, Anything])
+        }
         [0x89, b'P', b'N', b'G', ..] | [0xff, 0xd8, 0xff, ..] | [b'G', b'I', b'F', b'8', ..] => of(
             "one image",
             "give a folder, .zip or .tar of images as a data set",
@@ -94,7 +102,7 @@ fn text(path: &Path, start: &[u8]) -> Option<Usable> {
     let text = String::from_utf8_lossy(start);
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
         return match text.contains("\"weight_map\"") {
-            true => of("the index of weights in several files", IMPORT, &[ForeignModel]),
+            true => of("the index of weights in several files", IMPORT, &[ForeignModel, Anything]),
             false => of(
                 "a JSON text",
                 "give the folder that it describes, or the file that was meant",
@@ -102,8 +110,15 @@ fn text(path: &Path, start: &[u8]) -> Option<Usable> {
             ),
         };
     }
-    path.extension().filter(|extension| *extension == "toml")?;
-    of("an experiment's configuration", "start it with `kdm run FILE`", &[Anything])
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return of("an experiment's configuration", "start it with `kdm run FILE`", &[Anything]);
+    }
+    // Of its first bytes the last may be a part of a letter.
+    let text = !start.is_empty() && !text.trim_end_matches('\u{fffd}').contains(['\u{fffd}', '\0']);
+    match text {
+        true => of("a text", "give the file that was meant", &[]),
+        false => None,
+    }
 }
 
 fn tensors(path: &Path) -> Option<Usable> {
@@ -111,7 +126,7 @@ fn tensors(path: &Path) -> Option<Usable> {
     match &file.metadata() {
         metadata if metadata["kind"].is_string() => {
             let action = "give it with --model, or see what it is with `kdm info FILE`";
-            of("a model file of this program", action, &[Model, ForeignModel, Anything])
+            of("a model file of this program", action, &[Model, ForeignModel, Statistics, Anything])
         }
         metadata if !metadata["plan"].is_null() => of(
             "a part of a pair store",
@@ -148,7 +163,7 @@ fn archive(path: &Path) -> Option<Usable> {
             "an .npz of NumPy's arrays",
             "see them with `kdm info FILE`; pairs go to `kdm pairs import`, and images are a data \
              set",
-            &[Pairs, Images, Anything],
+            &[Pairs, Images, Statistics, Anything],
         ),
         () if has(&is_image) => of("a zip of images", DATA, &[Images]),
         () => of(
@@ -176,7 +191,7 @@ fn folder(path: &Path) -> Option<Usable> {
     match () {
         () if names.is_empty() => of("an empty folder", "name the folder that was meant", &[]),
         () if has(kdm_data::pairs::MANIFEST) => {
-            of("a store of pairs", "give it with --pairs", &[Pairs, Anything])
+            of("a store of pairs", "give it with --pairs", &[Pairs, Store, Anything])
         }
         () if has(run_folder::CONFIG) => of(
             "the folder of a run",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kdm::Experiment;
 use kdm::experiment::PRESETS;
+use kdm::runtime::Machine;
 use rayon::prelude::*;
 use toml::{Table, Value};
 
@@ -48,9 +49,10 @@ fn told_in_time(preset: &'static str, setting: &str) -> Option<String> {
     let setting = setting.to_string();
     std::thread::spawn(move || {
         let outcome = std::panic::catch_unwind(|| {
-            // What a dry run asks, on a machine of 24 GB.
+            // What a dry run asks, on a machine of 24 GB with 1 TB of disk.
+            let machine = Machine { memory: Some(24e9), disk: Some(1e12) };
             let loaded = Experiment::load(preset, std::slice::from_ref(&setting));
-            let fits = loaded.and_then(|experiment| experiment.check_fits(Some(24e9)));
+            let fits = loaded.and_then(|experiment| experiment.check_fits(machine, &[]));
             fits.err().map(|failure| (failure.exit_code(), failure.to_string()))
         });
         let _ = sender.send(outcome);

@@ -12,6 +12,7 @@ use kdm::stages::teacher::open_teacher;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
+use super::numbers::{SAMPLES, within};
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 use super::resuming::{Keeping, or_continued};
 
@@ -57,12 +58,14 @@ pub struct StudentArgs {
     out: PathBuf,
     /// Samples to sort into clusters
     #[arg(long, default_value_t = 5000, value_name = "N")]
+    #[arg(value_parser = within(1, SAMPLES))]
     samples: usize,
     /// Clusters: samples within this distance are neighbours
     #[arg(long, default_value_t = 0.15)]
     eps: f64,
     /// Clusters: neighbours that make a sample part of a cluster's core
     #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(value_parser = within(1, SAMPLES))]
     min_neighbours: usize,
     /// Outliers: standard deviations above the mean distance to neighbours
     #[arg(long, default_value_t = 3.0)]
@@ -122,12 +125,7 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
 
 impl StudentArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        for (flag, ok) in [
-            ("--samples", self.samples > 0),
-            ("--eps", self.eps > 0.0),
-            ("--min-neighbours", self.min_neighbours > 0),
-            ("--z-score", self.z_score > 0.0),
-        ] {
+        for (flag, ok) in [("--eps", self.eps > 0.0), ("--z-score", self.z_score > 0.0)] {
             if !ok {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));
             }

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use kdm::benchmark::{Benchmark, Cost, Timing, measure, measure_student};
 use kdm::{Context, Experiment, LoadedStudent, Outcome};
 
+use super::numbers::{BATCH, STEPS, within};
 use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// The sub-commands.
@@ -36,12 +37,15 @@ pub struct Args {
     model: Option<PathBuf>,
     /// Samples a step [default: the batch of the preset, or of the model's training]
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = within(1, BATCH))]
     batch: Option<usize>,
     /// Steps that are timed
     #[arg(long, default_value_t = 20, value_name = "K")]
+    #[arg(value_parser = within(1, STEPS))]
     iters: usize,
     /// Steps before them that are not
     #[arg(long, default_value_t = 3, value_name = "K")]
+    #[arg(value_parser = within(0, STEPS))]
     warm_up: usize,
     /// Change a value of the preset; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "preset")]

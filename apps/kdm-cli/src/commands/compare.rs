@@ -41,7 +41,7 @@ impl Args {
             let variants = experiment.variants()?;
             let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
             print(&format!("# students, for equal operations each: {}\n", names.join(", ")))?;
-            return dry_run(&experiment, context);
+            return dry_run(&experiment, &self.run.place(&experiment), context);
         }
         let (folder, _held) = self.run.open(&experiment, context)?;
         let rows = in_run_folder(compare(&experiment, &folder, context), &folder)?;

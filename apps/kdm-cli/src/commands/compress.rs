@@ -7,8 +7,9 @@ use kdm::data::output::FileKind;
 use kdm::koopman::low_rank::RankBy;
 use kdm::koopman::student_file::KIND as STUDENT;
 use kdm::studies::compress::compress;
-use kdm::{Context, Failure, LoadedStudent, Outcome};
+use kdm::{Context, LoadedStudent, Outcome};
 
+use super::numbers::{SAMPLES, within};
 use super::output::{NOTHING_KEPT, Replace, maybe, or_stopped, print, print_json};
 
 /// What is kept.
@@ -38,6 +39,7 @@ pub struct Args {
     pairs: Option<PathBuf>,
     /// Latents that it is chosen on
     #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(value_parser = within(2, SAMPLES))]
     samples: usize,
     /// Where the smaller student goes
     #[arg(long, value_name = "MODEL.safetensors")]
@@ -52,9 +54,6 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        if self.samples < 2 {
-            return Err(Failure::Usage("--samples: give at least 2".into()));
-        }
         let inputs = [Some(self.model.as_path()), maybe(&self.pairs)];
         self.replace.file(&self.out, FileKind::Model(STUDENT), &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;

@@ -11,6 +11,7 @@ use kdm::stages::images::open_set;
 use kdm::{Context, Failure, Outcome};
 use serde_json::json;
 
+use super::numbers::within;
 use super::output::{Replace, path, print, print_json};
 
 /// Splits' names.
@@ -77,6 +78,7 @@ pub struct Source {
     split: SplitName,
     /// Zero-pad smaller images to this many pixels a side
     #[arg(long, value_name = "PIXELS")]
+    #[arg(value_parser = within(1, ReadOptions::MOST_RESOLUTION as u64 - 1))]
     pad: Option<usize>,
     #[command(flatten)]
     reading: Reading,
@@ -115,10 +117,9 @@ impl Source {
         let set = open_set(&self.data, self.split.split(), &options, context.observer)?;
         match self.pad {
             None => Ok(set),
-            Some(side) => set.padded(side).map_err(|e| {
-                let least = e.height.max(e.width);
-                Failure::Usage(format!("--pad {side}: {e}; give {least} or more"))
-            }),
+            Some(side) => {
+                set.padded(side).map_err(|e| Failure::Usage(format!("--pad {side}: {e}")))
+            }
         }
     }
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use kdm::assets::{self, Role};
 use kdm::data::lock::FolderLock;
-use kdm::data::pairs::PairStore;
 use kdm::estimate::measured_stages;
 use kdm::experiment::size;
 use kdm::run_folder::{LENGTH, check_run, open_run};
-use kdm::runtime::memory;
+use kdm::runtime::Machine;
 use kdm::stages::distill::{
     LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
 };
+use kdm::stages::pairs::open_store;
 use kdm::{Context, Experiment, Outcome};
 
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print};
@@ -46,12 +46,13 @@ impl TrainingArgs {
         self.out.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// The experiment; none after a dry run.
-    pub fn load(&self, context: Context) -> Outcome<Option<Experiment>> {
+    /// The experiment, of which the stage named is to be trained; none after a dry run.
+    pub fn load(&self, stage: &str, context: Context) -> Outcome<Option<Experiment>> {
         let experiment = Experiment::load(&self.preset, &self.settings)?;
-        experiment.check_fits(memory())?;
+        let place = self.out.as_deref().unwrap_or(Path::new("."));
+        experiment.check_fits(Machine::of(place), &[stage])?;
         if self.dry_run {
-            dry_run(&experiment, context)?;
+            dry_run(&experiment, place, context)?;
             return Ok(None);
         }
         Ok(Some(experiment))
@@ -71,8 +72,8 @@ impl TrainingArgs {
 }
 
 /// Prints an experiment, TOML that can be used as a file, with what its stages take as comments:
-/// time on this machine, measured for a moment, memory and disk.
-pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
+/// time on this machine, measured for a moment, memory and disk; `folder` is where the files go.
+pub fn dry_run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<()> {
     let stages = or_stopped(measured_stages(experiment, context), || NOTHING_KEPT.into())?;
     let time = |seconds: Option<f64>| seconds.map_or("?".to_string(), duration);
     let mut text = format!("# {:9}{:>9}{:>11}{:>11}\n", "stage", "time", "memory", "disk");
@@ -84,6 +85,9 @@ pub fn dry_run(experiment: &Experiment, context: Context) -> Outcome<()> {
     let all: Option<f64> = stages.iter().map(|(_, seconds)| *seconds).sum();
     let disk = size(stages.iter().map(|(stage, _)| stage.disk).sum());
     text += &format!("# {:9}{:>9}{:>11}{disk:>11}\n", "in all", time(all), "");
+    let Machine { memory, disk } = Machine::of(folder);
+    let [memory, disk] = [memory, disk].map(|bytes| bytes.map_or("?".to_string(), size));
+    text += &format!("# {:9}{:>9}{memory:>11}{disk:>11}\n", "there is", "");
     if all.is_none() {
         text += "# ?: not known before the teacher's file is there\n";
     }
@@ -117,11 +121,11 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
-        let Some(experiment) = self.training.load(context)? else { return Ok(()) };
+        let Some(experiment) = self.training.load("student", context)? else { return Ok(()) };
         // What is wrong with the pairs is told before a folder is begun.
         self.training.check(&experiment, LENGTH)?;
         let pairs = self.pairs.as_deref().unwrap_or(Path::new(""));
-        let store = PairStore::open_observed(pairs, context.observer)?;
+        let store = open_store(pairs, context.observer)?;
         let student = student_for(&experiment, &store)?;
         let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
         open_loss_network(loss, files, &student.shape, context.device())?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kdm::data::pairs::PairStore;
 use kdm::experiment::lpips_fits;
 use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
 use kdm::nn::{Pooling, vgg};
@@ -12,11 +11,13 @@ use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
 use kdm::stages::evaluate::{ImagesToMeasure, LossNetworks, board};
 use kdm::stages::evaluate::{evaluate, evaluate_images, open_students_loss_network};
 use kdm::stages::features::open_feature_space;
+use kdm::stages::pairs::open_store;
 use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
 use super::data::Reading;
+use super::numbers::{STEPS, within};
 use super::output::{NOTHING_KEPT, or_stopped, print, print_json};
 
 /// Groups of metrics, by name.
@@ -77,6 +78,7 @@ pub struct Args {
     data: Option<String>,
     /// Random projections of the sliced Wasserstein distance
     #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(value_parser = within(1, STEPS))]
     directions: usize,
     /// LPIPS weights, from `kdm import vgg16.pth --heads vgg.pth`: for the paired metric, and for a
     /// loss that has it
@@ -129,7 +131,7 @@ impl Args {
             return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
         }
         let student = LoadedStudent::open(model, context.device())?;
-        let store = PairStore::open_observed(pairs, context.observer)?;
+        let store = open_store(pairs, context.observer)?;
         let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
         let options = MeasureOptions {
             groups: self.metrics.iter().map(|name| name.group()).collect(),

@@ -11,6 +11,7 @@ use kdm::stages::images::open_set;
 use kdm::{Context, Failure, Outcome};
 
 use super::data::{Reading, SplitName};
+use super::numbers::{BATCH, STEPS, within};
 use super::output::{NOTHING_KEPT, Replace, folder, or_stopped, path, print, print_json};
 use super::resuming::{Keeping, or_continued};
 
@@ -54,6 +55,7 @@ pub struct TrainArgs {
     epochs: f64,
     /// Images an iteration
     #[arg(long, default_value_t = 128, value_name = "N")]
+    #[arg(value_parser = within(1, BATCH))]
     batch: usize,
     /// Learning rate, falling to zero
     #[arg(long, default_value_t = 3e-3, value_name = "RATE")]
@@ -109,8 +111,7 @@ impl Command {
 
 impl TrainArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        let positive =
-            [("--epochs", self.epochs), ("--lr", self.lr), ("--batch", self.batch as f64)];
+        let positive = [("--epochs", self.epochs), ("--lr", self.lr)];
         let most = ReadOptions::MOST_RESOLUTION - 1;
         if !(1..=most).contains(&self.resolution) {
             let side = self.resolution;
@@ -119,6 +120,10 @@ impl TrainArgs {
         let bad = positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()));
         if let Some((flag, value)) = bad {
             return Err(Failure::Usage(format!("{flag} {value}: give a number above 0")));
+        }
+        if self.epochs > STEPS as f64 {
+            let epochs = self.epochs;
+            return Err(Failure::Usage(format!("--epochs {epochs}: give at most {STEPS}")));
         }
         let test_data = self.test_data.as_deref().map(Path::new);
         folder(&self.out, &[path(&self.data), test_data])?;

@@ -9,6 +9,7 @@ use kdm::sample_files::{read_labels, read_rows};
 use kdm::studies::invert::invert_images;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
+use super::numbers::{SAMPLES, STEPS, within};
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 
 /// Flags of `kdm invert`.
@@ -29,9 +30,11 @@ pub struct Args {
     labels: Option<PathBuf>,
     /// The first N images
     #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(value_parser = within(1, SAMPLES))]
     count: usize,
     /// Steps of the refinement
     #[arg(long, default_value_t = 200, value_name = "N")]
+    #[arg(value_parser = within(0, STEPS))]
     steps: usize,
     /// The operator's singular values below this share of the largest are taken for zero
     #[arg(long, default_value_t = 1e-3, value_name = "SHARE")]

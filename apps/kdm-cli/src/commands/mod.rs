@@ -15,6 +15,7 @@ mod import;
 mod info;
 mod interpolate;
 mod invert;
+mod numbers;
 pub mod output;
 mod pairs;
 mod resuming;
@@ -29,6 +30,7 @@ use kdm::runtime::Runtime;
 use kdm::{Context, Experiment, Failure, Outcome};
 
 use crate::terminal::{self, Terminal};
+use numbers::within;
 use resuming::Keeping;
 
 /// Distill a diffusion model into a one-step generator, offline, from noise-image pairs.
@@ -48,6 +50,7 @@ progress and messages to standard error."
 pub struct Cli {
     /// Threads to compute with; all cores unless given
     #[arg(long, global = true, value_name = "N")]
+    #[arg(value_parser = within(1, numbers::THREADS))]
     threads: Option<usize>,
     #[command(subcommand)]
     command: Command,
@@ -202,9 +205,6 @@ impl Cli {
     /// # Errors
     /// The command's failure.
     pub fn run(self) -> Outcome<()> {
-        if self.threads == Some(0) {
-            return Err(Failure::Usage("--threads 0: give at least 1".into()));
-        }
         let threads = self.threads.unwrap_or(0);
         // The main thread computes too: it would only wait for the others, and be woken thousands
         // of times a second.

@@ -6,12 +6,12 @@ use clap::{Subcommand, ValueEnum};
 use kdm::data::array;
 use kdm::data::output::FileKind;
 use kdm::data::pairs::{
-    self, Axes, ImageType, ImportOptions, OutlierScore, PairStore, Predicate, Unwanted, ValueRange,
-    Worker,
+    self, Axes, ImageType, ImportOptions, OutlierScore, Predicate, Unwanted, ValueRange, Worker,
 };
 use kdm::formats::pairs::Keys;
 use kdm::stages::pairs::{
-    Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, pair_plan,
+    Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, open_store,
+    pair_plan,
 };
 use kdm::stages::teacher::open_teacher;
 use kdm::{Context, Failure, Outcome};
@@ -408,7 +408,7 @@ impl FilterArgs {
     fn run(self, context: Context) -> Outcome<()> {
         at_least_one(&[("--neighbours", self.neighbours), ("--references", self.references)])?;
         folder(&self.out, &[Some(&self.pairs), maybe(&self.near)])?;
-        let store = PairStore::open_observed(&self.pairs, context.observer)?;
+        let store = open_store(&self.pairs, context.observer)?;
         let unwanted = match (&self.near, self.radius) {
             (Some(path), Some(radius)) => Some(Unwanted { images: array::read_npy(path)?, radius }),
             _ => None,
@@ -451,7 +451,7 @@ impl ExportArgs {
             return Err(Failure::Usage(format!("--out {}: name a .npz file", self.out.display())));
         }
         self.replace.file(&self.out, FileKind::Arrays, &[Some(&self.pairs)])?;
-        let store = PairStore::open_observed(&self.pairs, context.observer)?;
+        let store = open_store(&self.pairs, context.observer)?;
         let seeded = export_pairs(&store, &self.out, context.observer)?;
         let drawn = if seeded { " (drawn again from its seeds)" } else { "" };
         print(&format!("{} pairs with their noise{drawn} in {}\n", store.len(), self.out.display()))

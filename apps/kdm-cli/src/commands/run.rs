@@ -10,12 +10,12 @@ use kdm::metrics::catalog::Values;
 use kdm::planned::{OwnImages, OwnTeacher, Plan, Subject};
 use kdm::report::metric_table;
 use kdm::run_folder::{CONFIG, LENGTH, REPORT, next_run_folder, open_run};
-use kdm::runtime::memory;
+use kdm::runtime::Machine;
 use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Failure, Outcome};
 
-use super::distill::duration;
+use super::distill::{dry_run, duration};
 use super::output::{folder, maybe, print, print_json};
 use super::resuming::{Keeping, in_run_folder};
 
@@ -39,14 +39,19 @@ impl RunArgs {
     /// The experiment of a preset or file.
     pub fn load(&self, preset: &str) -> Outcome<Experiment> {
         let experiment = Experiment::load(preset, &self.settings)?;
-        experiment.check_fits(memory())?;
+        experiment.check_fits(Machine::of(&self.place(&experiment)), &[])?;
         Ok(experiment)
+    }
+
+    /// The folder that the run goes to.
+    pub fn place(&self, experiment: &Experiment) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| next_run_folder(&experiment.name))
     }
 
     /// Its folder, a new one unless it goes on, which is this process's as long as the lock is
     /// held. Files that the experiment names are looked at before.
     pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<(PathBuf, FolderLock)> {
-        let place = self.out.unwrap_or_else(|| next_run_folder(&experiment.name));
+        let place = self.place(experiment);
         check_files(experiment, &place, context)?;
         let inputs = [experiment.teacher.dataset.as_deref().map(Path::new)];
         let held = claim(&place, experiment, self.resume, &inputs)?;
@@ -116,7 +121,7 @@ impl Args {
         let preset = self.preset.as_deref().expect("clap requires it");
         let experiment = self.run.load(preset)?;
         if self.dry_run {
-            return super::distill::dry_run(&experiment, context);
+            return dry_run(&experiment, &self.run.place(&experiment), context);
         }
         let (folder, _held) = self.run.open(&experiment, context)?;
         finish(in_run_folder(run(&experiment, &folder, context), &folder)?, &folder, self.json)
@@ -150,9 +155,9 @@ impl Args {
             }
         };
         if self.dry_run {
-            return super::distill::dry_run(&experiment, context);
+            return dry_run(&experiment, &place, context);
         }
-        experiment.check_fits(memory())?;
+        experiment.check_fits(Machine::of(&place), &[])?;
         let inputs = [self.data.as_deref().map(Path::new), maybe(&self.teacher)];
         let _held = claim(&place, &experiment, self.run.resume, &inputs)?;
         let prepared = subject.prepare(&experiment, &place, context);

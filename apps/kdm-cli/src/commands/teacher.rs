@@ -277,7 +277,7 @@ impl Command {
     pub fn run(self, context: Context) -> Outcome<()> {
         match self {
             Self::Train(args) => {
-                let Some(experiment) = args.load(context)? else { return Ok(()) };
+                let Some(experiment) = args.load("teacher", context)? else { return Ok(()) };
                 check_teacher_files(&experiment, context)?;
                 let _held = args.open(&experiment, TEACHER_LENGTH)?;
                 in_run_folder(make_teacher(&experiment, args.out(), context), args.out())?;

@@ -1,5 +1,7 @@
 //! How much reading images may take, so that a small file can't ask for all memory or for hours.
 
+use crate::machine::free_memory;
+
 /// An image of more decoded bytes than this is looked at.
 const LARGE: u64 = 12 << 20;
 /// Decoded bytes a byte of file: photographs have 5 to 30, drawings 200, and files made to exhaust
@@ -45,9 +47,9 @@ fn size(bytes: u64) -> String {
 }
 
 impl Budget {
-    /// For so many images, on this machine.
+    /// For so many images, on this machine: half of the memory that is free.
     pub(super) fn new(images: usize) -> Self {
-        Self::with_memory(images, spare_memory().unwrap_or(ASSUMED))
+        Self::with_memory(images, free_memory().map_or(ASSUMED, |free| free / 2))
     }
 
     fn with_memory(images: usize, most_kept: u64) -> Self {
@@ -73,14 +75,6 @@ impl Budget {
         }
         Ok(())
     }
-}
-
-/// Half of the memory that is free, where the system tells (Linux).
-fn spare_memory() -> Option<u64> {
-    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = told.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024 / 2)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod cifar;
 mod dataset_json;
 mod decode;
 mod idx;
+mod pad;
 mod read;
 mod resize;
 pub mod shapes;
@@ -52,6 +53,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use cifar::Batch;
+pub use pad::PadError;
 pub use survey::{Survey, has_test, survey};
 
 use crate::labels::MOST_CLASSES;
@@ -92,18 +94,6 @@ pub struct ImageSet {
     labels: Vec<u32>,
     /// Names of the classes, where they are known.
     class_names: Vec<String>,
-}
-
-/// Images that are larger than what they should be padded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("images of {height}x{width} pixels don't fit into {side}x{side}")]
-pub struct TooLarge {
-    /// Their height.
-    pub height: usize,
-    /// Their width.
-    pub width: usize,
-    /// The side of the squares they should fit into.
-    pub side: usize,
 }
 
 /// How the images of a source are read. The default is as they are.
@@ -338,30 +328,6 @@ impl ImageSet {
         Self { height: side, width: side, bytes: images.concat(), ..self }
     }
 
-    /// The images with zero padding to `side` x `side` pixels, centred. The padding's bytes are 0,
-    /// its values -1. As they are when that is their size.
-    ///
-    /// # Errors
-    /// When they are larger.
-    pub fn padded(self, side: usize) -> std::result::Result<Self, TooLarge> {
-        let (h, w) = (self.height, self.width);
-        if (h, w) == (side, side) {
-            return Ok(self);
-        }
-        if h > side || w > side {
-            return Err(TooLarge { height: h, width: w, side });
-        }
-        let mut bytes = vec![0; self.bytes.len() / (h * w) * side * side];
-        let (top, left) = ((side - h) / 2, (side - w) / 2);
-        for (plane, out) in self.bytes.chunks_exact(h * w).zip(bytes.chunks_exact_mut(side * side))
-        {
-            for (row, out) in plane.chunks_exact(w).zip(out.chunks_exact_mut(side).skip(top)) {
-                out[left..left + w].copy_from_slice(row);
-            }
-        }
-        Ok(Self { height: side, width: side, bytes, ..self })
-    }
-
     /// The first `n` images alone (no more than there are).
     pub fn first(mut self, n: usize) -> Self {
         let n = n.min(self.len());
@@ -463,7 +429,7 @@ mod tests {
         assert_eq!((padded.shape(), padded.len()), ([1, 4, 4], 2));
         assert_eq!(padded.bytes[16..], [0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 0, 0, 0]);
         assert_eq!(set.clone().padded(2).unwrap(), set);
-        assert_eq!(set.padded(1).unwrap_err(), TooLarge { height: 2, width: 2, side: 1 });
+        assert_eq!(set.padded(1).unwrap_err(), PadError::Smaller { height: 2, width: 2, side: 1 });
     }
 
     #[test]

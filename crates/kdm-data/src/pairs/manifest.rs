@@ -182,6 +182,22 @@ impl Manifest {
         self.shape.iter().product()
     }
 
+    /// Bytes that the pairs take in the store's files.
+    pub fn bytes(&self) -> u64 {
+        let value = match self.dtype {
+            ImageType::F32 => 4,
+            ImageType::F16 => 2,
+            ImageType::U8 => 1,
+        };
+        let dim = self.dim() as u64;
+        let noise = if self.noise == NoiseSource::Stored { dim.saturating_mul(4) } else { 8 };
+        let label = if self.label_dim > 0 { 4 } else { 0 };
+        // States are kept as f16.
+        let states = dim.saturating_mul(2).saturating_mul(self.states.len() as u64);
+        let pair = dim.saturating_mul(value).saturating_add(states).saturating_add(noise + label);
+        pair.saturating_mul(self.count as u64)
+    }
+
     /// Shards the whole store has.
     pub fn shard_count(&self) -> usize {
         self.count.div_ceil(self.shard_size)

@@ -15,6 +15,7 @@ mod filter;
 mod import;
 mod manifest;
 mod plausible;
+mod room;
 mod shard;
 mod states;
 mod store;

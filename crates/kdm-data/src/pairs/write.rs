@@ -18,6 +18,7 @@ use super::manifest::{
     ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
 };
 use super::plausible::fault;
+use super::room::check_room;
 use super::shard::write_pairs;
 use super::store::{DRAW_AGAIN, check_shard};
 use crate::hash::sha256;
@@ -167,6 +168,7 @@ fn fill_watched(
         1 => FolderLock::take(folder)?,
         _ => FolderLock::take_share(folder, worker.index)?,
     };
+    check_room(folder, &plan)?;
     let recorded = start(folder, &plan)?;
     atomic::remove_parts(folder);
     let mine = || (worker.index..plan.shard_count()).step_by(worker.count);

@@ -20,7 +20,6 @@ mod pcg64;
 mod rfpp;
 mod single;
 mod states;
-mod tar;
 mod torch;
 mod webdataset;
 
@@ -97,7 +96,7 @@ fn open_file(path: &Path, keys: &Keys) -> Result<Box<dyn PairSource>> {
         [b'P', b'K', 3 | 5, ..] => single::archive(&region, keys),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => single::trajectory(&region),
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => single::safetensors(&region, keys),
-        _ if tar::is_tar(&region) => {
+        _ if webdataset::is_tar(&region) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let folder = path.parent().unwrap_or(Path::new("."));
             webdataset::open_one(path, folder, name, keys)

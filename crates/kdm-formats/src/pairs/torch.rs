@@ -4,26 +4,26 @@
 use std::collections::HashMap;
 
 use kdm_data::region::{Entry, Region};
-use kdm_data::view::{Layout, Number, View};
+use kdm_data::view::{Layout, View};
 use kdm_data::{Error, Result};
 
-use crate::pickle::{Id, Pickle, Value};
+use crate::numbers;
+use crate::pickle::{Id, Pickle};
+use crate::torch::{
+    MAX_PICKLE, Rebuilt, TensorError, is_structure, is_tensor, rebuilt, storage_of,
+};
 
 const ACTION: &str = "save the tensors again with torch.save, as a dict or list";
 /// How deep dicts and lists may lie in each other.
 const MAX_DEPTH: usize = 4;
 /// Tensors that a file of pairs may hold.
 const MOST_TENSORS: usize = 4096;
-/// Bytes of a file's structure.
-const MOST_PICKLE: u64 = 64 << 20;
+/// Values that are looked at: dicts that share each other would be looked through again and again.
+const MOST_LOOKS: usize = 1 << 20;
 
 /// Whether the entries of an archive are those of a `torch.save` file.
 pub fn is_torch(entries: &[Entry]) -> bool {
-    entries.iter().any(|entry| is_pickle(&entry.name))
-}
-
-fn is_pickle(name: &str) -> bool {
-    name == "data.pkl" || name.ends_with("/data.pkl")
+    entries.iter().any(|entry| is_structure(&entry.name))
 }
 
 /// A file opened.
@@ -32,6 +32,7 @@ struct File<'a> {
     pickle: Pickle,
     storages: HashMap<&'a str, &'a Entry>,
     found: Vec<(String, View)>,
+    looks: usize,
 }
 
 /// The tensors of a file in their order: a bare tensor has no name, those of a list are called 0,
@@ -40,7 +41,7 @@ struct File<'a> {
 /// # Errors
 /// When it is damaged, or a tensor is of a kind that isn't numbers.
 pub fn tensors(region: &Region, entries: &[Entry]) -> Result<Vec<(String, View)>> {
-    let Some(root) = entries.iter().find(|entry| is_pickle(&entry.name)) else {
+    let Some(root) = entries.iter().find(|entry| is_structure(&entry.name)) else {
         return Err(region.invalid("holds no data.pkl, so torch.save didn't write it", ACTION));
     };
     let folder = root.name.trim_end_matches("data.pkl");
@@ -50,7 +51,7 @@ pub fn tensors(region: &Region, entries: &[Entry]) -> Result<Vec<(String, View)>
     {
         return Err(region.invalid("is of a big-endian machine", ACTION));
     }
-    if root.size > MOST_PICKLE {
+    if root.size > MAX_PICKLE {
         return Err(region.invalid("has a structure of more than 64 MiB", ACTION));
     }
     let pickle = Pickle::parse(&region.entry(root)?.to_vec()?)
@@ -58,7 +59,7 @@ pub fn tensors(region: &Region, entries: &[Entry]) -> Result<Vec<(String, View)>
     let prefix = format!("{folder}data/");
     let storages = entries.iter().filter_map(|e| Some((e.name.strip_prefix(&prefix)?, e)));
     let (storages, root) = (storages.collect(), pickle.root);
-    let mut file = File { region, pickle, storages, found: Vec::new() };
+    let mut file = File { region, pickle, storages, found: Vec::new(), looks: 0 };
     file.walk(root, String::new(), 0)?;
     Ok(file.found)
 }
@@ -69,11 +70,13 @@ impl File<'_> {
     }
 
     fn walk(&mut self, id: Id, name: String, depth: usize) -> Result<()> {
-        if depth > MAX_DEPTH || self.found.len() > MOST_TENSORS {
+        self.looks += 1;
+        let many = self.found.len() > MOST_TENSORS || self.looks > MOST_LOOKS;
+        if depth > MAX_DEPTH || many {
             return Err(self.bad(&name, "is one of too many, or lies too deep"));
         }
-        if let Some(arguments) = self.tensor(id) {
-            let view = self.view(&name, &arguments)?;
+        if is_tensor(&self.pickle, id) {
+            let view = self.view(&name, id)?;
             self.found.push((name, view));
             return Ok(());
         }
@@ -89,88 +92,19 @@ impl File<'_> {
         inner.into_iter().try_for_each(|(name, id)| self.walk(id, name, depth + 1))
     }
 
-    /// The arguments of the call that makes a tensor, if the value is one.
-    fn tensor(&self, id: Id) -> Option<Vec<Id>> {
-        let Value::Call(function, arguments) = self.pickle.get(id) else { return None };
-        let arguments = self.pickle.items(*arguments)?;
-        match (&**function, arguments) {
-            ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", all) => {
-                Some(all.to_vec())
-            }
-            ("torch._utils._rebuild_parameter", [inner, ..]) => self.tensor(*inner),
-            ("torch._tensor._rebuild_from_type_v2", [_, _, inner, ..]) => {
-                self.pickle.items(*inner).map(<[Id]>::to_vec)
-            }
-            _ => None,
-        }
-    }
-
-    fn sizes(&self, id: Id) -> Option<Vec<usize>> {
-        let items = match self.pickle.get(id) {
-            Value::Call(name, arguments) if &**name == "torch.Size" => {
-                self.pickle.items(*self.pickle.items(*arguments)?.first()?)?
-            }
-            _ => self.pickle.items(id)?,
-        };
-        items.iter().map(|id| self.size(*id)).collect()
-    }
-
-    fn size(&self, id: Id) -> Option<usize> {
-        match self.pickle.get(id) {
-            Value::Int(size) => usize::try_from(*size).ok(),
-            _ => None,
-        }
-    }
-
-    /// The tensor that (storage, offset, shape, strides, ...) tell of.
-    fn view(&self, name: &str, arguments: &[Id]) -> Result<View> {
-        let p = &self.pickle;
-        let [storage, offset, shape, strides, ..] = arguments else {
-            return Err(self.bad(name, "has no storage and shape"));
-        };
-        let (Some(offset), Some(shape), Some(strides)) =
-            (self.size(*offset), self.sizes(*shape), self.sizes(*strides))
-        else {
-            return Err(self.bad(name, "has no shape"));
-        };
-        // ("storage", class, key, device, count).
-        let told = match p.get(*storage) {
-            Value::Persistent(id) => p.items(*id),
-            _ => None,
-        };
-        let Some([_, class, key, ..]) = told else {
-            return Err(self.bad(name, "has no storage"));
-        };
-        let class = match p.get(*class) {
-            Value::Global(class) => &**class,
-            _ => "a nameless type",
-        };
-        let Some(number) = number(class) else {
-            return Err(self.bad(name, format!("is of {class}, which is not read")));
-        };
-        let storage = p.text(*key).and_then(|key| self.storages.get(key));
-        let Some(entry) = storage else {
-            return Err(self.bad(name, "has a storage that is not in the file"));
-        };
+    /// Where the numbers of a tensor lie.
+    fn view(&self, name: &str, id: Id) -> Result<View> {
+        let bad = |error: TensorError| self.bad(name, error.to_string());
+        let Rebuilt { storage, offset, shape, strides, dtype } =
+            rebuilt(&self.pickle, id).map_err(bad)?;
+        let (class, key) = storage_of(&self.pickle, self.pickle.get(storage)).map_err(bad)?;
+        let class = dtype.map_or(class, |id| self.pickle.name(id).unwrap_or("no type"));
+        let number = numbers::Number::of_torch(class).and_then(numbers::Number::in_view);
+        let number = number.ok_or_else(|| bad(TensorError::Type(class.to_string())))?;
+        let entry = self.storages.get(key);
+        let entry = entry.ok_or_else(|| bad(TensorError::NoStorage(key.to_string())))?;
         let start = offset.saturating_mul(number.width()) as u64;
         let layout = Layout { number, big_endian: false, start, shape, strides };
         View::new(self.region.entry(entry)?, layout)
     }
-}
-
-/// The numbers of a storage's class.
-fn number(class: &str) -> Option<Number> {
-    Some(match class.strip_prefix("torch.")?.strip_suffix("Storage")? {
-        "Bool" => Number::Bool,
-        "Byte" => Number::Uint(1),
-        "Char" => Number::Int(1),
-        "Short" => Number::Int(2),
-        "Int" => Number::Int(4),
-        "Long" => Number::Int(8),
-        "Half" => Number::Float(2),
-        "Float" => Number::Float(4),
-        "Double" => Number::Float(8),
-        "BFloat16" => Number::Brain,
-        _ => return None,
-    })
 }

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 
 use kdm_data::pairs::PairSource;
 use kdm_data::region::Region;
+use kdm_data::tar::{self, Member, TarError};
 use kdm_data::view::View;
 use kdm_data::{Error, Result};
 use kdm_observer::{Observer, Silent};
 
 use super::names::{Chosen, Keys, choose};
 use super::parts::{LabelRows, Part, PartSource, Parts, Rows};
-use super::tar::{Member, Members};
 use super::torch;
 
 const ACTION: &str = "give .tar files with KEY.noise.pth and KEY.latent.pth (or .npy) of each \
                       pair, or name others with --noise-key and --image-key";
+
+const COPY: &str = "copy or write the archive again, whole and uncompressed";
 
 /// Where a member's bytes are.
 #[derive(Clone, Copy, Default)]
@@ -116,6 +118,12 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
+/// Whether the region begins as a tar archive does.
+pub fn is_tar(region: &Region) -> bool {
+    let mut magic = [0; 5];
+    region.read_at(257, &mut magic).is_ok() && &magic == b"ustar"
+}
+
 /// The pairs of one archive.
 ///
 /// # Errors
@@ -160,23 +168,36 @@ fn read(
             "run the same command again: it begins anew",
         ))?;
         let region = Region::file(file)?;
-        let mut members = Members::of(&region);
         let mut group = Group::default();
-        loop {
-            let next = members.next()?;
-            let key = next.as_ref().map(|member| split(&member.name).0);
-            if key.is_none_or(|key| key != group.key) && !group.members.is_empty() {
-                if chosen.is_none() {
-                    let (found, rest) = group.choose(file, keys)?;
-                    (chosen, others) = (Some(found), rest);
-                }
-                let chosen = chosen.as_ref().expect("chosen above");
-                items.push(group.item(file, archive as u32, chosen)?);
-                group = Group::default();
+        let mut finish = |group: &Group| -> Result<()> {
+            if group.members.is_empty() {
+                return Ok(());
             }
-            let Some(member) = next else { break };
-            group.add(member);
+            if chosen.is_none() {
+                let (found, rest) = group.choose(file, keys)?;
+                (chosen, others) = (Some(found), rest);
+            }
+            let chosen = chosen.as_ref().expect("chosen above");
+            items.push(group.item(file, archive as u32, chosen)?);
+            Ok(())
+        };
+        let listed = tar::plain(region.reader(), region.len(), |member, _| {
+            if !member.folder {
+                if split(&member.name).0 != group.key {
+                    finish(&std::mem::take(&mut group))?;
+                }
+                group.add(member);
+            }
+            Ok::<_, Damaged>(())
+        });
+        let end = listed.map_err(|error| match error {
+            Damaged::Tar(error) => region.invalid(error.to_string(), COPY),
+            Damaged::Pair(error) => error,
+        })?;
+        if end >= region.len() {
+            return Err(region.invalid("is cut short, without an archive's end", COPY));
         }
+        finish(&group)?;
     }
     progress.report(total, total, "");
     progress.finish("");
@@ -197,6 +218,15 @@ fn read(
     );
     let archives = Archives { files, items, chosen, opened: RefCell::new(None) };
     Ok(Box::new(Parts::new(archives, path, None, found)?))
+}
+
+/// Why listing an archive ended.
+#[derive(Debug, thiserror::Error)]
+enum Damaged {
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    #[error(transparent)]
+    Pair(#[from] Error),
 }
 
 /// The members of one key.

@@ -11,13 +11,13 @@ use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::ACTION;
-use super::tensor::storage_of;
+use super::rebuild::storage_of;
 use crate::numbers::Number;
 use crate::pickle::{Pickle, PickleError, Value};
 
 /// Pickles of zip archives above this size hold more than a network's structure: a tensor takes
 /// about 300 bytes.
-const MAX_PICKLE: u64 = 64 << 20;
+pub(crate) const MAX_PICKLE: u64 = 64 << 20;
 
 /// What an older stream begins with: a pickle of one large number.
 pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -39,6 +39,11 @@ impl Storage {
             Self::Inflated(bytes) => bytes.len(),
         }
     }
+}
+
+/// Whether an entry of this name is the structure of what `torch.save` saved.
+pub(crate) fn is_structure(name: &str) -> bool {
+    name == "data.pkl" || name.ends_with("/data.pkl")
 }
 
 /// A file's structure, and its storages by their keys.
@@ -63,8 +68,7 @@ pub(super) fn read_zip(path: &Path, bytes: &[u8]) -> Result<Parts<Storage>> {
         .map(|n| n.map(Cow::into_owned))
         .collect::<std::result::Result<_, _>>()
         .map_err(|e| bad("archive", e.to_string()))?;
-    let Some(pickle_name) = names.iter().find(|n| n.ends_with("/data.pkl") || *n == "data.pkl")
-    else {
+    let Some(pickle_name) = names.iter().find(|name| is_structure(name)) else {
         let action =
             "give a file that torch.save wrote; an archive of images is a data set, not a model";
         return Err(Error::invalid(path, "archive", "holds no data.pkl", action));

@@ -4,6 +4,7 @@
 
 mod archive;
 mod modules;
+mod rebuild;
 mod tensor;
 
 use std::cell::{Cell, RefCell};
@@ -16,9 +17,11 @@ use kdm_data::{Array, Error, Result, regular};
 use kdm_nn::StateDict;
 
 use self::archive::{LEGACY_MAGIC, Storage, read_stream, read_zip, refusal};
+pub(crate) use self::archive::{MAX_PICKLE, is_structure};
+pub(crate) use self::rebuild::{Rebuilt, is_tensor, rebuilt, storage_of};
+use self::tensor::Embedded;
 pub(crate) use self::tensor::TensorError;
 pub use self::tensor::TensorInfo;
-use self::tensor::{Embedded, makes_tensors};
 use crate::pickle::{Id, Pickle, Value};
 
 /// Numbers that tensors of a small file may have beyond its bytes, since one number can stand for
@@ -99,10 +102,7 @@ impl TorchFile {
 
     /// Whether the value is a tensor or parameter.
     pub fn is_tensor(&self, id: Id) -> bool {
-        match self.pickle.get(id) {
-            Value::Call(function, _) => makes_tensors(function),
-            _ => false,
-        }
+        is_tensor(&self.pickle, id)
     }
 
     /// Shape and type of a tensor, parameter or NumPy array, without reading it; none of other

@@ -9,8 +9,9 @@ use kdm_data::Array;
 
 use super::TorchFile;
 use super::archive::{LEGACY_MAGIC, Storage, read_stream};
+use super::rebuild::{Rebuilt, rebuilt, storage_of};
 use crate::numbers::Number;
-use crate::pickle::{Id, NdArray, Pickle, PickleError, Value};
+use crate::pickle::{Id, NdArray, PickleError, Value};
 
 /// Why a value can't be read as a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,16 +49,6 @@ pub struct TensorInfo {
     pub float: bool,
 }
 
-/// Where a tensor's numbers are, and in which order.
-struct View {
-    storage: Id,
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-    /// The type, where the tensor and not its storage tells it.
-    dtype: Option<Id>,
-}
-
 /// A storage that stands within the pickle as a stream of its own.
 #[derive(Debug)]
 pub(super) struct Embedded {
@@ -70,22 +61,6 @@ pub(super) struct Embedded {
     stream: Option<Vec<u8>>,
 }
 
-/// Whether calls of this function are tensors.
-pub(super) fn makes_tensors(function: &str) -> bool {
-    matches!(
-        function.strip_prefix("torch._utils.").or_else(|| function.strip_prefix("torch._tensor.")),
-        Some(
-            "_rebuild_tensor"
-                | "_rebuild_tensor_v2"
-                | "_rebuild_tensor_v3"
-                | "_rebuild_parameter"
-                | "_rebuild_parameter_with_state"
-                | "_rebuild_from_type_v2"
-                | "_rebuild_device_tensor_from_cpu_tensor"
-        )
-    )
-}
-
 impl TorchFile {
     /// Shape and type of the tensor, parameter or NumPy array that the value is.
     pub(crate) fn try_inspect(&self, id: Id) -> Outcome<TensorInfo> {
@@ -93,7 +68,7 @@ impl TorchFile {
             let number = numpy_type(&array)?;
             return Ok(TensorInfo { shape: array.shape, float: number.is_float() });
         }
-        let view = self.view_of(id)?;
+        let view = rebuilt(&self.pickle, id)?;
         let float = self.number_of(&view)?.is_float();
         Ok(TensorInfo { shape: view.shape, float })
     }
@@ -102,7 +77,7 @@ impl TorchFile {
         if let Some(array) = self.pickle.ndarray(id) {
             return self.numpy(&array);
         }
-        let view = self.view_of(id)?;
+        let view = rebuilt(&self.pickle, id)?;
         self.pay(&view.shape)?;
         let number = self.number_of(&view)?;
         self.decoded(number, &view)
@@ -138,76 +113,7 @@ impl TorchFile {
         strided(number, &bytes, 0, &array.shape, &strides)
     }
 
-    /// What the calls of the functions that make tensors say.
-    fn view_of(&self, id: Id) -> Outcome<View> {
-        let p = &self.pickle;
-        let mut id = id;
-        // A parameter wraps a tensor; nothing wraps deeper than this.
-        for _ in 0..3 {
-            let function = match p.get(id) {
-                Value::Call(function, _) | Value::Object(function, _) => function,
-                _ => return Err(TensorError::NoTensor),
-            };
-            let arguments = match p.get(id) {
-                Value::Call(_, arguments) => p.tuple(*arguments).unwrap_or(&[]),
-                _ => &[],
-            };
-            let known = if makes_tensors(function) { function.rsplit('.').next() } else { None };
-            match (known, arguments) {
-                (
-                    Some(
-                        "_rebuild_parameter"
-                        | "_rebuild_parameter_with_state"
-                        | "_rebuild_device_tensor_from_cpu_tensor",
-                    ),
-                    [inner, ..],
-                ) => id = *inner,
-                (Some("_rebuild_from_type_v2"), [_, _, inner, ..]) => {
-                    return self.view(p.items(*inner).unwrap_or(&[]), None);
-                }
-                (Some("_rebuild_tensor_v3"), arguments) => {
-                    return self.view(arguments, arguments.get(6).copied());
-                }
-                (Some("_rebuild_tensor_v2" | "_rebuild_tensor"), arguments) => {
-                    return self.view(arguments, None);
-                }
-                _ => return Err(TensorError::OtherCall(function.to_string())),
-            }
-        }
-        Err(TensorError::EmptyParameter)
-    }
-
-    /// The tensor that (storage, offset, shape, strides, ...) tell of.
-    fn view(&self, arguments: &[Id], dtype: Option<Id>) -> Outcome<View> {
-        let p = &self.pickle;
-        let [storage, offset, shape, strides, ..] = arguments else {
-            return Err(TensorError::Arguments("has no storage and shape"));
-        };
-        let size = |id: Id| match p.get(id) {
-            Value::Int(i) => usize::try_from(*i).ok(),
-            _ => None,
-        };
-        // A torch.Size is a call on the tuple.
-        let items = |id: Id| match p.get(id) {
-            Value::Call(name, arguments) if &**name == "torch.Size" => {
-                p.items(*p.tuple(*arguments)?.first()?)
-            }
-            _ => p.items(id),
-        };
-        let sizes = |id: Id| -> Option<Vec<usize>> {
-            let items = items(id)?;
-            (items.len() <= 64).then_some(())?;
-            items.iter().map(|i| size(*i)).collect()
-        };
-        match (size(*offset), sizes(*shape), sizes(*strides)) {
-            (Some(offset), Some(shape), Some(strides)) => {
-                Ok(View { storage: *storage, offset, shape, strides, dtype })
-            }
-            _ => Err(TensorError::Arguments("has no shape")),
-        }
-    }
-
-    fn number_of(&self, view: &View) -> Outcome<Number> {
+    fn number_of(&self, view: &Rebuilt) -> Outcome<Number> {
         let p = &self.pickle;
         let name = match view.dtype {
             Some(id) => p.name(id).unwrap_or("no type").to_string(),
@@ -220,7 +126,7 @@ impl TorchFile {
     }
 
     /// The tensor that a view of a storage is.
-    fn decoded(&self, number: Number, view: &View) -> Outcome<Array> {
+    fn decoded(&self, number: Number, view: &Rebuilt) -> Outcome<Array> {
         let p = &self.pickle;
         let read = |bytes: &[u8]| strided(number, bytes, view.offset, &view.shape, &view.strides);
         if let Some(embedded) = self.embedded(view.storage)? {
@@ -269,17 +175,6 @@ impl TorchFile {
             Cow::Owned(stream) => Some(stream),
         };
         Ok(Embedded { class, id, range, stream })
-    }
-}
-
-/// Class and key of ("storage", class, key, device, count, ...).
-pub(super) fn storage_of<'a>(p: &'a Pickle, value: &Value) -> Outcome<(&'a str, &'a str)> {
-    let none = TensorError::Arguments("has no storage");
-    let Value::Persistent(id) = value else { return Err(none) };
-    let Some([_, class, key, ..]) = p.tuple(*id) else { return Err(none) };
-    match (p.get(*class), p.text(*key)) {
-        (Value::Global(class), Some(key)) => Ok((class, key)),
-        _ => Err(TensorError::Arguments("has a storage without a type")),
     }
 }
 

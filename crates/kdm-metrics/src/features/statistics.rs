@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kdm_data::machine::free_memory;
 use kdm_data::region::Region;
 use kdm_data::tensors::{self, RawTensor};
 use kdm_data::view::Npz;
@@ -63,6 +64,12 @@ const UNKNOWN: &str = "unknown";
 /// What other programs' files may hold.
 const GIVE_NPZ: &str = "give an .npz as pytorch-fid --save-stats or EDM's fid.py ref writes it \
                         (`mu` and `sigma`), or of features (`pool_3`)";
+/// Values that features may have: those of VGG, the most that any network gives whose distance is
+/// taken.
+const MOST_FEATURES: usize = 4096;
+/// Bytes of memory that a feature takes while it is read: in the file's type and as f32, both in
+/// buffers that grew.
+const READING: u64 = 16;
 /// The text in an `.npz` of this program that holds its [`Config`].
 const NPZ_CONFIG: &str = "kdm.json";
 const ACTION: &str = "make the statistics again with `kdm features stats`";
@@ -203,6 +210,15 @@ impl Statistics {
                     format!("has shape {:?}, and at least two rows are needed", view.shape());
                 return Err(Error::invalid(path, "pool_3", problem, GIVE_NPZ));
             }
+            let needed = (view.rows() as u64).saturating_mul(dim as u64).saturating_mul(READING);
+            if dim > MOST_FEATURES || free_memory().is_some_and(|free| needed > free) {
+                let problem = format!(
+                    "has shape {:?}, which are more than {MOST_FEATURES} features or take more \
+                     memory than is free",
+                    view.shape()
+                );
+                return Err(Error::invalid(path, "pool_3", problem, GIVE_NPZ));
+            }
             let mut features = view.rows_f32(0..view.rows())?;
             let moments = Moments::of(&features, dim);
             features.truncate(KEPT * dim);
@@ -217,7 +233,11 @@ impl Statistics {
             Err(Error::invalid(path, name, problem, GIVE_NPZ))
         };
         let (mu, sigma) = (find("mu")?, find("sigma")?);
-        let dim = mu.shape().iter().product::<usize>();
+        let dim = mu.shape().iter().fold(1usize, |n, size| n.saturating_mul(*size));
+        if dim > MOST_FEATURES {
+            let problem = format!("has {dim} values, and {MOST_FEATURES} are the most");
+            return Err(Error::invalid(path, "mu", problem, GIVE_NPZ));
+        }
         if sigma.shape() != [dim, dim] || dim == 0 {
             let problem = format!("is {:?}, and mu has {dim} values", sigma.shape());
             return Err(Error::invalid(path, "sigma", problem, "make the statistics again"));

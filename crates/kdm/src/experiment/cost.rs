@@ -6,6 +6,7 @@ use kdm_koopman::{Method, OperatorKind};
 use kdm_nn::{Demand, UNetConfig};
 
 use super::schema::{Experiment, TeacherKind};
+use crate::runtime::Machine;
 use crate::{Failure, Outcome};
 
 /// What a stage of an experiment takes.
@@ -155,24 +156,40 @@ impl Experiment {
         stages
     }
 
-    /// Whether a machine of so many bytes of memory can do it.
+    /// Whether a machine can do the stages named, or all if none is.
     ///
     /// # Errors
-    /// When a stage needs more: a usage failure that names the key to change.
-    pub fn check_fits(&self, memory: Option<f64>) -> Outcome<()> {
-        for stage in self.stage_costs() {
-            let StageCost { name, key, .. } = stage;
-            if let Some(memory) = memory.filter(|memory| stage.memory > *memory) {
+    /// When they need more memory or disk: a usage failure that names the key to change.
+    pub fn check_fits(&self, machine: Machine, stages: &[&str]) -> Outcome<()> {
+        let wanted = |name: &str| stages.is_empty() || stages.contains(&name);
+        let stages: Vec<StageCost> =
+            self.stage_costs().into_iter().filter(|stage| wanted(stage.name)).collect();
+        for StageCost { name, key, what, memory: needed, .. } in &stages {
+            if let Some(memory) = machine.memory.filter(|memory| needed > memory) {
                 return Err(Failure::Usage(format!(
-                    "`{key}`: the stage `{name}` ({}) needs about {} of memory, and this machine \
-                     has {}; give a smaller {key} or smaller networks",
-                    stage.what,
-                    size(stage.memory),
+                    "`{key}`: the stage `{name}` ({what}) needs about {} of memory, and this \
+                     machine has {}; give a smaller {key} or smaller networks",
+                    size(*needed),
                     size(memory)
                 )));
             }
         }
-        Ok(())
+        let needed: f64 = stages.iter().map(|stage| stage.disk).sum();
+        let Some(disk) = machine.disk.filter(|disk| needed > *disk) else { return Ok(()) };
+        let largest = stages.iter().max_by(|a, b| a.disk.total_cmp(&b.disk));
+        let Some(StageCost { name, what, .. }) = largest else { return Ok(()) };
+        let (key, smaller) = match *name {
+            "pairs" => ("pairs.count", "a smaller pairs.count"),
+            "teacher" => ("teacher.network", "a smaller network"),
+            _ => ("student.network", "a smaller network"),
+        };
+        Err(Failure::Usage(format!(
+            "`{key}`: the files need about {} of disk, most of them for the stage `{name}` \
+             ({what}), and there is room for {}; give {smaller}, free some space, or choose a \
+             folder on another disk with --out",
+            size(needed),
+            size(disk)
+        )))
     }
 }
 

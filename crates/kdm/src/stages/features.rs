@@ -18,6 +18,7 @@ use serde_json::json;
 use super::images::{fit_images, open_set};
 use crate::assets::{self, Role};
 use crate::run_folder::FEATURES;
+use crate::usable::{Wanted, instead};
 use crate::{Context, Experiment, Failure, Outcome};
 
 /// The environment variable that names the folder of computed statistics.
@@ -134,7 +135,7 @@ pub fn open_reference_with(
     extractor.fits(shape).map_err(|problem| Failure::Usage(format!("--features: {problem}")))?;
     let path = Path::new(source);
     let statistics = if is_statistics_file(path) {
-        statistics_file(path)?
+        statistics_file(path).map_err(|failure| instead(path, Wanted::Statistics, failure))?
     } else if let Some(statistics) = built_in_statistics(extractor, source)? {
         statistics
     } else {

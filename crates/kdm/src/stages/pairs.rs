@@ -159,6 +159,16 @@ pub(super) fn at_a_time(teacher: &Teacher) -> usize {
     (DRAWN_AT_A_TIME / teacher.dim()).max(LEAST_AT_A_TIME)
 }
 
+/// Opens a store after comparing every shard with its checksum.
+///
+/// # Errors
+/// When it is none, which the message tells what it is instead, or damaged; and when the observer
+/// stops it.
+pub fn open_store(folder: &Path, observer: &dyn Observer) -> Outcome<PairStore> {
+    PairStore::open_observed(folder, observer)
+        .map_err(|error| instead(folder, Wanted::Store, error.into()))
+}
+
 /// Brings pairs that another program drew into a store in `folder`: of any form that
 /// [`kdm_formats::pairs`] knows, arrays named by `keys` or guessed, the rest as `options` say or as
 /// it is found.

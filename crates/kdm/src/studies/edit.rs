@@ -41,8 +41,11 @@ impl Direction {
     }
 }
 
+/// Steps of a row: more are no picture.
+const MOST_STEPS: usize = 9999;
+
 /// The samples of `seeds`, each moved along `direction` by up to `reach` to either side in `steps`
-/// (odd, at least 3) steps: a row of steps a seed, the sample itself in the middle.
+/// (odd, 3 to 9999) steps: a row of steps a seed, the sample itself in the middle.
 ///
 /// # Errors
 /// When the student has no such mode or class, its operator can't be split into modes, or the
@@ -55,8 +58,10 @@ pub fn edit(
     steps: usize,
     observer: &dyn Observer,
 ) -> Outcome<Samples> {
-    if steps < 3 || steps.is_multiple_of(2) {
-        return Err(Failure::Usage(format!("--steps {steps}: give an odd number of at least 3")));
+    if !(3..=MOST_STEPS).contains(&steps) || steps.is_multiple_of(2) {
+        return Err(Failure::Usage(format!(
+            "--steps {steps}: give an odd number from 3 to {MOST_STEPS}"
+        )));
     }
     if !reach.is_finite() {
         return Err(Failure::Usage(format!("--reach {reach}: give a finite number")));

@@ -34,7 +34,7 @@ impl Entry {
 
 #[cfg(test)]
 pub(super) fn tar_entry(name: &str, bytes: &[u8]) -> Vec<u8> {
-    tar::tests::entry(name, b'0', bytes)
+    crate::io::tar::tests::entry(name, b'0', bytes)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 
 /// Bytes of a header; NumPy's own limit is 10 000.
 const MOST_HEADER: usize = 1 << 16;
+/// The product of all numbers in a header: the sizes of the axes, and a type's width.
+const MOST_NUMBERS: u64 = 1 << 62;
 /// Brackets in each other: a dictionary, a shape, and what structured types have.
 const MOST_NESTED: usize = 6;
 
@@ -91,6 +93,13 @@ fn header(region: &Region) -> Result<(Vec<u8>, u64)> {
             _ => {}
         }
         deepest = deepest.max(depth);
+    }
+    // The parser multiplies sizes without looking. A type's number is among these, and small.
+    let text = String::from_utf8_lossy(&bytes[before..]);
+    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let product = numbers.map(|digits| digits.parse().unwrap_or(u64::MAX).max(1));
+    if product.fold(1u64, u64::saturating_mul) > MOST_NUMBERS {
+        return Err(bad("has an impossible shape"));
     }
     if deepest > MOST_NESTED {
         return Err(bad("not a NumPy array file (its header is nested too deep)"));

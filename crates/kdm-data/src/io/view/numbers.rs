@@ -107,7 +107,10 @@ impl View {
             let problem = format!("cut short: shape {shape:?} needs more than its {there} numbers");
             return Err(region.invalid(problem, ACTION));
         }
-        let row: usize = shape.iter().skip(1).product();
+        let row = shape.iter().skip(1).try_fold(1usize, |n, s| n.checked_mul(*s));
+        let Some(row) = row else {
+            return Err(region.invalid(format!("has the impossible shape {shape:?}"), ACTION));
+        };
         // Views that name an element again and again, such as of a label for all.
         let spread = count as u64 > there && count > 1 << 20;
         if row > MOST_IN_ROW || spread {
