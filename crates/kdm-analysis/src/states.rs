@@ -20,14 +20,14 @@ pub const STATE_SAMPLES: usize = 256;
 pub struct KnownStates {
     /// When they are, from noise to image.
     pub times: Vec<StateTime>,
-    /// At each time rows of x_s over its scale sqrt(alpha^2 + sigma^2), so that where data and noise
-    /// have deviation 1 they have it at every time.
+    /// At each time rows of x_s over its scale sqrt(alpha^2 + sigma^2): where data and noise have
+    /// deviation 1, states have it at every time.
     pub states: Vec<Vec<f32>>,
 }
 
 impl KnownStates {
-    /// [`STATE_TIMES`] of the states that `samples` carry at `times`, as evenly as there are any, of
-    /// the first [`STATE_SAMPLES`] samples. None where they carry none.
+    /// [`STATE_TIMES`] of the states that `samples` carry at `times`, as evenly as there are any,
+    /// of the first [`STATE_SAMPLES`] samples. None where they carry none.
     pub fn of(samples: &Samples, times: &[StateTime]) -> Option<Self> {
         let few = samples.first(STATE_SAMPLES);
         let (dim, count) = (few.dim(), times.len());
@@ -72,8 +72,8 @@ pub struct StateDistance {
     pub decoded: f64,
     /// Of a straight line, alpha x_0 + sigma e, between the noise e and the student's sample x_0.
     pub straight: f64,
-    /// Of a generator: the image decoded from the teacher's state, D(C(s -> 0) E_T(x_s, s)), to that
-    /// decoded from the noise.
+    /// Of a generator: the image decoded from the teacher's state, D(C(s -> 0) E_T(x_s, s)), to
+    /// that decoded from the noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<f64>,
 }

@@ -1,5 +1,6 @@
 //! The path from noise to image that the operator's powers make: latents C^t z_T for t from 0 to 1,
-//! decoded (of a generator C(0 -> t) z_T, decoded at that time); beside the states a teacher's solver passes through.
+//! decoded (of a generator C(0 -> t) z_T, decoded at that time); beside the states a teacher's
+//! solver passes through.
 
 use kdm_data::Samples;
 use kdm_koopman::Stepwise;

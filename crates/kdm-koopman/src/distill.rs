@@ -245,8 +245,8 @@ fn uses_states(config: &StudentConfig, store: &PairStore) -> bool {
 /// The loss's terms and their sum on pairs of a store with latent noise and dropout off, averaged
 /// over all pairs: the adversarial term with a discriminator, L_eig where there is one, the push
 /// term always, and the terms of states for a generator and a store that has them (of a pair one
-/// state, the same each time). Batch norm sees the blocks in which pairs are evaluated; with no more than 85
-/// pairs of 3x32x32 images, they are one block.
+/// state, the same each time). Batch norm sees the blocks in which pairs are evaluated;
+/// with no more than 85 pairs of 3x32x32 images, they are one block.
 ///
 /// # Errors
 /// When the observer asks for a stop.

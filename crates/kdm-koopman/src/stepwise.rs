@@ -60,8 +60,8 @@ impl Stepwise<'_> {
         }))
     }
 
-    /// z_s = E_T(x_s, s) of states that are as loud as x_T, at the normalised time `tau`: `[N, dim]`
-    /// -> `[N, n]`. None where the operator is no generator.
+    /// z_s = E_T(x_s, s) of states that are as loud as x_T, at the normalised time `tau`:
+    /// `[N, dim]` -> `[N, n]`. None where the operator is no generator.
     pub fn encode_state(&self, states: &[f32], labels: &Labels, tau: f32) -> Option<Vec<f32>> {
         self.student.operator.generator()?;
         let mode = ForwardMode::evaluation();

@@ -314,7 +314,8 @@ impl Koopman {
         }
     }
 
-    /// Latents `[N, n]` a time `[N]` later: C(s -> s + time) z, and what the control adds meanwhile.
+    /// Latents `[N, n]` a time `[N]` later: C(s -> s + time) z, and what the control adds
+    /// meanwhile.
     /// [`Self::push`] is the whole time, 1.
     pub fn advance(
         &self,

@@ -235,8 +235,8 @@ fn trajectory_figure(found: &ModeAnalysis, shape: &[usize], generator: bool) -> 
         ),
     };
     let way = if generator {
-        "The student's operator is a generator: C^t is C(0 to t), decoded at its time, to a state over \
-         its scale."
+        "The student's operator is a generator: C^t is C(0 to t), decoded at its time, to a state \
+         over its scale."
     } else {
         "The student was trained at t = 1 alone, so latents between the ends need not decode to \
          recognizable images."

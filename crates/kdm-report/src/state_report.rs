@@ -72,8 +72,8 @@ pub fn state_figure(path: &StatePath, shape: &[usize]) -> Option<Figure> {
     let last = path.times.last().map_or(1.0, |time| time.tau);
     let caption = format!(
         "What the student decodes on its way from the noise at normalised times from {first:.2} \
-         (left) to {last:.2} (right), for {count} samples; below each the teacher's own states over \
-         their scale. The distances in the table are over {} samples.",
+         (left) to {last:.2} (right), for {count} samples; below each the teacher's own states \
+         over their scale. The distances in the table are over {} samples.",
         path.samples
     );
     let png = grid::png(&rows, shape, path.times.len());

@@ -9,7 +9,8 @@ use crate::common::{
     Folder, array_of, distill, done, fails, interrupted, json, kdm, store, text, wait_for,
 };
 
-const GENERATOR: &str = "--set student.operator.kind=generator --set student.operator.projection=16 \
+const GENERATOR: &str = "--set student.operator.kind=generator \
+                         --set student.operator.projection=16 \
                          --set loss.push_weight=1";
 
 /// Stopped and resumed a generator ends in the same bytes; its states come nearer to the teacher's

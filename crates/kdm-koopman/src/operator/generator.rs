@@ -1,5 +1,5 @@
-//! The generator: one complex rate of change an eigenvalue, so that there is an operator between any
-//! two times, C(s -> t) = Re(P exp(mu (t - s)) P_inv), and they compose exactly.
+//! The generator: one complex rate of change an eigenvalue, so that there is an operator between
+//! any two times, C(s -> t) = Re(P exp(mu (t - s)) P_inv), and they compose exactly.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
