@@ -73,7 +73,7 @@ impl Experiment {
                 let data = self.distribution().expect("a flow-matching teacher learns one");
                 Some(self.flow_mlp().network(&data).demand())
             }
-            TeacherKind::Network => self.teacher.network.as_ref().and_then(UNetConfig::demand),
+            TeacherKind::Network => self.teacher.network.as_ref().map(UNetConfig::demand),
         }
     }
 
