@@ -204,6 +204,7 @@ fn architecture(
         attention_resolutions,
         num_classes: if s.has("label_emb.weight") { s.size("label_emb.weight", 0)? } else { 0 },
         num_heads: 4,
+        num_heads_upsample: None,
         num_head_channels: by_channels.then_some(64),
         use_new_attention_order: new_order,
         use_scale_shift_norm,
@@ -222,12 +223,16 @@ fn with_settings(
 ) -> Result<OpenAiUNetConfig> {
     let mut all = json!(config);
     for (key, value) in settings {
-        let keys: Vec<String> =
+        let mut keys: Vec<String> =
             all.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default();
+        keys.extend(["num_heads_upsample", STEPS, RESCALE].map(String::from));
         if !keys.contains(key) {
             let problem = "is no key of this network";
             let action = format!("take one of {}", keys.join(", "));
             return Err(Error::invalid(path, format!("--set {key}"), problem, action));
+        }
+        if [STEPS, RESCALE].contains(&key.as_str()) {
+            continue;
         }
         all[key] = value.clone();
         if key == "num_heads" {
@@ -238,6 +243,53 @@ fn with_settings(
         let action = "give numbers, true or false";
         Error::invalid(path, "--set", e.to_string(), action)
     })
+}
+
+/// Keys of the schedule that a network was trained with, which go with the network's own.
+const STEPS: &str = "steps";
+const RESCALE: &str = "rescale_timesteps";
+
+/// The preconditioning with the steps that the settings say, if they do.
+fn with_steps(
+    path: &Path,
+    preconditioning: Preconditioning,
+    settings: &[(String, Value)],
+) -> Result<Preconditioning> {
+    let of = |wanted: &str| settings.iter().rev().find(|(key, _)| key == wanted).map(|(_, v)| v);
+    let invalid = |key: &str, problem: String, action: &str| {
+        Error::invalid(path, format!("--set {key}"), problem, action)
+    };
+    let (steps, rescale) = (of(STEPS), of(RESCALE));
+    let rescaled = match rescale {
+        None => true,
+        Some(Value::Bool(rescaled)) => *rescaled,
+        Some(other) => {
+            return Err(invalid(RESCALE, format!("is {other}"), "give true or false"));
+        }
+    };
+    let steps = match steps {
+        None if rescale.is_none() => return Ok(preconditioning),
+        None => 1000,
+        Some(steps) => steps
+            .as_u64()
+            .and_then(|steps| usize::try_from(steps).ok())
+            .ok_or_else(|| invalid(STEPS, format!("is {steps}"), "give a whole number"))?,
+    };
+    let found = preconditioning.with_steps(steps, rescaled).ok_or_else(|| {
+        let problem = "goes with a DDPM alone".to_string();
+        invalid(
+            STEPS,
+            problem,
+            "give --preconditioning ddpm-linear or ddpm-cosine, or leave it out",
+        )
+    })?;
+    match found.problem() {
+        None => Ok(found),
+        Some(problem) => {
+            let problem = format!("makes a schedule whose {problem}");
+            Err(invalid(STEPS, problem, "give the number of diffusion steps of its training"))
+        }
+    }
 }
 
 /// The teacher with these weights, under their original names.
@@ -267,6 +319,7 @@ pub(crate) fn from_state(
         );
         Preconditioning::DDPM_LINEAR
     });
+    let preconditioning = with_steps(path, preconditioning, &options.settings)?;
     let config = config(path, UNetConfig::OpenaiUnet(network), preconditioning);
     teacher(path, config, ours(state), found, Vec::new(), device)
 }

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_formats::{Model, Options, export_file, import};
 use kdm_nn::state::load_state;
 use kdm_nn::{ForwardMode, InitSeed, StateDict, UNetConfig};
+use kdm_teacher::networks::preconditioning::Conditioner;
 use kdm_teacher::{Preconditioning, TeacherConfig};
 use serde_json::{Value, json};
 use weight::weight;
@@ -57,6 +58,7 @@ fn imported_networks_equal_torch() {
         "openai_guided",
         "openai_new_order",
         "openai_pooled",
+        "openai_heads_up",
         "openai_one_level",
     ] {
         let golden = golden(name);
@@ -97,6 +99,46 @@ fn imported_networks_equal_torch() {
             assert_eq!(json!(found.shape), *shape, "{name}");
         }
     }
+}
+
+/// A schedule of other steps than 1000, as `--set steps=4000` asks for: variances that add up to
+/// the same noise, and times from 0 to 1000, or the steps' own numbers.
+#[test]
+fn schedules_of_other_lengths_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = golden("openai_improved");
+    let path = file_of(&golden, folder.path(), "");
+    let of = |preconditioning: Preconditioning, settings: &[(&str, Value)]| {
+        let more = settings.iter().map(|(key, value)| (key.to_string(), value.clone()));
+        let mut options = options(&golden);
+        options.settings.extend(more);
+        options.preconditioning = Some(preconditioning);
+        let imported = import(&path, &options, &Device::flex())?;
+        match imported.model {
+            Model::Teacher { config: TeacherConfig::Network(config), .. } => {
+                Ok::<_, kdm_data::Error>(config.preconditioning)
+            }
+            _ => panic!(),
+        }
+    };
+    let steps = ("steps", json!(4000));
+    let plain = ("rescale_timesteps", json!(false));
+    for (kind, settings, time) in [
+        (Preconditioning::DDPM_LINEAR, vec![steps.clone()], 999.75),
+        (Preconditioning::DDPM_COSINE, vec![steps.clone()], 999.75),
+        (Preconditioning::DDPM_LINEAR, vec![steps.clone(), plain], 3999.0),
+        (Preconditioning::DDPM_LINEAR, vec![("steps", json!(1000))], 999.0),
+    ] {
+        let found = of(kind.clone(), &settings).unwrap();
+        let (long, usual) = (Conditioner::new(found), Conditioner::new(kind));
+        let ((_, high), (_, usual_high)) = (long.range(), usual.range());
+        assert!((long.factors(high).c_noise - time).abs() < 1e-6, "{settings:?}");
+        // The cosine's last levels depend on the length.
+        let ratio = high.ln() / usual_high.ln();
+        assert!((ratio - 1.0).abs() < 0.25, "{settings:?}: {high} {usual_high}");
+    }
+    let message = of(Preconditioning::KARRAS, &[steps]).unwrap_err().to_string();
+    assert!(message.contains("--set steps") && message.contains("ddpm-linear"), "{message}");
 }
 
 /// What weights don't tell is said with the flag that changes it, and a wrong flag is refused.
@@ -145,6 +187,11 @@ fn what_is_assumed_is_said() {
         ("heads", json!(3), "is no key"),
         ("num_heads", json!("many"), "--set"),
         ("num_heads", json!(5), "doesn't divide"),
+        ("num_heads_upsample", json!(5), "doesn't divide"),
+        ("steps", json!(10), "between 0 and 1"),
+        ("steps", json!(1), "between 2 and 1000000"),
+        ("steps", json!("many"), "give a whole number"),
+        ("rescale_timesteps", json!(1), "give true or false"),
         ("resolution", json!(9), "multiple of 2"),
     ] {
         let settings = vec![(key.to_string(), value)];

@@ -219,6 +219,8 @@ mod tests {
             (Method::Koopman, OperatorKind::Dense, Some(40), 3),
             (Method::Koopman, OperatorKind::Factorized, None, 3),
             (Method::Koopman, OperatorKind::Factorized, Some(9), 0),
+            (Method::Koopman, OperatorKind::Generator, Some(40), 3),
+            (Method::Koopman, OperatorKind::Generator, None, 0),
             (Method::Direct, OperatorKind::Dense, None, 3),
         ] {
             let config = StudentConfig {

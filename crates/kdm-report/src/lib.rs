@@ -17,6 +17,7 @@ mod page;
 pub mod plot;
 mod run_headline;
 mod sample_figures;
+mod state_report;
 mod student_report;
 mod theory_report;
 pub mod training_curves;

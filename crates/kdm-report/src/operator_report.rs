@@ -8,6 +8,7 @@ use kdm_analysis::{ModeAnalysis, Note, OperatorAnalysis, Spectrum};
 
 use crate::format::{percent, significant};
 use crate::plot::{Axis, Plot, Series};
+use crate::state_report::{rate_figure, rate_table, state_figure, state_table};
 use crate::{Figure, Section, Table, grid};
 
 /// Modes in the table.
@@ -21,9 +22,18 @@ pub fn operator_section(found: &OperatorAnalysis, notes: &[Note]) -> Section {
     section.text = about.map(|note| format!("Note: {note}. ")).collect();
     section.figures.push(spectrum_figure(&found.spectrum));
     section.tables.push(spectrum_table(&found.spectrum));
+    if let Some(rates) = &found.rates {
+        section.figures.push(rate_figure(rates));
+        section.tables.push(rate_table(rates));
+    }
+    if let Some(path) = &found.state_path {
+        section.figures.extend(state_figure(path, &found.shape));
+        section.tables.push(state_table(path));
+    }
     if let Some(modes) = &found.modes {
         section.figures.extend(truncation_figures(&modes.truncation, &found.shape));
-        section.figures.extend(trajectory_figure(modes, &found.shape));
+        let generator = found.rates.is_some();
+        section.figures.extend(trajectory_figure(modes, &found.shape, generator));
         section.tables.push(mode_table(modes));
         section.tables.push(conditioning_table(modes));
         section.tables.push(truncation_table(&modes.truncation));
@@ -194,7 +204,7 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
 
 /// Decoded powers of the operator, a sample a row, with the teacher's states and its denoised
 /// estimates below.
-fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
+fn trajectory_figure(found: &ModeAnalysis, shape: &[usize], generator: bool) -> Option<Figure> {
     let Trajectory { images, teacher, .. } =
         found.trajectory.as_ref().filter(|_| grid::shows(shape))?;
     let dim: usize = shape.iter().product();
@@ -223,10 +233,16 @@ fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
              powers the real part is taken."
         ),
     };
+    let way = if generator {
+        "The student's operator is a generator: C^t is C(0 to t), decoded at its time, to a state \
+         over its scale."
+    } else {
+        "The student was trained at t = 1 alone, so latents between the ends need not decode to \
+         recognizable images."
+    };
     let caption = format!(
         "The decoder's picture of latents C^t E_T(x_T) for t from 0 (left) to 1 (right), for \
-         {count} samples.{below} The student was trained at t = 1 alone, so latents between the \
-         ends need not decode to recognizable images.{note}"
+         {count} samples.{below} {way}{note}"
     );
     let png = grid::png(&rows, shape, images.len());
     Some(Figure::of_pixels("From noise to image", png, caption))

@@ -21,7 +21,10 @@ mod tests {
     use burn::tensor::Device;
     use kdm_analysis::gallery::PointClustering;
     use kdm_analysis::memorization::NearestImages;
-    use kdm_analysis::{ClusterConfig, Memorization, Note, Subject, TeacherPath, analyze};
+    use kdm_analysis::{
+        ClusterConfig, KnownStates, KnownTeacher, Memorization, Note, Subject, TeacherPath, analyze,
+    };
+    use kdm_data::pairs::StateTime;
     use kdm_data::{Labels, Samples};
     use kdm_koopman::{
         Method, NetworkConfig, OperatorConfig, OperatorKind, Sampler, StudentConfig,
@@ -66,8 +69,13 @@ mod tests {
         let clustering =
             PointClustering { config: ClusterConfig::default(), samples: 40, mode_of: None };
         let rows = vec![vec![0.0; 16]; 9];
+        let known = KnownStates {
+            times: vec![StateTime::straight(0.3, 1.0), StateTime::straight(0.6, 1.0)],
+            states: vec![vec![0.5; 4 * 40]; 2],
+        };
         let path = TeacherPath { times: vec![0.0; 9], states: rows.clone(), denoised: rows };
-        let mut found = analyze(&subject, &clustering, Some(&path), &Silent).unwrap();
+        let teacher = KnownTeacher { path: Some(&path), states: Some(&known) };
+        let mut found = analyze(&subject, &clustering, teacher, &Silent).unwrap();
         found.memorization = Some(Memorization {
             distance: 1.0,
             distance_of_test: None,
@@ -92,6 +100,7 @@ mod tests {
             "Truncation",
             "Samples by modes kept",
             "From noise to image",
+            "States between noise and image",
             "Neighbours",
             "Nearest training images",
         ] {
@@ -99,6 +108,7 @@ mod tests {
         }
         for table in [
             "Spectrum",
+            "Distance to the teacher's states",
             "Modes that carry most",
             "Operator",
             "Truncation to the modes that carry most",

@@ -108,6 +108,6 @@ fn teacher_pass(experiment: &Experiment, context: Context) -> Option<f64> {
 
 /// Images that a network is timed on: fewer of a large one.
 fn images_of(network: &kdm_nn::UNetConfig) -> usize {
-    let each = network.demand().map_or(TIMED / 4.0, |demand| demand.operations);
+    let each = network.demand().operations;
     ((TIMED / each.max(1.0)) as usize).clamp(1, IMAGES)
 }

@@ -29,8 +29,8 @@ pub struct Args {
     /// for NVlabs' networks, ddpm-linear for OpenAI's]
     #[arg(long, value_enum)]
     preconditioning: Option<PreconditioningName>,
-    /// What weights can't tell of OpenAI's U-Net, such as --set resolution=64 or --set num_heads=8;
-    /// may be repeated
+    /// What weights can't tell of OpenAI's U-Net, such as --set resolution=64, --set num_heads=8 or
+    /// --set steps=4000; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, Value)>,
     /// Which of several networks in the file (or weights in a diffusers folder): the keys that lead

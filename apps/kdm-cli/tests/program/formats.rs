@@ -170,6 +170,7 @@ fn openais_networks_become_teachers() {
         attention_resolutions: vec![2],
         num_classes: 3,
         num_heads: 4,
+        num_heads_upsample: None,
         num_head_channels: None,
         use_new_attention_order: false,
         use_scale_shift_norm: true,

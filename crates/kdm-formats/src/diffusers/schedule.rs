@@ -50,7 +50,7 @@ const OF_SAMPLERS: [&str; 3] = ["clip_sample", "thresholding", "use_karras_sigma
 /// What a network without a scheduler is taken to be trained with.
 pub(super) fn assumed() -> Preconditioning {
     let betas = Betas::Linear { start: 1e-4, end: 0.02 };
-    Preconditioning::Ddpm { betas, steps: 1000, prediction: Prediction::Epsilon }
+    Preconditioning::Ddpm { betas, steps: 1000, prediction: Prediction::Epsilon, time_scale: 1.0 }
 }
 
 /// The noise and the network's prediction, and notes on what is left out.
@@ -160,7 +160,7 @@ pub(super) fn schedule_of(path: &Path, config: &Value) -> Result<(Preconditionin
         (Value::Null, _) => return unknown(path, config, "beta_schedule"),
         _ => return refused(path, "trained_betas", "is no list".into()),
     };
-    Ok((Preconditioning::Ddpm { betas, steps, prediction }, notes))
+    Ok((Preconditioning::Ddpm { betas, steps, prediction, time_scale: 1.0 }, notes))
 }
 
 /// The error of a setting that means another network than those known here.

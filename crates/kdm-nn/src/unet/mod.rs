@@ -11,6 +11,7 @@ pub mod diffusers;
 mod frozen;
 pub mod openai;
 mod paths;
+mod plain_demand;
 mod sizes;
 pub mod song;
 mod topology;
@@ -96,13 +97,13 @@ impl UNetConfig {
         mults.iter().map(level).fold(0, usize::saturating_add)
     }
 
-    /// What it takes an image, where that is counted. The configuration has no
-    /// [`Self::problems`].
-    pub fn demand(&self) -> Option<Demand> {
+    /// What it takes an image. The configuration has no [`Self::problems`].
+    pub fn demand(&self) -> Demand {
         match self {
-            Self::SongUnet(c) => Some(c.demand()),
-            Self::AdmUnet(c) => Some(c.demand()),
-            Self::DiffusersUnet(_) | Self::OpenaiUnet(_) => None,
+            Self::SongUnet(c) => c.demand(),
+            Self::AdmUnet(c) => c.demand(),
+            Self::DiffusersUnet(c) => c.demand(),
+            Self::OpenaiUnet(c) => c.demand(),
         }
     }
 

@@ -119,7 +119,7 @@ class UNet(Named):
                 block = [Residual(c, width + skips.pop(), outputs)]
                 width = outputs
                 if 2**level in c["attention"]:
-                    block.append(Attention(c, width))
+                    block.append(Attention({**c, "heads": c["heads_up"] or c["heads"]}, width))
                 if level and i == n:
                     block.append(change(c, width, "up"))
                 up.append(nn.ModuleList(block))
@@ -156,7 +156,7 @@ class UNet(Named):
 
 
 PLAIN = dict(inputs=3, outputs=3, width=32, widths=[32, 64], blocks=1, attention=[2], classes=0, heads=4, head_channels=0,
-             new_order=False, scale_shift=False, updown=False, conv_resample=True)
+             heads_up=0, new_order=False, scale_shift=False, updown=False, conv_resample=True)
 # Settings are what an import has to be told.
 CASES = {
     "openai_improved": (dict(outputs=6), dict(resolution=8)),
@@ -164,6 +164,7 @@ CASES = {
                            updown=True), dict(resolution=8)),
     "openai_new_order": (dict(new_order=True, heads=2), dict(resolution=8, use_new_attention_order=True, num_heads=2)),
     "openai_pooled": (dict(conv_resample=False, blocks=2, inputs=1, outputs=1, attention=[1]), dict(resolution=8)),
+    "openai_heads_up": (dict(heads_up=8, inputs=1, outputs=1), dict(resolution=8, num_heads_upsample=8)),
     "openai_one_level": (dict(widths=[32], attention=[], classes=2, scale_shift=True), dict(resolution=8, num_heads=4)),
 }
 for name, (changes, settings) in CASES.items():

@@ -93,6 +93,10 @@ pub enum Preconditioning {
         steps: usize,
         /// What the network predicts.
         prediction: Prediction,
+        /// The network's times are the steps' numbers times this: 1000 / steps where its training
+        /// rescaled them (`rescale_timesteps` of OpenAI's programs).
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        time_scale: f64,
     },
     /// Flow matching: the network gives a velocity at (1 - t) x_0 + t e.
     Flow {
@@ -133,10 +137,15 @@ impl Preconditioning {
         betas: Betas::Linear { start: 1e-4, end: 0.02 },
         steps: 1000,
         prediction: Prediction::Epsilon,
+        time_scale: 1.0,
     };
     /// The same with the variances of a squared-cosine signal level.
-    pub const DDPM_COSINE: Self =
-        Self::Ddpm { betas: Betas::Cosine, steps: 1000, prediction: Prediction::Epsilon };
+    pub const DDPM_COSINE: Self = Self::Ddpm {
+        betas: Betas::Cosine,
+        steps: 1000,
+        prediction: Prediction::Epsilon,
+        time_scale: 1.0,
+    };
     /// Flow matching whose time is 0 at the noise and 1 at the data, as torchcfm's.
     pub const FLOW_TO_DATA: Self = Self::Flow { time_scale: 1.0, data_at_one: true };
     /// VP's published constants.
@@ -145,6 +154,23 @@ impl Preconditioning {
     pub const VE: Self = Self::Ve { sigma_min: 0.02, sigma_max: 100.0 };
     /// iDDPM's published constants.
     pub const IDDPM: Self = Self::Iddpm { c_1: 0.001, c_2: 0.008, m: 1000 };
+
+    /// This DDPM of 1000 steps with another number of steps, as OpenAI's programs make them:
+    /// evenly spaced variances shrink by as much as there are more of them, and the network is
+    /// given times from 0 to 1000 if its training rescaled them. None of others.
+    pub fn with_steps(&self, steps: usize, rescaled: bool) -> Option<Self> {
+        let Self::Ddpm { betas, prediction, .. } = self else { return None };
+        let scale = 1000.0 / steps as f64;
+        let betas = match betas {
+            Betas::Linear { start, end } => {
+                Betas::Linear { start: start * scale, end: end * scale }
+            }
+            Betas::Cosine => Betas::Cosine,
+            Betas::ScaledLinear { .. } | Betas::Given { .. } => return None,
+        };
+        let time_scale = if rescaled { scale } else { 1.0 };
+        Some(Self::Ddpm { betas, steps, prediction: *prediction, time_scale })
+    }
 
     /// What is impossible about these numbers.
     pub fn problem(&self) -> Option<Problem> {
@@ -173,6 +199,9 @@ impl Preconditioning {
                 }),
             Self::Iddpm { c_1, c_2, m } => {
                 positive("c_1", *c_1).or_else(|| positive("c_2", *c_2)).or_else(|| steps("m", *m))
+            }
+            Self::Ddpm { time_scale, .. } if positive("time_scale", *time_scale).is_some() => {
+                positive("time_scale", *time_scale)
             }
             Self::Ddpm { betas, steps: n, .. } => steps("steps", *n).or_else(|| {
                 let betas = betas.list(*n);
@@ -302,13 +331,13 @@ impl Conditioner {
                     c_noise: self.nearest(s) as f64,
                 }
             }
-            Preconditioning::Ddpm { prediction, .. } => {
+            Preconditioning::Ddpm { prediction, time_scale, .. } => {
                 let (c_skip, c_out) = match prediction {
                     Prediction::Epsilon => (1.0, -s),
                     Prediction::V => (1.0 / (unit * unit), -s / unit),
                     Prediction::Sample => (0.0, 1.0),
                 };
-                Factors { c_skip, c_out, c_in: 1.0 / unit, c_noise: self.time(s) }
+                Factors { c_skip, c_out, c_in: 1.0 / unit, c_noise: time_scale * self.time(s) }
             }
             Preconditioning::Flow { time_scale, data_at_one } => {
                 // At t = s / (1 + s) the flow's point is (1 - t) x, and x_0 = point - t v.
@@ -378,6 +407,7 @@ mod tests {
             betas,
             steps: 1000,
             prediction: Prediction::Epsilon,
+            time_scale: 1.0,
         });
         let (low, high) = ddpm.range();
         assert!((low - (1e-4f64 / (1.0 - 1e-4)).sqrt()).abs() < 1e-12);
@@ -393,8 +423,12 @@ mod tests {
     #[test]
     fn an_ideal_network_denoises_exactly() {
         let (x0, e) = (0.37, -1.21);
-        let ddpm =
-            |prediction| Preconditioning::Ddpm { betas: Betas::Cosine, steps: 1000, prediction };
+        let ddpm = |prediction| Preconditioning::Ddpm {
+            betas: Betas::Cosine,
+            steps: 1000,
+            prediction,
+            time_scale: 1.0,
+        };
         for s in [0.03, 0.7, 15.0] {
             let x = x0 + s * e;
             let unit = f64::hypot(1.0, s);
@@ -422,6 +456,22 @@ mod tests {
         assert!((f.c_out - 0.125f64.sqrt()).abs() < 1e-15);
     }
 
+    /// consistency_models' noise condition is 1000 ln(sigma) / 4; torchcfm's time is 1 at the data,
+    /// and 1 - t at (1 - t) x_0 + t e.
+    #[test]
+    fn conditions_of_other_programs() {
+        let karras = Conditioner::new(Preconditioning::KARRAS);
+        let edm = Conditioner::new(Preconditioning::EDM);
+        for s in [0.002, 0.5, 80.0] {
+            let (ours, usual) = (karras.factors(s), edm.factors(s));
+            assert_eq!(ours.c_noise, 250.0 * f64::ln(s));
+            assert_eq!(Factors { c_noise: usual.c_noise, ..ours }, usual);
+            let flow = Conditioner::new(Preconditioning::FLOW_TO_DATA).factors(s);
+            let t = s / (1.0 + s);
+            assert_eq!((flow.c_noise, flow.c_in, flow.c_out), (1.0 - t, 1.0 - t, t));
+        }
+    }
+
     #[test]
     fn impossible_numbers_are_named() {
         for (kind, field) in [
@@ -433,6 +483,7 @@ mod tests {
                     betas: Betas::Given { betas: vec![0.1; 3] },
                     steps: 4,
                     prediction: Prediction::V,
+                    time_scale: 1.0,
                 },
                 "betas",
             ),

@@ -169,7 +169,7 @@ fn covers(request: &Request, rates: &Rates, times: [f64; 2]) -> bool {
 fn operations(request: &Request, sizes: Sizes) -> Outcome<[f64; 3]> {
     let experiment = experiment_of(request, sizes, &Counts::default())?;
     let teacher = match &experiment.teacher.network {
-        Some(network) => network.demand().map_or(1.0, |demand| demand.operations),
+        Some(network) => network.demand().operations,
         None => 1.0,
     };
     let student = experiment.training_flops() / experiment.train.batch as f64;

@@ -3,6 +3,7 @@
 //! are those of diffusers (Apache-2.0).
 
 mod config;
+mod demand;
 mod layers;
 mod network;
 

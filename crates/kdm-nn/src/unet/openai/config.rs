@@ -37,6 +37,10 @@ pub struct OpenAiUNetConfig {
     /// Attention heads, unless `num_head_channels` says how wide they are.
     #[serde(default = "four")]
     pub num_heads: usize,
+    /// Attention heads of the decoder, unless `num_head_channels` says how wide they are; none for
+    /// as many as `num_heads`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_heads_upsample: Option<usize>,
     /// Channels of an attention head.
     #[serde(default)]
     pub num_head_channels: Option<usize>,
@@ -74,6 +78,7 @@ impl OpenAiUNetConfig {
             ("model_channels", self.model_channels),
             ("num_res_blocks", self.num_res_blocks),
             ("num_heads", self.num_heads),
+            ("num_heads_upsample", self.num_heads_upsample.unwrap_or(1)),
             ("num_head_channels", self.num_head_channels.unwrap_or(1)),
         ];
         let widths = self.level_channels.iter().map(|width| ("level_channels", *width));
@@ -105,13 +110,19 @@ impl OpenAiUNetConfig {
             }
         }
         for width in self.attentive_widths() {
-            let (field, per) = match self.num_head_channels {
-                Some(head) => ("num_head_channels", head),
-                None => ("num_heads", self.num_heads),
+            let heads = match (self.num_head_channels, self.num_heads_upsample) {
+                (Some(head), _) => vec![("num_head_channels", head)],
+                (None, None) => vec![("num_heads", self.num_heads)],
+                (None, Some(up)) => {
+                    vec![("num_heads", self.num_heads), ("num_heads_upsample", up)]
+                }
             };
-            if per == 0 || !width.is_multiple_of(per) {
-                let problem = format!("is {per}, which doesn't divide a layer of {width} channels");
-                problems.push(Problem::new(field, problem));
+            for (field, per) in heads {
+                if per == 0 || !width.is_multiple_of(per) {
+                    let problem =
+                        format!("is {per}, which doesn't divide a layer of {width} channels");
+                    problems.push(Problem::new(field, problem));
+                }
             }
         }
         problems.extend(probability_problem("dropout", self.dropout));
@@ -130,7 +141,15 @@ impl OpenAiUNetConfig {
         of_levels.chain(self.level_channels.last().copied())
     }
 
-    /// Heads of the attention on so many channels.
+    /// Heads of the decoder's attention on so many channels.
+    pub(super) fn heads_up(&self, channels: usize) -> usize {
+        match (self.num_head_channels, self.num_heads_upsample) {
+            (None, Some(heads)) => heads,
+            _ => self.heads(channels),
+        }
+    }
+
+    /// Heads of the encoder's attention on so many channels.
     pub(super) fn heads(&self, channels: usize) -> usize {
         self.num_head_channels.map_or(self.num_heads, |head| channels / head)
     }

@@ -2,6 +2,7 @@
 //! which guided-diffusion, improved-diffusion, consistency_models and torchcfm have in common.
 
 mod config;
+mod demand;
 mod network;
 
 pub use config::OpenAiUNetConfig;

@@ -125,12 +125,12 @@ impl Maker<'_> {
         })
     }
 
-    fn attention(&mut self, channels: usize) -> Layer {
+    fn attention(&mut self, channels: usize, heads: usize) -> Layer {
         Layer::Attention(AttentionBlock {
             norm: self.norm(channels),
             qkv: self.linear(channels, 3 * channels),
             proj_out: self.linear(channels, channels),
-            heads: self.config.heads(channels),
+            heads,
             new_order: self.config.use_new_attention_order,
         })
     }
@@ -159,7 +159,9 @@ impl OpenAiUNetConfig {
         for (level, outputs) in self.level_channels.iter().copied().enumerate() {
             for _ in 0..self.num_res_blocks {
                 let mut block = vec![make.residual(width, outputs, Resize::Keep)];
-                block.extend(self.attends(level).then(|| make.attention(outputs)));
+                block.extend(
+                    self.attends(level).then(|| make.attention(outputs, self.heads(outputs))),
+                );
                 input_blocks.push(block);
                 width = outputs;
                 skips.push(width);
@@ -171,7 +173,7 @@ impl OpenAiUNetConfig {
         }
         let middle_block = vec![
             make.residual(width, width, Resize::Keep),
-            make.attention(width),
+            make.attention(width, self.heads(width)),
             make.residual(width, width, Resize::Keep),
         ];
         let mut output_blocks = Vec::new();
@@ -179,7 +181,8 @@ impl OpenAiUNetConfig {
             for i in 0..=self.num_res_blocks {
                 let skip = skips.pop().expect("a skip connection for every block");
                 let mut block = vec![make.residual(width + skip, outputs, Resize::Keep)];
-                block.extend(self.attends(level).then(|| make.attention(outputs)));
+                let heads = self.heads_up(outputs);
+                block.extend(self.attends(level).then(|| make.attention(outputs, heads)));
                 if level != first && i == self.num_res_blocks {
                     block.push(make.resample(outputs, Resize::Up));
                 }
