@@ -37,6 +37,7 @@ mod imported;
 mod infer;
 mod numbers;
 pub mod official;
+pub mod onnx;
 mod openai;
 mod options;
 pub mod pairs;

@@ -13,8 +13,9 @@ use crate::operator::Generator;
 use crate::{Method, Operator, StudentConfig};
 
 /// The time input of the noise encoder. The clean encoder's and the decoder's is 0 (paper).
-pub(crate) const NOISE_TIME: f32 = 1.0;
-pub(crate) const CLEAN_TIME: f32 = 0.0;
+pub const NOISE_TIME: f32 = 1.0;
+/// See [`NOISE_TIME`].
+pub const CLEAN_TIME: f32 = 0.0;
 
 /// An encoder or decoder on flat rows.
 #[derive(Module, Debug)]

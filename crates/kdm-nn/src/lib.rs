@@ -15,6 +15,7 @@ pub mod unet;
 pub mod vision;
 
 pub use demand::Demand;
+pub use kdm_kernels::Resize;
 pub use layers::forward_mode::ForwardMode;
 pub use layers::init::{Init, InitSeed};
 pub use layers::linear::{Linear, LinearConfig};
@@ -22,6 +23,7 @@ pub use layers::mlp::{Mlp, MlpConfig};
 pub use layers::state::{StateDict, StateError};
 pub use layers::{fixed_batches, linear, mlp, state};
 pub use problem::Problem;
+pub use unet::plan::{PlannedKind, PlannedLayer, UNetPlan};
 pub use unet::{
     AdmUNet, AdmUNetConfig, DiffusersUNet, DiffusersUNetConfig, FrozenUNet, OpenAiUNet,
     OpenAiUNetConfig, SongUNet, SongUNetConfig, UNet, UNetConfig,

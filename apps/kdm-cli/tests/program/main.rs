@@ -16,6 +16,7 @@ mod generator;
 mod images;
 mod kills;
 mod kinds;
+mod onnx;
 mod own;
 mod pairs;
 mod run;

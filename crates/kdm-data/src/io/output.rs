@@ -14,7 +14,7 @@ pub enum FileKind<'a> {
     Array,
     /// Several arrays, `.npz`.
     Arrays,
-    /// A picture, `.png`.
+    /// A picture, `.png`, `.svg` or `.pdf`.
     Picture,
     /// Pictures in a `.zip`.
     Pictures,
@@ -24,6 +24,8 @@ pub enum FileKind<'a> {
     AnyModel,
     /// Named tensors without this program's metadata, `.safetensors`.
     Tensors,
+    /// A model that this program wrote as ONNX, `.onnx`.
+    Onnx,
 }
 
 /// Why nothing is written to a place.
@@ -202,6 +204,10 @@ fn same_file(a: &Path, b: &Path) -> bool {
 const NPY: &[u8] = b"\x93NUMPY";
 const PNG: &[u8] = b"\x89PNG\r\n";
 const ZIP: &[u8] = b"PK";
+const PDF: &[u8] = b"%PDF-";
+const SVG: &[u8] = b"<svg";
+/// Format 8, of the producer kdm.
+const ONNX: &[u8] = b"\x08\x08\x12\x03kdm";
 
 impl FileKind<'_> {
     /// Whether the file at `path` is of this kind.
@@ -210,7 +216,8 @@ impl FileKind<'_> {
         match self {
             Self::Array => start.starts_with(NPY),
             Self::Arrays => start.starts_with(ZIP) && holds(path, &["npy"]),
-            Self::Picture => start.starts_with(PNG),
+            Self::Picture => [PNG, PDF, SVG].iter().any(|form| start.starts_with(form)),
+            Self::Onnx => start.starts_with(ONNX),
             Self::Pictures => start.starts_with(ZIP) && holds(path, &["png", "json"]),
             Self::Model(kind) => {
                 model_kind(path).is_some_and(|found| found.as_deref() == Some(kind))
@@ -230,6 +237,7 @@ impl FileKind<'_> {
             Self::Model(kind) => format!("the model file of a {kind}"),
             Self::AnyModel => "a model file".into(),
             Self::Tensors => "a state dict".into(),
+            Self::Onnx => "an ONNX file of this program".into(),
         }
     }
 }
@@ -297,21 +305,26 @@ mod tests {
         model::write(&path("student"), "student", &json!({}), &State::new()).unwrap();
         model::write(&path("teacher"), "teacher", &json!({}), &State::new()).unwrap();
         tensors::write_state(&path("foreign"), &Value::Null, &State::new()).unwrap();
+        fs::write(path("a.svg"), [SVG, b" xmlns"].concat()).unwrap();
+        fs::write(path("a.pdf"), [PDF, b"1.7"].concat()).unwrap();
+        fs::write(path("a.onnx"), [ONNX, b"\x1a"].concat()).unwrap();
         fs::write(path("text"), "years of work").unwrap();
         fs::write(path("bytes"), [0u8, 200, 3]).unwrap();
         let own = [
             (FileKind::Array, &["a.npy"][..]),
             (FileKind::Arrays, &["a.npz"]),
-            (FileKind::Picture, &["a.png"]),
+            (FileKind::Picture, &["a.png", "a.svg", "a.pdf"]),
             (FileKind::Pictures, &[]),
             (FileKind::Model("student"), &["student"]),
             (FileKind::AnyModel, &["student", "teacher"]),
             (FileKind::Tensors, &["foreign"]),
+            (FileKind::Onnx, &["a.onnx"]),
         ];
         for (kind, own) in own {
-            for name in
-                ["a.npy", "a.npz", "a.png", "student", "teacher", "foreign", "text", "bytes"]
-            {
+            for name in [
+                "a.npy", "a.npz", "a.png", "a.svg", "a.pdf", "a.onnx", "student", "teacher",
+                "foreign", "text", "bytes",
+            ] {
                 let found = check_file(&path(name), kind, &[], false);
                 assert_eq!(found.is_ok(), own.contains(&name), "{kind:?} over {name}: {found:?}");
                 check_file(&path(name), kind, &[], true).unwrap();

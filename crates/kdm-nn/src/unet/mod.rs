@@ -12,6 +12,7 @@ mod frozen;
 pub mod openai;
 mod paths;
 mod plain_demand;
+pub mod plan;
 mod sizes;
 pub mod song;
 mod topology;

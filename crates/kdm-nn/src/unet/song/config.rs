@@ -152,12 +152,14 @@ impl SongUNetConfig {
     }
 
     /// The layers of encoder and decoder.
-    pub(super) fn topology(&self) -> (Vec<Planned<EncoderStep>>, Vec<Planned<DecoderStep>>) {
+    pub(in crate::unet) fn topology(
+        &self,
+    ) -> (Vec<Planned<EncoderStep>>, Vec<Planned<DecoderStep>>) {
         topology(&self.sizes(), Family::Song(self.encoder_type, self.decoder_type))
     }
 
     /// What the blocks have in common.
-    pub(super) fn style(&self) -> BlockStyle {
+    pub(in crate::unet) fn style(&self) -> BlockStyle {
         BlockStyle {
             embedding: self.sizes().embedding(),
             dropout: self.dropout,

@@ -96,7 +96,7 @@ impl SongUNet {
     }
 
     /// The embedding of noise level, label and augmentation: `[N, embedding]`.
-    pub(crate) fn embed(
+    pub fn embed(
         &self,
         noise: Tensor<1>,
         labels: Option<Tensor<2>>,
@@ -105,11 +105,7 @@ impl SongUNet {
     ) -> Tensor<2> {
         let n = noise.dims()[0];
         let device = noise.device();
-        let embedding = match &self.map_noise {
-            Some(fourier) => fourier_embedding(noise, fourier.freqs.val()),
-            None => positional_embedding(noise, self.config.noise_width(), 1.0),
-        };
-        let mut embedding = swap_halves(embedding);
+        let mut embedding = self.noise_features(noise);
         if let Some(map) = &self.map_label {
             let dim = self.config.label_dim;
             let labels = labels.unwrap_or_else(|| Tensor::zeros([n, dim], &device));
@@ -122,8 +118,17 @@ impl SongUNet {
         self.map_layer1.forward_silu(self.map_layer0.forward_silu(embedding))
     }
 
+    /// Sinusoids of noise conditions `[N]`, the first part of [`Self::embed`]: `[N, features]`.
+    pub fn noise_features(&self, noise: Tensor<1>) -> Tensor<2> {
+        let features = match &self.map_noise {
+            Some(fourier) => fourier_embedding(noise, fourier.freqs.val()),
+            None => positional_embedding(noise, self.config.noise_width(), 1.0),
+        };
+        swap_halves(features)
+    }
+
     /// The device that its weights are on.
-    pub(crate) fn device(&self) -> Device {
+    pub fn device(&self) -> Device {
         self.map_layer0.weight.device()
     }
 }
