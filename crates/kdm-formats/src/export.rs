@@ -11,7 +11,7 @@ use kdm_nn::state::state_dict;
 use kdm_nn::{StateDict, UNetConfig};
 use kdm_teacher::TeacherConfig;
 use kdm_teacher::teacher::KIND as TEACHER;
-use serde_json::Value;
+use serde_json::json;
 
 use crate::{official, openai};
 
@@ -47,7 +47,8 @@ pub fn export_file(file: &TensorFile, out: &Path, device: &Device) -> Result<Str
         "lpips" | "inception" => (file.state("")?, "the package the weights are from"),
         other => return Err(no_original(path, &format!("of the kind `{other}`"))),
     };
-    tensors::write_state(out, &Value::Null, &state)?;
+    let exported = json!({"exported": file.metadata()["config"]});
+    tensors::write_state(out, &exported, &state)?;
     Ok(format!("{} tensors with the names of {of}", state.len()))
 }
 

@@ -1,6 +1,6 @@
-//! Students as ONNX, drawn by onnxruntime. It needs a Python with numpy, onnx and onnxruntime:
-//! `python3`, or the one that the variable KDM_PYTHON names; without it these tests say so and
-//! pass.
+//! Students outside of this program: as ONNX, drawn by onnxruntime, and in PyTorch by the example.
+//! It needs a Python with numpy, and onnx and onnxruntime or torch and safetensors: `python3`, or
+//! the one that the variable KDM_PYTHON names; without it these tests say so and pass.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,19 +12,22 @@ use crate::common::{Folder, array_of, distill, done, fails, reference, store, te
 /// Draws with an ONNX file or a folder of parts and compares with what `kdm sample` drew.
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/program/onnx_check.py");
 
-fn python() -> Option<String> {
+/// The example that reads a model file in PyTorch.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/python/kdm_student.py");
+
+/// A Python that has these packages.
+fn python(packages: &str) -> Option<String> {
     let program = std::env::var("KDM_PYTHON").unwrap_or_else(|_| "python3".into());
-    let import = Command::new(&program).args(["-c", "import numpy, onnx, onnxruntime"]).output();
+    let import = Command::new(&program).args(["-c", &format!("import {packages}")]).output();
     if import.is_ok_and(|output| output.status.success()) {
         return Some(program);
     }
-    eprintln!("skipped: {program} has no numpy, onnx and onnxruntime");
+    eprintln!("skipped: {program} has not all of {packages}");
     None
 }
 
-/// The largest difference of what `written` draws from what `kdm sample` does, over the standard
-/// deviation.
-fn difference(python: &str, folder: &Folder, model: &str, written: &str) -> f64 {
+/// Files of noise, labels (none for an unconditional student) and samples that `kdm sample` draws.
+fn drawn(folder: &Folder, model: &str) -> (String, Option<String>, String) {
     let drawn = folder.path("drawn.npz");
     done(&["sample --model", model, "--n 5 --force --out", &folder.at("drawn.npz")]);
     let save = |name: &str| -> Option<String> {
@@ -34,10 +37,15 @@ fn difference(python: &str, folder: &Folder, model: &str, written: &str) -> f64 
         Some(path)
     };
     assert!(array_of(&drawn, "samples").data.iter().all(|x| x.is_finite()));
-    let [noise, labels, samples] = ["noise", "labels", "samples"].map(save);
+    (save("noise").unwrap(), save("labels"), save("samples").unwrap())
+}
+
+/// The largest difference of what `written` draws from what `kdm sample` does, over the standard
+/// deviation.
+fn difference(python: &str, folder: &Folder, model: &str, written: &str) -> f64 {
+    let (noise, labels, samples) = drawn(folder, model);
     let output = Command::new(python)
-        .args([CHECK, written, &noise.unwrap(), labels.as_deref().unwrap_or("-")])
-        .arg(samples.unwrap())
+        .args([CHECK, written, &noise, labels.as_deref().unwrap_or("-"), &samples])
         .output()
         .unwrap();
     assert!(output.status.success(), "{model}: {}", text(&output.stderr));
@@ -50,17 +58,15 @@ const TOLERANCE: f64 = 1e-4;
 const HALF_TOLERANCE: f64 = 2e-2;
 
 /// The shipped student (images, classes, control), one of points, a direct one and, where they are,
-/// the official ones draw the same in onnxruntime, whole and in parts.
-#[test]
-fn onnxruntime_draws_the_same_samples() {
-    let Some(python) = python() else { return };
-    let folder = Folder::new();
-    let pairs = store(&folder, "pairs", "300", &[]);
+/// the official ones.
+fn models(folder: &Folder) -> Vec<String> {
+    let pairs = store(folder, "pairs", "300", &[]);
     done(&distill(&pairs, &folder.at("points"), &[]));
     let direct = ["--set student.method=direct --set loss.push_weight=1"];
     done(&distill(&pairs, &folder.at("direct"), &direct));
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets");
     let mut models = vec![
-        "fashion-mnist".to_string(),
+        assets.join("fashion-mnist-student.safetensors").to_string_lossy().into_owned(),
         folder.at("points/student.safetensors"),
         folder.at("direct/student.safetensors"),
     ];
@@ -73,7 +79,15 @@ fn onnxruntime_draws_the_same_samples() {
         done(&["import", &path.to_string_lossy(), "--out", &model]);
         models.push(model);
     }
-    for model in &models {
+    models
+}
+
+/// Whole, in half precision and in parts.
+#[test]
+fn onnxruntime_draws_the_same_samples() {
+    let Some(python) = python("numpy, onnx, onnxruntime") else { return };
+    let folder = Folder::new();
+    for model in &models(&folder) {
         let (file, half) = (folder.at("student.onnx"), folder.at("half.onnx"));
         done(&["export --model", model, "--out", &file]);
         let found = difference(&python, &folder, model, &file);
@@ -87,6 +101,27 @@ fn onnxruntime_draws_the_same_samples() {
             let found = difference(&python, &folder, model, &parts);
             assert!(found < TOLERANCE, "{model} in parts: {found}");
         }
+    }
+}
+
+/// What the documents say of a model file suffices to rebuild it.
+#[test]
+fn pytorch_draws_the_same_samples() {
+    let Some(python) = python("numpy, torch, safetensors") else { return };
+    let folder = Folder::new();
+    for model in &models(&folder) {
+        let (noise, labels, samples) = drawn(&folder, model);
+        let out = folder.at("python.npy");
+        let mut command = Command::new(&python);
+        command.args([EXAMPLE, model, "--noise", &noise, "--out", &out]);
+        command.args(labels.iter().flat_map(|labels| ["--labels", labels]));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{model}: {}", text(&output.stderr));
+        let [found, expected] = [&out, &samples].map(|path| array::read_npy(Path::new(path)));
+        let (found, expected) = (found.unwrap().data, expected.unwrap().data);
+        let std = (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
+        let off = found.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(f64::from(off / std) < TOLERANCE, "{model}: {off} of {std}");
     }
 }
 

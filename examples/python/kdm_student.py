@@ -1,0 +1,166 @@
+"""A student of kdm in PyTorch: reads a model file and draws its samples.
+
+    pip install torch safetensors numpy
+    python kdm_student.py student.safetensors --noise noise.npy --out samples.npy [--labels labels.npy]
+
+Noise is x_T at its full scale (standard deviation `noise_std`), [N, C, H, W] or [N, D]; labels are
+one-hot rows. Koopman and direct students, MLPs and U-Nets, with dense, factorized and generator
+operators, projections and control are read. docs/formats.md says what the file holds.
+"""
+
+import argparse
+import json
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+
+NOISE_TIME, CLEAN_TIME = 1.0, 0.0  # the time input of the noise encoder; of clean encoder and decoder
+
+
+class Student:
+    def __init__(self, path):
+        with safe_open(path, "pt") as file:
+            self.told = json.loads(file.metadata()["kdm"])["config"]
+            self.weights = {name: file.get_tensor(name).float() for name in file.keys()}
+        self.config = self.told["student"]
+        points = self.config["network"]["kind"] != "unet"
+        # MLPs take noise of unit variance, U-Nets take it as it is.
+        self.noise_scale = self.config["noise_std"] if points else 1.0
+
+    def linear(self, x, name):
+        return F.linear(x, self.weights[name + ".weight"], self.weights.get(name + ".bias"))
+
+    def sample(self, noise, labels=None):
+        """x_0 = D(C E_T(x_T) + B y), of the noise's shape."""
+        x = noise.flatten(1) / self.noise_scale
+        if self.config.get("method") == "direct":
+            return self.network("network", x, NOISE_TIME, labels).reshape(noise.shape)
+        z = self.network("noise_encoder", x, NOISE_TIME, labels)
+        if "projection.noise.weight" in self.weights:
+            z = self.linear(z, "projection.noise")
+        z = self.operator(z)
+        if "control.weight" in self.weights and labels is not None:
+            z = z + self.linear(labels, "control")
+        if "projection.decoder.weight" in self.weights:
+            z = self.linear(z, "projection.decoder")
+        return self.network("decoder", z, CLEAN_TIME, labels).reshape(noise.shape)
+
+    def operator(self, z):
+        w = self.weights
+        if "operator.linear.weight" in w:
+            return self.linear(z, "operator.linear")
+        # C = Re(P diag(lambda) P_inv), the rows of P's two parts normalised to length 1.
+        if "operator.nu_log" in w:
+            modulus, angle = torch.exp(-torch.exp(w["operator.nu_log"])), torch.exp(w["operator.theta_log"])
+        else:
+            modulus, angle = torch.exp(-torch.exp(w["operator.rate_log"])), w["operator.frequency"]
+        lam = torch.polar(modulus, angle)
+        p = torch.complex(F.normalize(w["operator.p_re"], dim=1), F.normalize(w["operator.p_im"], dim=1))
+        p_inv = torch.complex(w["operator.p_inv_re"], w["operator.p_inv_im"])
+        return ((z.to(p.dtype) @ p_inv.T) * lam @ p.T).real
+
+    def network(self, name, x, time, labels):
+        if self.config["network"]["kind"] == "unet":
+            return self.unet(name, x, time, labels)
+        return self.mlp(name, x, time, labels)
+
+    def mlp(self, name, x, time, labels):
+        """Affine layers with SiLU between them, in encoders of kind `mlp` also after the last."""
+        parts = [x, torch.full((len(x), 1), time)]
+        parts += [labels] if self.config["label_dim"] else []
+        h = torch.cat(parts, 1)
+        count = 1 + max(int(key.split(".")[2]) for key in self.weights if key.startswith(name + ".layers."))
+        activated = "encoder" in name and self.config["network"]["kind"] == "mlp"
+        for i in range(count):
+            h = self.linear(h, f"{name}.layers.{i}")
+            if activated or i + 1 < count:
+                h = F.silu(h)
+        return h
+
+    # From here on: the DDPM++ U-Net of NVlabs/edm, by the names of its weights.
+
+    def unet(self, name, x, time, labels):
+        _, height, width = self.config["shape"]
+        network = self.config["network"]
+        x = x.reshape(len(x), -1, height, width)
+        emb = self.embedding(name, len(x), time, labels)
+        conv = f"{name}.enc.{height}x{width}_conv"
+        x = F.conv2d(x, self.weights[conv + ".weight"], self.weights[conv + ".bias"], padding=1)
+        skips = [x]
+        levels = [height >> i for i in range(len(network["channel_mult"]))]
+        for level, side in enumerate(levels):
+            stem = f"{name}.enc.{side}x{side}_"
+            if level > 0:
+                x = self.block(stem + "down", x, emb, resize="down")
+                skips.append(x)
+            for i in range(network["num_blocks"]):
+                x = self.block(f"{stem}block{i}", x, emb)
+                skips.append(x)
+        for level, side in reversed(list(enumerate(levels))):
+            stem = f"{name}.dec.{side}x{side}_"
+            if level == len(levels) - 1:
+                x = self.block(stem + "in1", self.block(stem + "in0", x, emb), emb)
+            else:
+                x = self.block(stem + "up", x, emb, resize="up")
+            for i in range(network["num_blocks"] + 1):
+                x = self.block(f"{stem}block{i}", torch.cat([x, skips.pop()], 1), emb)
+        x = F.silu(self.norm(f"{name}.dec.{height}x{width}_aux_norm", x))
+        conv = f"{name}.dec.{height}x{width}_aux_conv"
+        return F.conv2d(x, self.weights[conv + ".weight"], self.weights[conv + ".bias"], padding=1).flatten(1)
+
+    def embedding(self, name, rows, time, labels):
+        half = self.weights[name + ".map_layer0.weight"].shape[1] // 2
+        frequencies = (1 / 10000) ** (torch.arange(half) / (half - 1))
+        emb = torch.cat([torch.sin(time * frequencies), torch.cos(time * frequencies)]).expand(rows, -1)
+        if name + ".map_label.weight" in self.weights:
+            classes = self.config["label_dim"]
+            y = torch.zeros(rows, classes) if labels is None else labels
+            emb = emb + self.linear(y * math.sqrt(classes), name + ".map_label")
+        emb = F.silu(self.linear(emb, name + ".map_layer0"))
+        return F.silu(self.linear(emb, name + ".map_layer1"))
+
+    def norm(self, name, x):
+        groups = min(x.shape[1] // 4, 32)
+        return F.group_norm(x, groups, self.weights[name + ".weight"], self.weights[name + ".bias"], eps=1e-6)
+
+    def conv(self, name, x):
+        weight = self.weights[name + ".weight"]
+        return F.conv2d(x, weight, self.weights[name + ".bias"], padding=weight.shape[2] // 2)
+
+    def block(self, name, x, emb, resize=None):
+        def resized(x):
+            if resize == "down":
+                return F.avg_pool2d(x, 2)
+            return F.interpolate(x, scale_factor=2, mode="nearest") if resize == "up" else x
+
+        h = self.conv(name + ".conv0", resized(F.silu(self.norm(name + ".norm0", x))))
+        h = h + self.linear(emb, name + ".affine")[:, :, None, None]
+        h = self.conv(name + ".conv1", F.silu(self.norm(name + ".norm1", h)))
+        rest = resized(x)
+        if name + ".skip.weight" in self.weights:
+            rest = self.conv(name + ".skip", rest)
+        x = (h + rest) * math.sqrt(0.5)
+        if name + ".qkv.weight" not in self.weights:
+            return x
+        n, c, height, width = x.shape
+        qkv = self.conv(name + ".qkv", self.norm(name + ".norm2", x)).reshape(n, c, 3, height * width)
+        q, k, v = qkv.unbind(2)
+        weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(c), dim=2)
+        attended = (v @ weights.transpose(1, 2)).reshape(n, c, height, width)
+        return (self.conv(name + ".proj", attended) + x) * math.sqrt(0.5)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--noise", required=True)
+    parser.add_argument("--labels")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    labels = torch.from_numpy(np.load(args.labels)) if args.labels else None
+    with torch.no_grad():
+        samples = Student(args.model).sample(torch.from_numpy(np.load(args.noise)), labels)
+    np.save(args.out, samples.numpy())
