@@ -14,7 +14,7 @@ mod memorization;
 mod metric_table;
 pub mod operator_report;
 mod page;
-pub mod plots;
+pub mod plot;
 mod run_headline;
 mod sample_figures;
 mod state_report;
@@ -24,7 +24,7 @@ pub mod training_curves;
 
 pub use cluster_report::cluster_section;
 pub use comparison_report::{comparison_section, comparison_table};
-pub use figure::Figure;
+pub use figure::{Figure, Picture, PlotFormat};
 pub use headline::{Fact, Headline};
 pub use inversion_report::{inversion_section, inversion_table};
 pub use memorization::memorization_section;

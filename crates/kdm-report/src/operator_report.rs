@@ -7,7 +7,7 @@ use kdm_analysis::truncation::Truncation;
 use kdm_analysis::{ModeAnalysis, Note, OperatorAnalysis, Spectrum};
 
 use crate::format::{percent, significant};
-use crate::plots::{self, Axis, Curve};
+use crate::plot::{Axis, Plot, Series};
 use crate::state_report::{rate_figure, rate_table, state_figure, state_table};
 use crate::{Figure, Section, Table, grid};
 
@@ -54,8 +54,7 @@ pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
         spectrum.leading,
         spectrum.eigenvalues.len()
     );
-    let png = plots::spectrum("Spectrum of the operator", &spectrum.eigenvalues);
-    Figure::new("Spectrum", png, caption)
+    Figure::new("Spectrum", Plot::spectrum(&spectrum.eigenvalues), caption)
 }
 
 fn spectrum_table(spectrum: &Spectrum) -> Table {
@@ -166,14 +165,12 @@ fn truncation_table(found: &Truncation) -> Table {
 
 fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
     let heading = frechet_name(found);
-    let curve = |name: String, pick: &dyn Fn(usize) -> Option<f64>| Curve {
-        name,
-        points: (0..found.rows.len())
-            .filter_map(|i| Some(((found.rows[i].rank as f64).max(0.5), pick(i)?)))
-            .collect(),
+    let curve = |name: String, pick: &dyn Fn(usize) -> Option<f64>| {
+        let at = |i: usize| Some(((found.rows[i].rank as f64).max(0.5), pick(i)?));
+        Series::line(name, (0..found.rows.len()).filter_map(at).collect())
     };
     let rows = &found.rows;
-    let curves = [
+    let curves = vec![
         curve("coordinate rmse, modes".into(), &|i| Some(rows[i].by_modes.coordinate_rmse)),
         curve(format!("{heading}, modes"), &|i| rows[i].by_modes.frechet),
         curve("coordinate rmse, principal directions".into(), &|i| {
@@ -185,9 +182,11 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
                    real latents, and when it keeps as many of the directions in which its latents \
                    vary most, the best that rank allows. Where a curve is flat, the rest can be \
                    left out. Rank 0 is drawn at 0.5.";
-    let axis = Axis { name: "rank kept", logarithmic: true };
-    let mut figures: Vec<Figure> = plots::curves("Truncation", axis, &curves)
-        .map(|png| Figure::new("Truncation", png, caption))
+    let axis = Axis::log2("rank kept");
+    let frechet = rows.iter().any(|row| row.by_modes.frechet.is_some());
+    let values = if frechet { format!("rmse or {heading}") } else { "coordinate rmse".into() };
+    let mut figures: Vec<Figure> = Plot::curves(axis, Axis::log10(values), curves)
+        .map(|plot| Figure::new("Truncation", plot, caption))
         .into_iter()
         .collect();
     if let Some(last) = rows.last().filter(|_| grid::shows(shape)) {

@@ -3,7 +3,7 @@
 use kdm_analysis::StatePath;
 use kdm_analysis::states::Rate;
 
-use crate::plots::{self, Group};
+use crate::plot::{Axis, Panel, Plot, Series};
 use crate::{Figure, Table, grid};
 
 /// Rates in the table.
@@ -11,17 +11,18 @@ const RATES: usize = 12;
 
 /// Frequencies over rates.
 pub fn rate_figure(rates: &[Rate]) -> Figure {
-    let points: Vec<f32> = rates.iter().flat_map(|r| [r.rate as f32, r.turns as f32]).collect();
-    let half = plots::half_edge(&points);
-    let group = Group::of(&points, 0);
+    let points = rates.iter().map(|r| (r.rate, r.turns)).collect();
     let caption = "The generator's coordinates: the rate at which each shrinks from noise to image \
                    (horizontal) and how often it turns meanwhile (vertical). What is far to the \
                    right is forgotten on the way.";
-    Figure::new(
-        "Rates and frequencies",
-        plots::scatter("Rates and frequencies", &[group], half),
-        caption,
-    )
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::linear("rate (1 over the way from noise to image)"),
+        y: Axis::linear("turns from noise to image"),
+        square: true,
+        series: vec![Series::dots(points, 0)],
+    };
+    Figure::new("Rates and frequencies", Plot { panels: vec![panel] }, caption)
 }
 
 /// The slowest rates.

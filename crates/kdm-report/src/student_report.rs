@@ -122,10 +122,10 @@ mod tests {
         assert!(html.contains("a &lt;network&gt;") && html.contains("no modes are shown"));
         // A row of operator's images, of teacher's states and of its estimates for four samples.
         let strip = page.figures().find(|f| f.title == "From noise to image").unwrap();
-        let strip = image::load_from_memory(&strip.png).unwrap();
+        let strip = image::load_from_memory(&strip.picture.png()).unwrap();
         assert_eq!((strip.width(), strip.height()), (9 * 2 + 8 * 2, 12 * 2 + 11 * 2));
         let near = page.figures().find(|f| f.title == "Neighbours").unwrap();
-        let near = image::load_from_memory(&near.png).unwrap();
+        let near = image::load_from_memory(&near.picture.png()).unwrap();
         assert_eq!((near.width(), near.height()), (19 * 2 + 18 * 2, 8 * 2 + 7 * 2));
     }
 }

@@ -234,7 +234,7 @@ pub fn write_run_report(
         sections,
         config: experiment.to_toml(),
     };
-    write_report(folder, &page)
+    write_report(folder, &page, context)
 }
 
 /// Samples that the variety of a student is measured on.
@@ -297,11 +297,12 @@ fn log_rows(folder: &Path) -> Outcome<Vec<Value>> {
 ///
 /// # Errors
 /// When the folder can't be written.
-pub fn write_report(folder: &Path, page: &Page) -> Outcome<PathBuf> {
+pub fn write_report(folder: &Path, page: &Page, context: Context) -> Outcome<PathBuf> {
     let figures = folder.join("figures");
     for figure in page.figures() {
         atomic::create_folder(&figures)?;
-        atomic::write(&figures.join(figure.file_name()), &figure.png)?;
+        let (name, bytes) = figure.file(context.figures);
+        atomic::write(&figures.join(name), &bytes)?;
     }
     let path = folder.join(REPORT);
     atomic::write(&path, page.html().as_bytes())?;
@@ -395,6 +396,6 @@ pub fn analyze_student(
         config: pretty(&json!(student.file)),
         ..Page::default()
     };
-    let report = write_report(folder, &page)?;
+    let report = write_report(folder, &page, context)?;
     Ok((found, report))
 }
