@@ -240,15 +240,16 @@ fn analyze_modes(
     observer: &dyn Observer,
 ) -> Result<(Option<ModeAnalysis>, Option<StatePath>)> {
     let stepwise = subject.stepwise()?;
-    let affine = stepwise.student.operator.matrix();
+    let n = stepwise.student.operator.dim();
     let path = |modes: Option<&Modes>| {
         let known = teacher.states.map(|known| state_path(stepwise, modes, subject.samples, known));
         known.transpose().map(Option::flatten)
     };
-    if affine.n > MOST {
-        notes.push(Note::OperatorTooLarge { dim: affine.n, most: MOST });
+    if n > MOST {
+        notes.push(Note::OperatorTooLarge { dim: n, most: MOST });
         return Ok((None, path(None)?));
     }
+    let affine = stepwise.student.operator.matrix();
     let modes = match Modes::of(&affine) {
         Ok(modes) => modes,
         Err(Error::Operator(kdm_koopman::Error::NoEigenvectors { .. })) => {

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::InitSeed;
 
 use super::affine::{Affine, Complex};
-use crate::host::wide;
+use crate::host::{values, wide};
 
 /// C(s -> t) = exp(mu (t - s)) on latents in the generator's own coordinates.
 ///
@@ -51,6 +51,13 @@ impl Generator {
         let upper: Vec<Complex> = self.mu().into_iter().map(of).collect();
         let conjugates = upper.iter().map(|(re, im)| (*re, -im));
         upper.iter().copied().chain(conjugates).collect()
+    }
+
+    /// exp(mu) of each coordinate, from noise to image.
+    pub(crate) fn factors(&self) -> Vec<(f32, f32)> {
+        let one = Tensor::ones([1, 1], &self.rate_log.val().device());
+        let (re, im) = self.exponential(one);
+        values(re).into_iter().zip(values(im)).collect()
     }
 
     /// exp(mu t) for times `[N, 1]`: real and imaginary parts `[N, k]`.
@@ -183,5 +190,17 @@ mod tests {
             assert!((a.0 - b.0).hypot(a.1 - b.1) < 1e-9, "{a:?} {b:?}");
         }
         assert!(op.mu().iter().all(|mu| mu.0 < 0.0 && mu.1.abs() < std::f64::consts::PI));
+    }
+
+    /// A generator of a dimension whose matrix no memory holds has its spectrum all the same.
+    #[test]
+    fn a_large_generator_needs_no_matrix() {
+        let op = Generator::init(400_000, &mut InitSeed::new(1), &Device::flex());
+        let op = crate::Operator::Generator(op);
+        assert_eq!((op.dim(), op.moduli().unwrap().len()), (400_000, 16));
+        let leading = op.leading_eigenvalues(3).unwrap();
+        assert!(leading.iter().all(|l| l.0.hypot(l.1) > 0.99));
+        let z = latents(2, 1, 400_000);
+        assert_eq!(op.apply(z).dims(), [1, 400_000]);
     }
 }

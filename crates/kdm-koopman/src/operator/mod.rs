@@ -123,6 +123,12 @@ impl Operator {
     /// # Errors
     /// When the matrix has values that are not finite, or none is found.
     pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>> {
+        if self.generator().is_some() {
+            let mut all = self.eigenvalues()?;
+            all.sort_by(|a, b| b.0.hypot(b.1).total_cmp(&a.0.hypot(a.1)));
+            all.truncate(count);
+            return Ok(all);
+        }
         let affine = self.matrix();
         eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
     }
