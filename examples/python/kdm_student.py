@@ -1,7 +1,7 @@
 """A student of kdm in PyTorch: reads a model file and draws its samples.
 
     pip install torch safetensors numpy
-    python kdm_student.py student.safetensors --noise noise.npy --out samples.npy [--labels labels.npy]
+    python kdm_student.py student.safetensors --noise noise.npy [--labels labels.npy] --out x.npy
 
 Noise is x_T at its full scale (standard deviation `noise_std`), [N, C, H, W] or [N, D]; labels are
 one-hot rows. Koopman and direct students, MLPs and U-Nets, with dense, factorized and generator
@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-NOISE_TIME, CLEAN_TIME = 1.0, 0.0  # the time input of the noise encoder; of clean encoder and decoder
+# The time input of the noise encoder; of the clean encoder and the decoder.
+NOISE_TIME, CLEAN_TIME = 1.0, 0.0
 
 
 class Student:
@@ -52,13 +53,15 @@ class Student:
         w = self.weights
         if "operator.linear.weight" in w:
             return self.linear(z, "operator.linear")
+        if "operator.rate_log" in w:
+            # A generator: a latent is the real parts of complex coordinates, then the imaginary.
+            factor = torch.polar(torch.exp(-w["operator.rate_log"].exp()), w["operator.frequency"])
+            z = torch.complex(*z.chunk(2, dim=1)) * factor
+            return torch.cat([z.real, z.imag], dim=1)
         # C = Re(P diag(lambda) P_inv), the rows of P's two parts normalised to length 1.
-        if "operator.nu_log" in w:
-            modulus, angle = torch.exp(-torch.exp(w["operator.nu_log"])), torch.exp(w["operator.theta_log"])
-        else:
-            modulus, angle = torch.exp(-torch.exp(w["operator.rate_log"])), w["operator.frequency"]
-        lam = torch.polar(modulus, angle)
-        p = torch.complex(F.normalize(w["operator.p_re"], dim=1), F.normalize(w["operator.p_im"], dim=1))
+        lam = torch.polar(torch.exp(-w["operator.nu_log"].exp()), w["operator.theta_log"].exp())
+        rows = [F.normalize(w[name], dim=1) for name in ("operator.p_re", "operator.p_im")]
+        p = torch.complex(*rows)
         p_inv = torch.complex(w["operator.p_inv_re"], w["operator.p_inv_im"])
         return ((z.to(p.dtype) @ p_inv.T) * lam @ p.T).real
 
@@ -72,7 +75,8 @@ class Student:
         parts = [x, torch.full((len(x), 1), time)]
         parts += [labels] if self.config["label_dim"] else []
         h = torch.cat(parts, 1)
-        count = 1 + max(int(key.split(".")[2]) for key in self.weights if key.startswith(name + ".layers."))
+        layers = [key for key in self.weights if key.startswith(name + ".layers.")]
+        count = 1 + max(int(key.split(".")[2]) for key in layers)
         activated = "encoder" in name and self.config["network"]["kind"] == "mlp"
         for i in range(count):
             h = self.linear(h, f"{name}.layers.{i}")
@@ -87,8 +91,7 @@ class Student:
         network = self.config["network"]
         x = x.reshape(len(x), -1, height, width)
         emb = self.embedding(name, len(x), time, labels)
-        conv = f"{name}.enc.{height}x{width}_conv"
-        x = F.conv2d(x, self.weights[conv + ".weight"], self.weights[conv + ".bias"], padding=1)
+        x = self.conv(f"{name}.enc.{height}x{width}_conv", x)
         skips = [x]
         levels = [height >> i for i in range(len(network["channel_mult"]))]
         for level, side in enumerate(levels):
@@ -108,13 +111,13 @@ class Student:
             for i in range(network["num_blocks"] + 1):
                 x = self.block(f"{stem}block{i}", torch.cat([x, skips.pop()], 1), emb)
         x = F.silu(self.norm(f"{name}.dec.{height}x{width}_aux_norm", x))
-        conv = f"{name}.dec.{height}x{width}_aux_conv"
-        return F.conv2d(x, self.weights[conv + ".weight"], self.weights[conv + ".bias"], padding=1).flatten(1)
+        return self.conv(f"{name}.dec.{height}x{width}_aux_conv", x).flatten(1)
 
     def embedding(self, name, rows, time, labels):
         half = self.weights[name + ".map_layer0.weight"].shape[1] // 2
         frequencies = (1 / 10000) ** (torch.arange(half) / (half - 1))
-        emb = torch.cat([torch.sin(time * frequencies), torch.cos(time * frequencies)]).expand(rows, -1)
+        angles = time * frequencies
+        emb = torch.cat([torch.sin(angles), torch.cos(angles)]).expand(rows, -1)
         if name + ".map_label.weight" in self.weights:
             classes = self.config["label_dim"]
             y = torch.zeros(rows, classes) if labels is None else labels
@@ -124,7 +127,8 @@ class Student:
 
     def norm(self, name, x):
         groups = min(x.shape[1] // 4, 32)
-        return F.group_norm(x, groups, self.weights[name + ".weight"], self.weights[name + ".bias"], eps=1e-6)
+        weight, bias = self.weights[name + ".weight"], self.weights[name + ".bias"]
+        return F.group_norm(x, groups, weight, bias, eps=1e-6)
 
     def conv(self, name, x):
         weight = self.weights[name + ".weight"]
@@ -146,15 +150,17 @@ class Student:
         if name + ".qkv.weight" not in self.weights:
             return x
         n, c, height, width = x.shape
-        qkv = self.conv(name + ".qkv", self.norm(name + ".norm2", x)).reshape(n, c, 3, height * width)
-        q, k, v = qkv.unbind(2)
+        qkv = self.conv(name + ".qkv", self.norm(name + ".norm2", x))
+        q, k, v = qkv.reshape(n, c, 3, height * width).unbind(2)
         weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(c), dim=2)
         attended = (v @ weights.transpose(1, 2)).reshape(n, c, height, width)
         return (self.conv(name + ".proj", attended) + x) * math.sqrt(0.5)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model")
     parser.add_argument("--noise", required=True)
     parser.add_argument("--labels")

@@ -57,18 +57,21 @@ const TOLERANCE: f64 = 1e-4;
 /// Weights have 11 bits: errors of 2^-12 each, which in part cancel.
 const HALF_TOLERANCE: f64 = 2e-2;
 
-/// The shipped student (images, classes, control), one of points, a direct one and, where they are,
+/// The shipped student (images, classes, control), ones of points (dense, direct, generator) and, where they are,
 /// the official ones.
 fn models(folder: &Folder) -> Vec<String> {
     let pairs = store(folder, "pairs", "300", &[]);
     done(&distill(&pairs, &folder.at("points"), &[]));
     let direct = ["--set student.method=direct --set loss.push_weight=1"];
     done(&distill(&pairs, &folder.at("direct"), &direct));
+    let generator = ["--set student.operator.kind=generator --set loss.push_weight=1"];
+    done(&distill(&pairs, &folder.at("generator"), &generator));
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets");
     let mut models = vec![
         assets.join("fashion-mnist-student.safetensors").to_string_lossy().into_owned(),
         folder.at("points/student.safetensors"),
         folder.at("direct/student.safetensors"),
+        folder.at("generator/student.safetensors"),
     ];
     let control = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../crates/kdm-formats/tests/foreign/kdm_control.pt");

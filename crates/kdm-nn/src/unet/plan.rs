@@ -18,7 +18,8 @@ pub struct UNetPlan {
     pub epsilon: f64,
     /// Factor of the sum of a block's two paths.
     pub scale: f64,
-    /// Taps of the filter that halves and doubles images, of sum 1; doubling multiplies by 2 a side.
+    /// Taps of the filter that halves and doubles images, of sum 1; doubling multiplies by 2 a
+    /// side.
     pub taps: Vec<f32>,
 }
 
