@@ -79,6 +79,7 @@ fn image_students_have_the_official_losses_and_gradients() {
             images: golden.rows("x0", &device),
             noise: golden.rows("xT", &device),
             labels: None,
+            states: None,
         };
         let zt = student.koopman().unwrap().encode_noise(
             batch.noise.clone(),
@@ -145,6 +146,7 @@ fn image_students_have_the_official_losses_and_gradients() {
                     images: moved("x0", seed),
                     noise: moved("xT", seed + 100),
                     labels: None,
+                    states: None,
                 };
                 let drawn =
                     objective.forward(&student, batch, None, &ForwardMode::evaluation(), true);

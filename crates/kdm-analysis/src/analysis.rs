@@ -9,6 +9,7 @@ use crate::memorization::Memorization;
 use crate::modes::{Conditioning, largest_first};
 use crate::semantics::{Semantics, semantics};
 use crate::spectrum::MOST;
+use crate::states::{KnownStates, Rate, StatePath, rates, state_path};
 use crate::structure::{Embedding, LEAST_CLUSTERED, NoiseStructure, SampleSpace, noise_structure};
 use crate::subject::{Activations, Subject};
 use crate::trajectory::{TeacherPath, Trajectory, trajectory};
@@ -36,12 +37,27 @@ pub struct Analysis {
     pub notes: Vec<Note>,
 }
 
+/// What is known of the teacher's way from the noise of the first samples to their images.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownTeacher<'a> {
+    /// Of [`SAMPLES`](crate::trajectory::SAMPLES) samples.
+    pub path: Option<&'a TeacherPath>,
+    /// Of more samples, at normalised times.
+    pub states: Option<&'a KnownStates>,
+}
+
 /// What only a Koopman student has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperatorAnalysis {
     /// Eigenvalues.
     #[serde(flatten)]
     pub spectrum: Spectrum,
+    /// Rates and frequencies of a generator, the slowest first; none for other operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Vec<Rate>>,
+    /// The way from noise to image beside the teacher's; none where its states aren't known.
+    #[serde(rename = "states", skip_serializing_if = "Option::is_none")]
+    pub state_path: Option<StatePath>,
     /// Modes; none without a basis of eigenvectors, or for a large operator.
     #[serde(flatten)]
     pub modes: Option<ModeAnalysis>,
@@ -95,13 +111,13 @@ impl Analysis {
 }
 
 /// Analyzes a student on the subject's samples; the operator and latents on the first 1000 of them.
-/// `clustering`: for points in the plane. `teacher_path`: of the first
-/// [`SAMPLES`](crate::trajectory::SAMPLES) samples, if it is known.
+/// `clustering`: for points in the plane. `teacher`: what its
+/// teacher passes through, as far as it is known.
 ///
 /// ```
 /// use burn::tensor::Device;
 /// use kdm_analysis::gallery::PointClustering;
-/// use kdm_analysis::{ClusterConfig, Subject, analyze};
+/// use kdm_analysis::{ClusterConfig, KnownTeacher, Subject, analyze};
 /// use kdm_data::{Labels, Samples};
 /// use kdm_koopman::{Method, NetworkConfig, OperatorConfig, OperatorKind, Sampler, StudentConfig};
 /// use kdm_observer::Silent;
@@ -136,7 +152,7 @@ impl Analysis {
 /// };
 /// let clustering =
 ///     PointClustering { config: ClusterConfig::default(), samples: 50, mode_of: None };
-/// let found = analyze(&subject, &clustering, None, &Silent)?;
+/// let found = analyze(&subject, &clustering, KnownTeacher::default(), &Silent)?;
 /// assert_eq!(found.json()["latent"], 8);
 /// assert_eq!(found.operator.unwrap().spectrum.eigenvalues.len(), 8);
 /// # Ok::<(), kdm_analysis::Error>(())
@@ -149,7 +165,7 @@ impl Analysis {
 pub fn analyze(
     subject: &Subject,
     clustering: &PointClustering,
-    teacher_path: Option<&TeacherPath>,
+    teacher: KnownTeacher,
     observer: &dyn Observer,
 ) -> Result<Analysis> {
     subject.check()?;
@@ -161,7 +177,7 @@ pub fn analyze(
         Some(spectrum) => {
             let samples = subject.samples.first(SAMPLES);
             let subject = subject.on(&samples);
-            Some(analyze_operator(&subject, spectrum, teacher_path, &mut notes, observer)?)
+            Some(analyze_operator(&subject, spectrum, teacher, &mut notes, observer)?)
         }
     };
     for note in &notes {
@@ -174,7 +190,7 @@ pub fn analyze(
 fn analyze_operator(
     subject: &Subject,
     spectrum: Spectrum,
-    teacher_path: Option<&TeacherPath>,
+    teacher: KnownTeacher,
     notes: &mut Vec<Note>,
     observer: &dyn Observer,
 ) -> Result<OperatorAnalysis> {
@@ -188,9 +204,10 @@ fn analyze_operator(
         notes.push(Note::TooFewClustered { clustered, least: LEAST_CLUSTERED });
     }
     observer.check()?;
-    let modes = analyze_modes(subject, &activations, teacher_path, notes, observer)?;
+    let (modes, state_path) = analyze_modes(subject, &activations, teacher, notes, observer)?;
+    let rates = stepwise.student.operator.generator().map(rates);
     let (shape, images) = (subject.config.shape.clone(), activations.images);
-    Ok(OperatorAnalysis { spectrum, modes, semantics, structure, shape, images })
+    Ok(OperatorAnalysis { spectrum, rates, state_path, modes, semantics, structure, shape, images })
 }
 
 /// Clusters and neighbours of the samples.
@@ -213,47 +230,55 @@ fn structure(subject: &Subject, activations: &Activations) -> NoiseStructure {
     noise_structure(&embeddings, images, &subject.config.shape, seen)
 }
 
-/// None, with a note, where the operator can't be split into modes.
+/// The modes, none, with a note, where the operator can't be split into them; and the way from
+/// noise to image beside the teacher's, which only a generator has without modes.
 fn analyze_modes(
     subject: &Subject,
     activations: &Activations,
-    teacher_path: Option<&TeacherPath>,
+    teacher: KnownTeacher,
     notes: &mut Vec<Note>,
     observer: &dyn Observer,
-) -> Result<Option<ModeAnalysis>> {
+) -> Result<(Option<ModeAnalysis>, Option<StatePath>)> {
     let stepwise = subject.stepwise()?;
-    let affine = stepwise.student.operator.matrix();
-    if affine.n > MOST {
-        notes.push(Note::OperatorTooLarge { dim: affine.n, most: MOST });
-        return Ok(None);
+    let n = stepwise.student.operator.dim();
+    let path = |modes: Option<&Modes>| {
+        let known = teacher.states.map(|known| state_path(stepwise, modes, subject.samples, known));
+        known.transpose().map(Option::flatten)
+    };
+    if n > MOST {
+        notes.push(Note::OperatorTooLarge { dim: n, most: MOST });
+        return Ok((None, path(None)?));
     }
+    let affine = stepwise.student.operator.matrix();
     let modes = match Modes::of(&affine) {
         Ok(modes) => modes,
         Err(Error::Operator(kdm_koopman::Error::NoEigenvectors { .. })) => {
             notes.push(Note::NoEigenbasis);
-            return Ok(None);
+            return Ok((None, path(None)?));
         }
         Err(error) => return Err(error),
     };
+    let state_path = path(Some(&modes))?;
     let conditioning = modes.conditioning(&affine)?;
     let amplitudes = modes.amplitudes(&activations.latents);
     let ranked = largest_first(&amplitudes);
     let principal = Principal::of(&affine, &activations.latents)?;
     let truncation = truncation(subject, activations, &modes, &principal, &ranked, observer)?;
     let trajectory = (subject.config.shape.len() == 3)
-        .then(|| trajectory(stepwise, &modes, subject.samples, teacher_path))
+        .then(|| trajectory(stepwise, &modes, subject.samples, teacher.path))
         .transpose()?;
     let row = |k: &usize| RankedMode {
         eigenvalue: modes.modes()[*k].eigenvalue,
         amplitude: amplitudes[*k],
     };
-    Ok(Some(ModeAnalysis {
+    let found = ModeAnalysis {
         modes: ranked.iter().map(row).collect(),
         conditioning,
         without_logarithm: modes.without_logarithm(),
         truncation,
         trajectory,
-    }))
+    };
+    Ok((Some(found), state_path))
 }
 
 #[cfg(test)]
@@ -272,7 +297,8 @@ mod tests {
     #[test]
     fn json_has_all_keys() {
         let small = SmallStudent::new(&[2], 2);
-        let found = analyze(&small.subject(), &CLUSTERING, None, &Silent).unwrap();
+        let found =
+            analyze(&small.subject(), &CLUSTERING, KnownTeacher::default(), &Silent).unwrap();
         let json = found.json();
         for key in [
             "spectral_radius",
@@ -305,12 +331,14 @@ mod tests {
     #[test]
     fn students_have_what_they_have() {
         let direct = SmallStudent::of(&[2], 0, Method::Direct);
-        let found = analyze(&direct.subject(), &CLUSTERING, None, &Silent).unwrap();
+        let found =
+            analyze(&direct.subject(), &CLUSTERING, KnownTeacher::default(), &Silent).unwrap();
         assert!(found.operator.is_none() && found.gallery.points.is_some());
         let keys: Vec<String> = found.json().as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, ["clusters", "outliers"]);
         let images = SmallStudent::new(&[3, 1, 2], 0);
-        let found = analyze(&images.subject(), &CLUSTERING, None, &Silent).unwrap();
+        let found =
+            analyze(&images.subject(), &CLUSTERING, KnownTeacher::default(), &Silent).unwrap();
         let modes = found.operator.unwrap().modes.unwrap();
         assert_eq!(modes.trajectory.unwrap().images.len(), 9);
     }
@@ -333,15 +361,17 @@ mod tests {
                 told.borrow_mut().push(text.to_string());
             }
         };
-        let found = analyze(&small.subject().on(&few), &CLUSTERING, None, &keep).unwrap();
+        let found = analyze(&small.subject().on(&few), &CLUSTERING, KnownTeacher::default(), &keep)
+            .unwrap();
         assert!(matches!(found.notes[..], [Note::TooFewClustered { .. }]), "{:?}", found.notes);
         assert!(told.borrow()[0].contains("more samples"));
         assert!(found.json()["notes"][0].as_str().unwrap().contains("more samples"));
         let mut short = few.clone();
         short.noise.pop();
-        let refused = analyze(&small.subject().on(&short), &CLUSTERING, None, &Silent);
+        let refused =
+            analyze(&small.subject().on(&short), &CLUSTERING, KnownTeacher::default(), &Silent);
         assert!(matches!(refused, Err(Error::Length { expected: 20, found: 19, .. })));
-        let stopped = analyze(&small.subject(), &CLUSTERING, None, &Stopping);
+        let stopped = analyze(&small.subject(), &CLUSTERING, KnownTeacher::default(), &Stopping);
         assert!(matches!(stopped, Err(Error::Stopped)));
     }
 }

@@ -22,6 +22,7 @@ pub mod rank_reduction;
 pub mod rows;
 pub mod semantics;
 pub mod spectrum;
+pub mod states;
 pub mod structure;
 mod subject;
 #[cfg(test)]
@@ -30,7 +31,7 @@ pub mod theory;
 pub mod trajectory;
 pub mod truncation;
 
-pub use analysis::{Analysis, ModeAnalysis, OperatorAnalysis, RankedMode, analyze};
+pub use analysis::{Analysis, KnownTeacher, ModeAnalysis, OperatorAnalysis, RankedMode, analyze};
 pub use clusters::{ClusterConfig, Clusters, cluster};
 pub use comparison::ComparisonRow;
 pub use error::{Error, Result};
@@ -39,6 +40,7 @@ pub use modes::{Mode, Modes};
 pub use note::Note;
 pub use principal::Principal;
 pub use spectrum::Spectrum;
+pub use states::{KnownStates, StatePath};
 pub use subject::Subject;
 pub use theory::Theory;
 pub use trajectory::TeacherPath;

@@ -23,6 +23,14 @@ impl SmallStudent {
     }
 
     pub(crate) fn of(shape: &[usize], label_dim: usize, method: Method) -> Self {
+        Self::made(shape, label_dim, method, OperatorKind::Dense)
+    }
+
+    pub(crate) fn with(shape: &[usize], label_dim: usize, kind: OperatorKind) -> Self {
+        Self::made(shape, label_dim, Method::Koopman, kind)
+    }
+
+    fn made(shape: &[usize], label_dim: usize, method: Method, kind: OperatorKind) -> Self {
         let device = Device::flex();
         let config = StudentConfig {
             method,
@@ -32,7 +40,7 @@ impl SmallStudent {
             latent: 12,
             network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
             operator: OperatorConfig {
-                kind: OperatorKind::Dense,
+                kind,
                 projection: None,
                 control: label_dim > 0 && method == Method::Koopman,
             },

@@ -1,5 +1,6 @@
 //! The path from noise to image that the operator's powers make: latents C^t z_T for t from 0 to 1,
-//! decoded; beside the states a teacher's solver passes through.
+//! decoded (of a generator C(0 -> t) z_T, decoded at that time); beside the states a teacher's
+//! solver passes through.
 
 use kdm_data::Samples;
 use kdm_koopman::Stepwise;
@@ -67,7 +68,10 @@ pub(crate) fn trajectory(
     let latents = stepwise.encode_noise(&few.noise, &few.labels);
     let shift = stepwise.control(&few.labels);
     let times: Vec<f64> = (0..TIMES).map(|i| i as f64 / (TIMES - 1) as f64).collect();
-    let decode = |t: &f64| stepwise.decode(&modes.flow(&latents, &shift, *t), &few.labels);
+    let decode = |t: &f64| match stepwise.advance(&latents, &few.labels, *t as f32) {
+        Some(arrived) => stepwise.decode_at(&arrived, &few.labels, *t as f32),
+        None => stepwise.decode(&modes.flow(&latents, &shift, *t), &few.labels),
+    };
     Ok(Trajectory { images: times.iter().map(decode).collect(), times, teacher: teacher.cloned() })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kdm_data::{Error, Result, TensorFile, model, tensors};
+use kdm_koopman::OperatorKind;
 use kdm_koopman::student_file::{KIND as STUDENT, StudentFile};
 use kdm_nn::state::state_dict;
 use kdm_nn::{StateDict, UNetConfig};
@@ -32,6 +33,9 @@ pub fn export_file(file: &TensorFile, out: &Path, device: &Device) -> Result<Str
     let (state, of) = match model::kind(file).unwrap_or("unknown") {
         STUDENT => {
             let (told, student) = StudentFile::from_file(file, device)?;
+            if told.student.operator.kind == OperatorKind::Generator {
+                return Err(no_original(path, "a student with a generator"));
+            }
             let name = |ours: &str| official::original_name(ours, &told.student);
             (renamed(state_dict(&student), name), "the official KDM code")
         }

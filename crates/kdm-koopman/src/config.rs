@@ -83,13 +83,22 @@ pub struct UNets {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorConfig {
-    /// Dense or factorized.
+    /// Dense, factorized, or a generator.
     pub kind: OperatorKind,
     /// Dimension that the latent is projected to for the operator; none for the whole latent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<usize>,
     /// Whether the control B y is added for the label y.
     pub control: bool,
+}
+
+/// What is decoded of states in training; their latents are always found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatePasses {
+    /// The image from each state.
+    pub push: bool,
+    /// The states themselves.
+    pub state: bool,
 }
 
 /// How a student gets from noise to image.
@@ -233,6 +242,12 @@ impl StudentConfig {
         let operator = match self.operator.kind {
             OperatorKind::Dense => square + Demand { parameters: n as f64, ..Demand::default() },
             // Two complex matrices, and two numbers an eigenvalue.
+            // A rate and a frequency of half as many coordinates, and their products.
+            OperatorKind::Generator => Demand {
+                parameters: n as f64,
+                operations: 4.0 * n as f64,
+                activations: 4.0 * n as f64,
+            },
             OperatorKind::Factorized => Demand {
                 parameters: 4.0 * square.parameters + 2.0 * n as f64,
                 operations: 4.0 * square.operations,
@@ -257,6 +272,21 @@ impl StudentConfig {
         };
         let passes = if training { 3.0 } else { 1.0 };
         Demand { parameters: self.parameters(), operations: passes * forward.operations, ..forward }
+    }
+
+    /// What a training step takes more for a state between noise and image of each pair: a pass
+    /// through E_T and one through D, or two with the push term.
+    pub fn state_demand(&self, passes: StatePasses) -> Demand {
+        let Some([encoder, decoder, _]) = self.networks() else { return Demand::default() };
+        let (lift, operator) = self.linear_maps();
+        let (encoder, decoder) = (encoder + lift, decoder + lift);
+        let decoders = f64::from(u8::from(passes.push) + u8::from(passes.state));
+        let one = encoder + operator + operator;
+        Demand {
+            parameters: 0.0,
+            operations: 3.0 * (one.operations + decoders * decoder.operations),
+            activations: one.activations + decoders * decoder.activations,
+        }
     }
 
     /// Floating-point operations of [`Self::demand`].
@@ -316,9 +346,11 @@ impl StudentConfig {
         let n = self.operator_dim();
         let projection = self.operator.projection.map_or(0, |n| n.saturating_mul(self.latent));
         let control = if self.operator.control { n.saturating_mul(self.label_dim) } else { 0 };
-        [networks, n.saturating_mul(n), projection, control]
-            .into_iter()
-            .fold(0, usize::saturating_add)
+        let operator = match self.operator.kind {
+            OperatorKind::Generator => n,
+            OperatorKind::Dense | OperatorKind::Factorized => n.saturating_mul(n),
+        };
+        [networks, operator, projection, control].into_iter().fold(0, usize::saturating_add)
     }
 
     /// All that is wrong with it.
@@ -348,6 +380,15 @@ impl StudentConfig {
                 }
                 Err(problem) => problems.push(problem),
             },
+        }
+        let odd = !self.operator_dim().is_multiple_of(2);
+        if self.method == Method::Koopman && self.operator.kind == OperatorKind::Generator && odd {
+            let problem = format!(
+                "is generator, whose coordinates are complex, and the operator's dimension {} is \
+                 odd",
+                self.operator_dim()
+            );
+            problems.push(Problem::new("operator.kind", problem));
         }
         if self.method == Method::Direct && self.operator.control {
             let problem = "is true, and the direct student has no operator";

@@ -55,7 +55,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Samples;
-use kdm_data::pairs::PairStore;
+use kdm_data::pairs::{PairStore, StateTime};
 use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_observer::{Observer, Silent, Stopped};
@@ -63,16 +63,17 @@ use kdm_random::Permutation;
 use kdm_train::{Losses, Stepper, Task};
 
 use crate::host::rows;
-use crate::loss::{LatentNoise, Objective, PairTensors, Term};
+use crate::loss::{LatentNoise, Objective, PairTensors, StateTensors, Term};
 use crate::sampler::Sampler;
 use crate::student_file::StudentFile;
-use crate::{Method, Student, StudentConfig};
+use crate::{Method, OperatorKind, Student, StudentConfig};
 
 /// Streams of the training's seed.
 const ORDER: u64 = 1;
 const LATENT_NOISE: u64 = 2;
 const DROPOUT: u64 = 3;
 const DISCRIMINATOR: u64 = 4;
+const STATES: u64 = 5;
 
 /// What is trained: the student, and the discriminator that judges it.
 #[derive(Module, Debug)]
@@ -172,11 +173,53 @@ impl DistillTask {
                 kdm_random::normal_vec(kdm_random::derive_seed(seed, stream), shape[0] * shape[1]);
             Tensor::from_data(TensorData::new(values, shape), &self.device)
         };
-        Some(LatentNoise { clean: draw(0), noise: draw(1) })
+        let states = self.has_states().then(|| draw(2));
+        Some(LatentNoise { clean: draw(0), noise: draw(1), states })
+    }
+
+    /// Whether states between noise and image are trained on.
+    fn has_states(&self) -> bool {
+        self.file.loss.has_states() && uses_states(self.config(), &self.store)
+    }
+
+    /// The pairs of iteration `iteration`, with a state of each, drawn anew, where states are
+    /// trained on.
+    fn training_batch(&self, iteration: u64) -> PairTensors {
+        let (config, indices) = (self.config(), self.indices(iteration));
+        if !self.has_states() {
+            return to_tensors(self.store.batch(&indices), config.label_dim, &self.device);
+        }
+        let times = &self.store.manifest().states;
+        let seed = kdm_random::derive_seed(kdm_random::derive_seed(self.seed, STATES), iteration);
+        let chosen =
+            |row: usize| (kdm_random::uniform_f64(seed, row as u64) * times.len() as f64) as usize;
+        let pairs = self.store.batch_with_states(&indices);
+        let states = state_tensors(&pairs, times, config.noise_std, chosen, &self.device);
+        let batch = to_tensors(pairs, config.label_dim, &self.device);
+        PairTensors { states: Some(states), ..batch }
     }
 }
 
-/// Pairs as tensors on `device`, with one-hot labels of `label_dim` classes.
+/// One state of each pair on `device`: of row i the state number `chosen(i)` of those at `times`.
+pub fn state_tensors(
+    pairs: &Samples,
+    times: &[StateTime],
+    noise_std: f64,
+    chosen: impl Fn(usize) -> usize,
+    device: &Device,
+) -> StateTensors {
+    let (dim, count) = (pairs.dim(), times.len());
+    let places: Vec<usize> = (0..pairs.len()).map(chosen).collect();
+    let states = pairs.states.chunks_exact(dim * count).zip(&places).flat_map(|(row, place)| {
+        let scale = times[*place].scale() as f32;
+        row[place * dim..(place + 1) * dim].iter().map(move |x| x / scale)
+    });
+    let tau: Vec<f32> = places.iter().map(|place| times[*place].tau as f32).collect();
+    let tau = Tensor::from_data(TensorData::new(tau, [places.len()]), device);
+    StateTensors { values: rows(states.collect(), dim, device), tau, noise_std }
+}
+
+/// Pairs as tensors on `device`, with one-hot labels of `label_dim` classes and without states.
 pub fn to_tensors(pairs: Samples, label_dim: usize, device: &Device) -> PairTensors {
     let dim = pairs.dim();
     let labels = (label_dim > 0).then(|| rows(pairs.labels.one_hot(label_dim), label_dim, device));
@@ -184,16 +227,26 @@ pub fn to_tensors(pairs: Samples, label_dim: usize, device: &Device) -> PairTens
         images: rows(pairs.images, dim, device),
         noise: rows(pairs.noise, dim, device),
         labels,
+        states: None,
     }
 }
 
 /// Values of images evaluated at a time.
 const BLOCK: usize = 1 << 18;
 
+/// Whether a student is trained on the states of a store: its operator is a generator, and the
+/// store has some.
+fn uses_states(config: &StudentConfig, store: &PairStore) -> bool {
+    config.method == Method::Koopman
+        && config.operator.kind == OperatorKind::Generator
+        && !store.manifest().states.is_empty()
+}
+
 /// The loss's terms and their sum on pairs of a store with latent noise and dropout off, averaged
-/// over all pairs: the adversarial term with a discriminator, L_eig where there is one, and the
-/// push term always. Batch norm sees the blocks in which pairs are evaluated; with no more than 85
-/// pairs of 3x32x32 images, they are one block.
+/// over all pairs: the adversarial term with a discriminator, L_eig where there is one, the push
+/// term always, and the terms of states for a generator and a store that has them (of a pair one
+/// state, the same each time). Batch norm sees the blocks in which pairs are evaluated;
+/// with no more than 85 pairs of 3x32x32 images, they are one block.
 ///
 /// # Errors
 /// When the observer asks for a stop.
@@ -214,7 +267,17 @@ pub fn evaluate_losses(
         progress.advance((start - range.start) as u64, total as u64, "")?;
         let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
-        let batch = to_tensors(store.range(block), config.label_dim, device);
+        let batch = if uses_states(config, store) {
+            let times = &store.manifest().states;
+            let indices: Vec<usize> = block.collect();
+            let pairs = store.batch_with_states(&indices);
+            let chosen = |row: usize| indices[row] % times.len();
+            let states = state_tensors(&pairs, times, config.noise_std, chosen, device);
+            let batch = to_tensors(pairs, config.label_dim, device);
+            PairTensors { states: Some(states), ..batch }
+        } else {
+            to_tensors(store.range(block), config.label_dim, device)
+        };
         let outputs = objective.forward(student, batch, None, &ForwardMode::evaluation(), true);
         let terms = objective.terms(outputs, student, discriminator);
         for (term, value) in terms.iter().chain([(Term::Total, terms.total())]) {
@@ -245,9 +308,7 @@ impl Task for DistillTask {
     /// The discriminator's step comes first; the student is then judged by the new one, on the same
     /// images.
     fn iterate(&self, model: Trainee, iteration: u64, stepper: &mut Stepper) -> (Trainee, Losses) {
-        let pairs = self.store.batch(&self.indices(iteration));
-        let config = self.config();
-        let batch = to_tensors(pairs, config.label_dim, &self.device);
+        let batch = self.training_batch(iteration);
         let mode = ForwardMode::training(kdm_random::derive_seed(
             kdm_random::derive_seed(self.seed, DROPOUT),
             iteration,

@@ -257,6 +257,7 @@ mod tests {
             (OperatorKind::Dense, Some(8), 3),
             (OperatorKind::Factorized, None, 3),
             (OperatorKind::Factorized, Some(8), 0),
+            (OperatorKind::Generator, Some(8), 3),
         ] {
             let config = StudentConfig {
                 method: Method::Koopman,

@@ -15,8 +15,8 @@ use crate::{Student, StudentConfig};
 /// own noise and label alone, not on the batch. [`Student`] has an example.
 ///
 /// On the CPU a student of U-Nets is frozen: what depends on the time alone is computed here,
-/// weights are packed, the operator is one matrix. MLPs, and all students on other devices, are run
-/// as they are, in blocks of one size.
+/// weights are packed, the operator is one matrix, or a generator's factors. MLPs, and all students
+/// on other devices, are run as they are, in blocks of one size.
 #[derive(Debug)]
 pub struct Sampler {
     engine: Engine,
@@ -46,11 +46,36 @@ struct FrozenRest {
     decoder: FrozenUNet,
     /// The maps from latent to latent in order: the projection and back, and the operator between
     /// them.
-    maps: Vec<FrozenLinear>,
+    maps: Vec<FrozenMap>,
     /// The place of the operator among the maps.
     operator: usize,
     /// B y for every class, and for none, where B's bias is left; empty without control.
     control: Vec<Vec<f32>>,
+}
+
+/// A map from latent to latent.
+#[derive(Debug)]
+enum FrozenMap {
+    Linear(FrozenLinear),
+    /// A generator's, coordinate by coordinate.
+    Generator(Vec<(f32, f32)>),
+}
+
+impl FrozenMap {
+    fn run(&self, z: &[f32]) -> Vec<f32> {
+        let lambda = match self {
+            Self::Linear(linear) => return linear.run(z),
+            Self::Generator(lambda) => lambda,
+        };
+        let mut moved = z.to_vec();
+        for row in moved.chunks_exact_mut(2 * lambda.len()) {
+            let (re, im) = row.split_at_mut(lambda.len());
+            for ((re, im), (l_re, l_im)) in re.iter_mut().zip(im).zip(lambda) {
+                (*re, *im) = (*re * l_re - *im * l_im, *re * l_im + *im * l_re);
+            }
+        }
+        moved
+    }
 }
 
 /// Images that are drawn at a time.
@@ -168,18 +193,28 @@ impl FrozenStudent {
         };
         let first = FrozenUNet::new(encoder, NOISE_TIME)?;
         let decoder = FrozenUNet::new(decoder, CLEAN_TIME)?;
-        let affine = student.operator.matrix();
-        let operator = FrozenLinear::new(&narrow(&affine.matrix), narrow(&affine.bias));
+        let operator = match student.operator.generator() {
+            Some(generator) => FrozenMap::Generator(generator.factors()),
+            None => {
+                let affine = student.operator.matrix();
+                let (matrix, bias) = (narrow(&affine.matrix), narrow(&affine.bias));
+                FrozenMap::Linear(FrozenLinear::new(&matrix, bias))
+            }
+        };
+        let n = student.operator.dim();
         let control = student.control.as_ref().map_or_else(Vec::new, |control| {
             let device = control.weight.device();
             let labels = Tensor::cat(
                 vec![Tensor::eye(label_dim, &device), Tensor::zeros([1, label_dim], &device)],
                 0,
             );
-            values(control.forward(labels)).chunks_exact(affine.n).map(<[f32]>::to_vec).collect()
+            values(control.forward(labels)).chunks_exact(n).map(<[f32]>::to_vec).collect()
         });
         let (maps, place) = match &student.projection {
-            Some(p) => (vec![frozen(&p.noise), operator, frozen(&p.decoder)], 1),
+            Some(p) => {
+                let [down, up] = [&p.noise, &p.decoder].map(|map| FrozenMap::Linear(frozen(map)));
+                (vec![down, operator, up], 1)
+            }
             None => (vec![operator], 0),
         };
         let rest = Some(FrozenRest { decoder, maps, operator: place, control });
@@ -219,6 +254,8 @@ mod tests {
             (Method::Koopman, OperatorKind::Dense, Some(40), 3),
             (Method::Koopman, OperatorKind::Factorized, None, 3),
             (Method::Koopman, OperatorKind::Factorized, Some(9), 0),
+            (Method::Koopman, OperatorKind::Generator, Some(40), 3),
+            (Method::Koopman, OperatorKind::Generator, None, 0),
             (Method::Direct, OperatorKind::Dense, None, 3),
         ] {
             let config = StudentConfig {

@@ -49,6 +49,37 @@ impl Stepwise<'_> {
         self.push(&self.encode_noise(noise, labels), labels)
     }
 
+    /// Latents of a generator a time `time` later, its control with it: `[N, n]` -> `[N, n]`. None
+    /// where the operator is none.
+    pub fn advance(&self, latents: &[f32], labels: &Labels, time: f32) -> Option<Vec<f32>> {
+        let generator = self.student.operator.generator()?;
+        let at = |rows: usize| Tensor::full([rows], time, self.device);
+        Some(self.run(latents, self.config.operator_dim(), labels, |z, y| {
+            let rows = z.dims()[0];
+            self.student.advance(generator, z, at(rows), y)
+        }))
+    }
+
+    /// z_s = E_T(x_s, s) of states that are as loud as x_T, at the normalised time `tau`:
+    /// `[N, dim]` -> `[N, n]`. None where the operator is no generator.
+    pub fn encode_state(&self, states: &[f32], labels: &Labels, tau: f32) -> Option<Vec<f32>> {
+        self.student.operator.generator()?;
+        let mode = ForwardMode::evaluation();
+        Some(self.run(states, self.config.dim(), labels, |x, y| {
+            let tau = Tensor::full([x.dims()[0]], tau, self.device);
+            self.student.encode_state(x, tau, y, &mode)
+        }))
+    }
+
+    /// D(z, s) at the normalised time `tau`: states over their scale, `[N, n]` -> `[N, dim]`.
+    pub fn decode_at(&self, latents: &[f32], labels: &Labels, tau: f32) -> Vec<f32> {
+        let mode = ForwardMode::evaluation();
+        self.run(latents, self.config.operator_dim(), labels, |z, y| {
+            let tau = Tensor::full([z.dims()[0]], tau, self.device);
+            self.student.decode_at(z, tau, y, &mode)
+        })
+    }
+
     /// D(z): `[N, n]` -> `[N, dim]`.
     pub fn decode(&self, latents: &[f32], labels: &Labels) -> Vec<f32> {
         let mode = ForwardMode::evaluation();

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use kdm_nn::{ForwardMode, InitSeed, Linear, LinearConfig, Mlp, MlpConfig, SongUNet};
 
 use crate::config::{MlpSizes, UNets};
+use crate::operator::Generator;
 use crate::{Method, Operator, StudentConfig};
 
 /// The time input of the noise encoder. The clean encoder's and the decoder's is 0 (paper).
@@ -37,12 +38,26 @@ impl Network {
         labels: Option<Tensor<2>>,
         mode: &ForwardMode,
     ) -> Tensor<2> {
+        let time = Tensor::full([x.dims()[0]], time, &x.device());
+        self.forward_at(x, time, labels, mode)
+    }
+
+    /// [`Self::forward`] with a time for each row, `[N]`.
+    fn forward_at(
+        &self,
+        x: Tensor<2>,
+        time: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<2> {
         match self {
-            Self::Mlp(mlp) => mlp.forward_at(x, time, labels),
+            Self::Mlp(mlp) => {
+                let rows = time.dims()[0];
+                mlp.forward(x, time.reshape([rows, 1]), labels)
+            }
             Self::Unet(unet) => {
                 let (n, config) = (x.dims()[0], unet.config());
                 let side = config.resolution;
-                let time = Tensor::full([n], time, &x.device());
                 let x = x.reshape([n, config.in_channels, side, side]);
                 let y = unet.forward(x, time, labels, None, mode);
                 y.reshape([n, config.out_channels * side * side])
@@ -231,6 +246,11 @@ impl Direct {
     }
 }
 
+/// The time input of networks at normalised times: from [`NOISE_TIME`] to [`CLEAN_TIME`].
+fn network_time(tau: Tensor<1>) -> Tensor<1> {
+    tau.neg() + NOISE_TIME
+}
+
 /// Noise over the scale that networks take it at.
 fn scaled(x_t: Tensor<2>, scale: f64) -> Tensor<2> {
     if scale == 1.0 { x_t } else { x_t / scale }
@@ -277,6 +297,42 @@ impl Koopman {
         }
     }
 
+    /// z_s = E_T(x_s, s) of states between noise and image, which are as loud as x_T, at normalised
+    /// times `[N]`: `[N, dim]` -> `[N, n]`. At time 0 it is [`Self::encode_noise`].
+    pub fn encode_state(
+        &self,
+        x: Tensor<2>,
+        tau: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<2> {
+        let x = scaled(x, self.noise_scale);
+        let z = self.noise_encoder.forward_at(x, network_time(tau), labels, mode);
+        match &self.projection {
+            Some(p) => p.noise.forward(z),
+            None => z,
+        }
+    }
+
+    /// Latents `[N, n]` a time `[N]` later: C(s -> s + time) z, and what the control adds
+    /// meanwhile.
+    /// [`Self::push`] is the whole time, 1.
+    pub fn advance(
+        &self,
+        generator: &Generator,
+        z: Tensor<2>,
+        time: Tensor<1>,
+        labels: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let rows = time.dims()[0];
+        let time = time.reshape([rows, 1]);
+        let moved = generator.advance(z, time.clone());
+        match (&self.control, labels) {
+            (Some(control), Some(y)) => moved + generator.control(control.forward(y), time),
+            _ => moved,
+        }
+    }
+
     /// z^_0 = C z_T + B y: `[N, n]` -> `[N, n]`.
     pub fn push(&self, z_t: Tensor<2>, labels: Option<Tensor<2>>) -> Tensor<2> {
         let pushed = self.operator.apply(z_t);
@@ -293,6 +349,22 @@ impl Koopman {
             None => z,
         };
         self.decoder.forward(z, CLEAN_TIME, labels, mode)
+    }
+
+    /// D(z, s) at normalised times `[N]`: `[N, n]` -> `[N, dim]`, states divided by their scale. At
+    /// time 1 it is [`Self::decode`].
+    pub fn decode_at(
+        &self,
+        z: Tensor<2>,
+        tau: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<2> {
+        let z = match &self.projection {
+            Some(p) => p.decoder.forward(z),
+            None => z,
+        };
+        self.decoder.forward_at(z, network_time(tau), labels, mode)
     }
 
     /// One-step samples: x_0 = D(C E_T(x_T) + B y), `[N, dim]` -> `[N, dim]`.

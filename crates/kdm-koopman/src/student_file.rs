@@ -170,6 +170,8 @@ mod tests {
             (OperatorKind::Dense, None, 2, vec![3], 6, NetworkConfig::Affine),
             (OperatorKind::Dense, None, 3, vec![2, 8, 8], 128, unet()),
             (OperatorKind::Factorized, Some(7), 0, vec![1, 8, 8], 64, unet()),
+            (OperatorKind::Generator, Some(6), 3, vec![3], 12, mlp()),
+            (OperatorKind::Generator, None, 0, vec![1, 8, 8], 128, unet()),
         ] {
             let config = StudentConfig {
                 method: Method::Koopman,

@@ -170,6 +170,14 @@ metrics! {
         "eigenvalue loss and inverse consistency";
     TOTAL: "total", "total loss", "", Smaller,
         "the weighted sum of the loss's terms";
+    STATE_LATENT: "state_latent", "latent loss of states", "", Smaller,
+        "mean squared difference of a state's latent to that carried from the noise, and of its \
+         image's to that carried from it";
+    STATE_PUSH: "state_push", "image from states", "", Smaller,
+        "distance of the image decoded from a state between noise and image to the teacher's";
+    STATE: "state", "state loss", "", Smaller,
+        "mean squared difference of states decoded on the way from the noise to the teacher's own, \
+         over their scale";
     // Of trainings.
     LOSS: "loss", "loss", "", Smaller,
         "what the training minimises";

@@ -8,7 +8,7 @@ use kdm_analysis::structure::{
 use kdm_analysis::{Note, OperatorAnalysis};
 
 use crate::format::{percent, significant};
-use crate::plots::{self, Group};
+use crate::plot::{Mark, Plot, Series};
 use crate::{Figure, Section, Table, grid};
 
 /// Clusters shown, samples of each, and outliers.
@@ -147,13 +147,13 @@ fn member_figures(clusters: &Clusters, images: &[f32], shape: &[usize]) -> Vec<F
 }
 
 fn noise_figure(plane: &NoisePlane) -> Figure {
-    let group = |(c, points): (usize, &Vec<(f64, f64)>)| Group {
+    let group = |(c, points): (usize, &Vec<(f64, f64)>)| Series {
         points: points.clone(),
         colour: Some(c),
         name: Some(format!("cluster {}", c + 1)),
-        crosses: false,
+        mark: Mark::Dots,
     };
-    let groups: Vec<Group> = plane.clusters.iter().enumerate().map(group).collect();
+    let groups: Vec<Series> = plane.clusters.iter().enumerate().map(group).collect();
     let reach =
         plane.clusters.iter().flatten().fold(0.0f64, |most, p| most.max(p.0.abs()).max(p.1.abs()));
     let title = "Noise of the clusters";
@@ -161,5 +161,6 @@ fn noise_figure(plane: &NoisePlane) -> Figure {
                    directions in which the clusters' mean noises are furthest apart: found on one \
                    half of the samples, drawn for the other. Where colours mix, a cluster is no \
                    region of the noise (of a conditional student the label decides most).";
-    Figure::new(title, plots::scatter(title, &groups, 1.1 * reach.max(1e-3)), caption)
+    let (first, second) = ("noise along the first direction", "noise along the second direction");
+    Figure::new(title, Plot::scatter(first, second, groups, 1.1 * reach.max(1e-3)), caption)
 }

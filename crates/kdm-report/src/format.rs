@@ -1,4 +1,4 @@
-//! Numbers as text.
+//! Numbers as text, and text as HTML.
 
 /// A number with four significant digits.
 pub fn significant(value: f64) -> String {
@@ -13,6 +13,11 @@ pub fn significant(value: f64) -> String {
 /// A share, 0 to 1, in percent; empty for none.
 pub fn percent(share: impl Into<Option<f64>>) -> String {
     share.into().map_or_else(String::new, |share| format!("{:.1}%", 100.0 * share))
+}
+
+/// Text as it stands in HTML.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a page begins with: the result at a glance.
 
 use crate::Figure;
-use crate::figure::escape;
+use crate::format::escape;
 
 /// A number that sums a result up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Fact {
 
 /// The result at a glance: pictures side by side, the numbers that sum it up, what to be careful
 /// about, and how it was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Headline {
     /// Pictures side by side, such as the teacher's and the student's.
     pub figures: Vec<Figure>,

@@ -121,7 +121,7 @@ mod tests {
         let section = inversion_section(&found, &samples);
         assert_eq!(section.tables[0].rows[4][..2], ["noise_cosine", "0.9000"]);
         // Five images of 2x2 pixels below each other, with gaps of 2.
-        let picture = image::load_from_memory(&section.figures[0].png).unwrap();
+        let picture = image::load_from_memory(&section.figures[0].picture.png()).unwrap();
         assert_eq!((picture.width(), picture.height()), (2, 5 * 2 + 4 * 2));
     }
 }

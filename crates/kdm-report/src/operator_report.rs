@@ -7,7 +7,8 @@ use kdm_analysis::truncation::Truncation;
 use kdm_analysis::{ModeAnalysis, Note, OperatorAnalysis, Spectrum};
 
 use crate::format::{percent, significant};
-use crate::plots::{self, Axis, Curve};
+use crate::plot::{Axis, Plot, Series};
+use crate::state_report::{rate_figure, rate_table, state_figure, state_table};
 use crate::{Figure, Section, Table, grid};
 
 /// Modes in the table.
@@ -21,9 +22,18 @@ pub fn operator_section(found: &OperatorAnalysis, notes: &[Note]) -> Section {
     section.text = about.map(|note| format!("Note: {note}. ")).collect();
     section.figures.push(spectrum_figure(&found.spectrum));
     section.tables.push(spectrum_table(&found.spectrum));
+    if let Some(rates) = &found.rates {
+        section.figures.push(rate_figure(rates));
+        section.tables.push(rate_table(rates));
+    }
+    if let Some(path) = &found.state_path {
+        section.figures.extend(state_figure(path, &found.shape));
+        section.tables.push(state_table(path));
+    }
     if let Some(modes) = &found.modes {
         section.figures.extend(truncation_figures(&modes.truncation, &found.shape));
-        section.figures.extend(trajectory_figure(modes, &found.shape));
+        let generator = found.rates.is_some();
+        section.figures.extend(trajectory_figure(modes, &found.shape, generator));
         section.tables.push(mode_table(modes));
         section.tables.push(conditioning_table(modes));
         section.tables.push(truncation_table(&modes.truncation));
@@ -44,8 +54,7 @@ pub fn spectrum_figure(spectrum: &Spectrum) -> Figure {
         spectrum.leading,
         spectrum.eigenvalues.len()
     );
-    let png = plots::spectrum("Spectrum of the operator", &spectrum.eigenvalues);
-    Figure::new("Spectrum", png, caption)
+    Figure::new("Spectrum", Plot::spectrum(&spectrum.eigenvalues), caption)
 }
 
 fn spectrum_table(spectrum: &Spectrum) -> Table {
@@ -156,14 +165,12 @@ fn truncation_table(found: &Truncation) -> Table {
 
 fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
     let heading = frechet_name(found);
-    let curve = |name: String, pick: &dyn Fn(usize) -> Option<f64>| Curve {
-        name,
-        points: (0..found.rows.len())
-            .filter_map(|i| Some(((found.rows[i].rank as f64).max(0.5), pick(i)?)))
-            .collect(),
+    let curve = |name: String, pick: &dyn Fn(usize) -> Option<f64>| {
+        let at = |i: usize| Some(((found.rows[i].rank as f64).max(0.5), pick(i)?));
+        Series::line(name, (0..found.rows.len()).filter_map(at).collect())
     };
     let rows = &found.rows;
-    let curves = [
+    let curves = vec![
         curve("coordinate rmse, modes".into(), &|i| Some(rows[i].by_modes.coordinate_rmse)),
         curve(format!("{heading}, modes"), &|i| rows[i].by_modes.frechet),
         curve("coordinate rmse, principal directions".into(), &|i| {
@@ -175,9 +182,11 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
                    real latents, and when it keeps as many of the directions in which its latents \
                    vary most, the best that rank allows. Where a curve is flat, the rest can be \
                    left out. Rank 0 is drawn at 0.5.";
-    let axis = Axis { name: "rank kept", logarithmic: true };
-    let mut figures: Vec<Figure> = plots::curves("Truncation", axis, &curves)
-        .map(|png| Figure::new("Truncation", png, caption))
+    let axis = Axis::log2("rank kept");
+    let frechet = rows.iter().any(|row| row.by_modes.frechet.is_some());
+    let values = if frechet { format!("rmse or {heading}") } else { "coordinate rmse".into() };
+    let mut figures: Vec<Figure> = Plot::curves(axis, Axis::log10(values), curves)
+        .map(|plot| Figure::new("Truncation", plot, caption))
         .into_iter()
         .collect();
     if let Some(last) = rows.last().filter(|_| grid::shows(shape)) {
@@ -195,7 +204,7 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
 
 /// Decoded powers of the operator, a sample a row, with the teacher's states and its denoised
 /// estimates below.
-fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
+fn trajectory_figure(found: &ModeAnalysis, shape: &[usize], generator: bool) -> Option<Figure> {
     let Trajectory { images, teacher, .. } =
         found.trajectory.as_ref().filter(|_| grid::shows(shape))?;
     let dim: usize = shape.iter().product();
@@ -224,10 +233,16 @@ fn trajectory_figure(found: &ModeAnalysis, shape: &[usize]) -> Option<Figure> {
              powers the real part is taken."
         ),
     };
+    let way = if generator {
+        "The student's operator is a generator: C^t is C(0 to t), decoded at its time, to a state \
+         over its scale."
+    } else {
+        "The student was trained at t = 1 alone, so latents between the ends need not decode to \
+         recognizable images."
+    };
     let caption = format!(
         "The decoder's picture of latents C^t E_T(x_T) for t from 0 (left) to 1 (right), for \
-         {count} samples.{below} The student was trained at t = 1 alone, so latents between the \
-         ends need not decode to recognizable images.{note}"
+         {count} samples.{below} {way}{note}"
     );
     let png = grid::png(&rows, shape, images.len());
     Some(Figure::of_pixels("From noise to image", png, caption))

@@ -1,6 +1,7 @@
 //! The page: one HTML file with its pictures inside.
 
-use crate::figure::{escape, slug};
+use crate::figure::slug;
+use crate::format::escape;
 use crate::{Figure, Headline};
 
 /// Numbers with names.
@@ -15,7 +16,7 @@ pub struct Table {
 }
 
 /// Figures and tables on one subject.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Section {
     /// Heading.
     pub title: String,
@@ -44,7 +45,7 @@ pub struct Section {
 /// let html = page.html();
 /// assert!(html.starts_with("<!doctype html>") && html.contains("smaller is better"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// Heading of the page.
     pub title: String,
@@ -165,10 +166,10 @@ grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
 padding:.8rem}
 figure button{display:block;width:100%;padding:0;border:0;background:none;cursor:zoom-in}
-figure img{width:100%;height:auto;display:block;border-radius:3px}
+figure img,figure svg{width:100%;height:auto;display:block;border-radius:3px;color:var(--ink)}
 .pixels{image-rendering:pixelated}
 button.large{position:fixed;inset:0;z-index:9;background:var(--paper);cursor:zoom-out}
-button.large img{width:100vw;height:100vh;object-fit:contain}
+button.large img,button.large svg{width:100vw;height:100vh;object-fit:contain}
 figcaption{color:var(--soft);font-size:.92rem;margin-top:.5rem}
 figcaption b{color:var(--ink)}
 dl{display:grid;margin:1.2rem 0 0;gap:.8rem}
@@ -247,11 +248,12 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PlotFormat;
 
     fn page() -> Page {
         let section = Section {
             text: "1 < 2".into(),
-            figures: vec![Figure::new("A figure & more", vec![1, 2, 3], "c")],
+            figures: vec![Figure::of_pixels("A figure & more", vec![1, 2, 3], "c")],
             tables: vec![Table::of("t", vec![["n".into(), "1 <2".into(), "r".into()]])],
             ..Section::new("Numbers <b>")
         };
@@ -302,6 +304,7 @@ mod tests {
         let wide = Table::with_columns("t", &["a", "b"], vec![vec!["1".into(), "2".into()]]);
         assert_eq!(wide.markdown(), "| a | b |\n| --- | --- |\n| 1 | 2 |\n");
         assert_eq!(wide.text(), "1  2\n");
-        assert_eq!(page().sections[0].figures[0].file_name(), "a-figure---more.png");
+        let (name, bytes) = page().sections[0].figures[0].file(PlotFormat::Pdf);
+        assert_eq!((name.as_str(), bytes), ("a-figure---more.png", vec![1, 2, 3]));
     }
 }

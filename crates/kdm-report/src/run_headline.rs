@@ -127,7 +127,7 @@ mod tests {
             (&catalog::CLASS_AGREEMENT, 0.856),
             (&catalog::SPEED_UP, 37.4),
         ]);
-        let figure = |title: &str| Figure::new(title, vec![1], "c");
+        let figure = |title: &str| Figure::of_pixels(title, vec![1], "c");
         let figures = vec![figure("Student"), figure("Classes"), figure("Teacher")];
         let mut sections = [Section { figures, ..Section::new("Samples") }];
         let headline = run_headline(facts(&values), &mut sections);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kdm_analysis::clusters::PointClusters;
 use kdm_analysis::gallery::{Gallery, ImageGallery, ImageRows, PointGallery};
 
-use crate::plots::{self, Group, half_edge};
+use crate::plot::{Mark, Plot, Series, half_edge};
 use crate::{Figure, Section, Table, grid};
 
 /// Points drawn in scatter plots.
@@ -28,7 +28,7 @@ pub fn sample_section(gallery: &Gallery) -> Section {
 
 /// Points as groups of one colour, outliers as black crosses. `points`: the points that were sorted
 /// into clusters, or the noise they are from.
-fn groups(clusters: &PointClusters, points: &[f32]) -> Vec<Group> {
+fn groups(clusters: &PointClusters, points: &[f32]) -> Vec<Series> {
     let mut groups: BTreeMap<Option<usize>, Vec<(f64, f64)>> = BTreeMap::new();
     let mut outliers = Vec::new();
     for (i, p) in points.chunks(2).enumerate() {
@@ -38,14 +38,18 @@ fn groups(clusters: &PointClusters, points: &[f32]) -> Vec<Group> {
             (false, colour) => groups.entry(colour).or_default().push(p),
         }
     }
-    let coloured = groups.into_iter().map(|(colour, points)| Group {
+    let coloured = groups.into_iter().map(|(colour, points)| Series {
         points,
         colour,
         name: None,
-        crosses: false,
+        mark: Mark::Dots,
     });
-    let outliers =
-        Group { points: outliers, colour: None, name: Some("outliers".into()), crosses: true };
+    let outliers = Series {
+        points: outliers,
+        colour: None,
+        name: Some("outliers".into()),
+        mark: Mark::Crosses,
+    };
     coloured.chain([outliers]).collect()
 }
 
@@ -53,25 +57,26 @@ fn point_figures(gallery: &PointGallery) -> Vec<Figure> {
     let PointGallery { teacher, student, noise, clusters } = gallery;
     let half = half_edge(teacher.as_ref().unwrap_or(student));
     let some = |points: &[f32]| points[..points.len().min(2 * POINTS)].to_vec();
-    let figure = |title: &str, groups: &[Group], half: f64, caption: &str| {
-        Figure::new(title, plots::scatter(title, groups, half), caption)
+    let figure = |title: &str, series: Vec<Series>, half: f64, caption: &str| {
+        let plot = Plot::scatter("first coordinate", "second coordinate", series, half);
+        Figure::new(title, plot, caption)
     };
     let mut figures = Vec::new();
     if let Some(teacher) = teacher {
         let caption = "Samples of the teacher, many network passes each.";
-        figures.push(figure("Teacher", &[Group::of(&some(teacher), 0)], half, caption));
+        figures.push(figure("Teacher", vec![Series::of_rows(&some(teacher), 0)], half, caption));
     }
     let caption = "One-step samples of the student, from the same noise. It should look like the \
                    teacher's.";
-    figures.push(figure("Student", &[Group::of(&some(student), 5)], half, caption));
+    figures.push(figure("Student", vec![Series::of_rows(&some(student), 3)], half, caption));
     let caption = "The student's samples, a colour for each cluster. Crosses are outliers: in \
                    sparse places, far from their neighbours, or outside all modes of the data.";
     let sorted = &student[..noise.len()];
-    figures.push(figure("Outputs by cluster", &groups(clusters, sorted), half, caption));
+    figures.push(figure("Outputs by cluster", groups(clusters, sorted), half, caption));
     let caption = "The noise each of these samples came from, in its sample's colour. Clusters of \
                    outputs are regions of noise, and outliers come from the borders between them.";
     let half = half_edge(noise);
-    figures.push(figure("Noise by cluster", &groups(clusters, noise), half, caption));
+    figures.push(figure("Noise by cluster", groups(clusters, noise), half, caption));
     figures
 }
 
@@ -151,7 +156,7 @@ pub(crate) mod tests {
         };
         let found = groups(&clusters, &[1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
         assert_eq!((found[0].points.len(), found[1].points.len()), (1, 2));
-        assert!(found[1].crosses);
+        assert_eq!(found[1].mark, Mark::Crosses);
         let points =
             PointGallery { teacher: None, student: vec![0.5; 8], noise: vec![0.25; 6], clusters };
         let section = sample_section(&Gallery { points: Some(points), images: None });

@@ -21,7 +21,10 @@ mod tests {
     use burn::tensor::Device;
     use kdm_analysis::gallery::PointClustering;
     use kdm_analysis::memorization::NearestImages;
-    use kdm_analysis::{ClusterConfig, Memorization, Note, Subject, TeacherPath, analyze};
+    use kdm_analysis::{
+        ClusterConfig, KnownStates, KnownTeacher, Memorization, Note, Subject, TeacherPath, analyze,
+    };
+    use kdm_data::pairs::StateTime;
     use kdm_data::{Labels, Samples};
     use kdm_koopman::{
         Method, NetworkConfig, OperatorConfig, OperatorKind, Sampler, StudentConfig,
@@ -66,8 +69,13 @@ mod tests {
         let clustering =
             PointClustering { config: ClusterConfig::default(), samples: 40, mode_of: None };
         let rows = vec![vec![0.0; 16]; 9];
+        let known = KnownStates {
+            times: vec![StateTime::straight(0.3, 1.0), StateTime::straight(0.6, 1.0)],
+            states: vec![vec![0.5; 4 * 40]; 2],
+        };
         let path = TeacherPath { times: vec![0.0; 9], states: rows.clone(), denoised: rows };
-        let mut found = analyze(&subject, &clustering, Some(&path), &Silent).unwrap();
+        let teacher = KnownTeacher { path: Some(&path), states: Some(&known) };
+        let mut found = analyze(&subject, &clustering, teacher, &Silent).unwrap();
         found.memorization = Some(Memorization {
             distance: 1.0,
             distance_of_test: None,
@@ -92,6 +100,7 @@ mod tests {
             "Truncation",
             "Samples by modes kept",
             "From noise to image",
+            "States between noise and image",
             "Neighbours",
             "Nearest training images",
         ] {
@@ -99,6 +108,7 @@ mod tests {
         }
         for table in [
             "Spectrum",
+            "Distance to the teacher's states",
             "Modes that carry most",
             "Operator",
             "Truncation to the modes that carry most",
@@ -112,10 +122,10 @@ mod tests {
         assert!(html.contains("a &lt;network&gt;") && html.contains("no modes are shown"));
         // A row of operator's images, of teacher's states and of its estimates for four samples.
         let strip = page.figures().find(|f| f.title == "From noise to image").unwrap();
-        let strip = image::load_from_memory(&strip.png).unwrap();
+        let strip = image::load_from_memory(&strip.picture.png()).unwrap();
         assert_eq!((strip.width(), strip.height()), (9 * 2 + 8 * 2, 12 * 2 + 11 * 2));
         let near = page.figures().find(|f| f.title == "Neighbours").unwrap();
-        let near = image::load_from_memory(&near.png).unwrap();
+        let near = image::load_from_memory(&near.picture.png()).unwrap();
         assert_eq!((near.width(), near.height()), (19 * 2 + 18 * 2, 8 * 2 + 7 * 2));
     }
 }

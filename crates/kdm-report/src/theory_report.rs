@@ -4,7 +4,7 @@ use kdm_analysis::Theory;
 use kdm_analysis::theory::{AffineStudent, DegreeRow};
 use serde_json::json;
 
-use crate::plots::{self, Axis, Curve};
+use crate::plot::{Axis, Plot, Series};
 use crate::{Figure, Page, Section, Table};
 
 /// The experiments as a page.
@@ -73,27 +73,26 @@ fn mixture_section(theory: &Theory) -> Section {
             .map(|row| vec![row.latent.to_string(), format!("{:.4}", row.tested)])
             .collect(),
     );
-    let curve = |name: &str, points: Vec<(f64, f64)>| Curve { name: name.into(), points };
     let by_functions = |pick: fn(&DegreeRow) -> f64| {
         mixture.iter().map(|row| (row.functions as f64, pick(row))).collect()
     };
-    let curves = [
-        curve("dictionary, points of the fit", by_functions(|row| row.fitted)),
-        curve("dictionary, others", by_functions(|row| row.tested)),
-        curve(
+    let curves = vec![
+        Series::line("dictionary, points of the fit", by_functions(|row| row.fitted)),
+        Series::line("dictionary, others", by_functions(|row| row.tested)),
+        Series::line(
             "student of that latent dimension",
             sizes.iter().map(|row| (row.latent as f64, row.tested)).collect(),
         ),
     ];
-    let axis = Axis { name: "functions in the dictionary, or latent dimension", logarithmic: true };
+    let axis = Axis::log2("functions in the dictionary, or latent dimension");
     let title = "Error of a linear operator";
     let caption = "How well a linear operator carries noise to a mixture of eight Gaussians: on a \
                    dictionary of polynomials, and on a trained student's own functions. With \
                    polynomials the error falls slowly, since they are smooth and the flow is \
                    nearly discontinuous at the borders between two components.";
     Section {
-        figures: plots::curves(title, axis, &curves)
-            .map(|png| Figure::new(title, png, caption))
+        figures: Plot::curves(axis, Axis::log10("coordinate rmse"), curves)
+            .map(|plot| Figure::new(title, plot, caption))
             .into_iter()
             .collect(),
         tables: vec![degrees, latents],

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::plots::{self, Axis, Curve};
+use crate::plot::{Axis, Plot, Series};
 use crate::{Figure, Section};
 
 /// The section on an experiment's trainings. `student` and `teacher`: rows of their logs, JSON
@@ -23,7 +23,7 @@ pub fn distillation_figure(rows: &[Value]) -> Option<Figure> {
     ];
     let caption = "The loss and its terms over the training, on a logarithmic axis. The validation \
                    error is on pairs held out, with averaged weights and without latent noise.";
-    figure("Distillation", caption, &keys, rows)
+    figure("Distillation", caption, "loss, or rmse", &keys, rows)
 }
 
 /// A teacher's loss.
@@ -32,35 +32,42 @@ pub fn teacher_figure(rows: &[Value]) -> Option<Figure> {
     let caption = "Mean squared error of the velocity. It can't reach zero, since a noisy point \
                    may come from many samples. Validation is on fresh samples, with averaged \
                    weights.";
-    figure("Teacher training", caption, &keys, rows)
+    figure("Teacher training", caption, "loss", &keys, rows)
 }
 
 /// The operator's spectrum over its training; none where the log has none.
 pub fn spectrum_figure(rows: &[Value]) -> Option<Figure> {
     let named: Vec<(String, String)> = (0..=5)
         .map(|i| 1 << (2 * i))
-        .map(|k: usize| (format!("validation/modulus_{k}"), k.to_string()))
+        .map(|k: usize| (format!("validation/modulus_{k}"), format!("k = {k}")))
         .collect();
     let keys: Vec<(&str, &str)> =
         named.iter().map(|(key, name)| (key.as_str(), name.as_str())).collect();
     let caption = "Moduli of the averaged operator's eigenvalues over the training: the largest, \
                    the 4th, 16th, 64th, ... by size. The further the curves spread, the fewer \
                    directions the operator keeps.";
-    figure("Spectrum through training", caption, &keys, rows)
+    figure("Spectrum through training", caption, "modulus of the k-th eigenvalue", &keys, rows)
 }
 
 /// Curves of the values with these keys, each with its name in the legend; none where there is
-/// nothing to draw.
-pub fn figure(title: &str, caption: &str, keys: &[(&str, &str)], rows: &[Value]) -> Option<Figure> {
-    let curve = |(key, name): &(&str, &str)| Curve {
-        name: (*name).to_string(),
-        points: rows
-            .iter()
-            .filter_map(|row| Some((row["iteration"].as_f64()?, row[*key].as_f64()?)))
-            .collect(),
+/// nothing to draw. `values`: what the vertical axis shows.
+pub fn figure(
+    title: &str,
+    caption: &str,
+    values: &str,
+    keys: &[(&str, &str)],
+    rows: &[Value],
+) -> Option<Figure> {
+    let point = |row: &Value, key: &str| Some((row["iteration"].as_f64()?, row[key].as_f64()?));
+    let curve = |(key, name): &(&str, &str)| {
+        Series::line(*name, rows.iter().filter_map(|row| point(row, key)).collect())
     };
-    let curves: Vec<Curve> = keys.iter().map(curve).collect();
-    plots::curves(title, Axis::ITERATIONS, &curves).map(|png| Figure::new(title, png, caption))
+    let plot = Plot::curves(
+        Axis::linear("iteration"),
+        Axis::log10(values),
+        keys.iter().map(curve).collect(),
+    );
+    plot.map(|plot| Figure::new(title, plot, caption))
 }
 
 #[cfg(test)]

@@ -22,6 +22,6 @@ pub use solver::{
     Churn, Seen, Solver, Watch, Waypoint, solve, solve_stochastic, solve_through, solve_watched,
     trajectory,
 };
-pub use states::{KeptState, kept_states};
+pub use states::{KeptState, kept_states, state_time};
 pub use teacher::{Teacher, TeacherConfig};
 pub use training::{EdmTask, FlowTask};

@@ -15,6 +15,12 @@ pub struct KeptState {
     pub time: StateTime,
 }
 
+/// When a state is that lies at the process's time `t`.
+pub fn state_time(process: &Process, t: f64) -> StateTime {
+    let level = process.level(t);
+    StateTime { tau: process.tau(t), alpha: level.alpha, sigma: level.sigma }
+}
+
 /// `count` states of a solution of `steps` steps, as evenly over the steps as there are any: those
 /// that lie between noise and image, so that the last steps of a diffusion, from its smallest noise
 /// level on, don't count.
@@ -28,12 +34,7 @@ pub fn kept_states(
     count: usize,
 ) -> Result<Vec<KeptState>, Problem> {
     let times = rounded_times(denoiser, process, steps);
-    let state = |step: usize| {
-        let level = process.level(times[step]);
-        let time =
-            StateTime { tau: process.tau(times[step]), alpha: level.alpha, sigma: level.sigma };
-        KeptState { step, time }
-    };
+    let state = |step: usize| KeptState { step, time: state_time(process, times[step]) };
     let mut between: Vec<KeptState> =
         (1..steps).map(state).filter(|s| s.time.tau > 0.0 && s.time.tau < 1.0).collect();
     between.dedup_by(|next, last| next.time.tau <= last.time.tau);

@@ -327,7 +327,7 @@ fn step_of(
             Tensor::from_data(TensorData::new(values, shape), &device)
         };
         let noisy = objective.config.latent_noise > 0.0;
-        let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent() });
+        let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent(), states: None });
         let batch = distill::to_tensors(pairs.clone(), config.label_dim, &device);
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);

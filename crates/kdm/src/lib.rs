@@ -65,6 +65,7 @@ pub mod planned;
 pub mod run_folder;
 pub mod runtime;
 pub mod sample_files;
+pub mod sample_picture;
 pub mod sniff;
 pub mod stages;
 pub mod student;

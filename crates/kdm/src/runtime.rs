@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use kdm_data::machine;
 use kdm_observer::{Observer, Silent};
+use kdm_report::PlotFormat;
 
 /// The device that work is computed on, and the threads of the host.
 #[derive(Clone, Debug)]
@@ -54,19 +55,22 @@ impl Machine {
     }
 }
 
-/// What stages and studies are given beside their own arguments: where to compute, and who watches.
+/// What stages and studies are given beside their own arguments: where to compute, who watches,
+/// and the form of what is drawn.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Where to compute.
     pub runtime: &'a Runtime,
     /// Who is told of progress, and may stop the work.
     pub observer: &'a dyn Observer,
+    /// The form of plots in folders.
+    pub figures: PlotFormat,
 }
 
 impl<'a> Context<'a> {
     /// Work that nobody watches.
     pub fn silent(runtime: &'a Runtime) -> Self {
-        Self { runtime, observer: &Silent }
+        Self { runtime, observer: &Silent, figures: PlotFormat::default() }
     }
 
     /// The device, outside autodiff.

@@ -5,9 +5,9 @@ use std::path::Path;
 use kdm_data::labels::GIVE_LABELS;
 use kdm_data::{Array, Error, Labels, Samples, array, atomic, view};
 use kdm_observer::{Observer, Silent};
-use kdm_report::grid;
-use kdm_report::plots::{self, Group};
+use kdm_report::{PlotFormat, grid};
 
+use crate::sample_picture::{Arrangement, check_picture, picture};
 use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
@@ -139,9 +139,9 @@ pub fn write_samples(
     out: &Path,
     samples: &Samples,
     label_dim: usize,
-    columns: Option<usize>,
+    arrangement: Arrangement,
 ) -> Outcome<()> {
-    write_named_samples(out, samples, label_dim, columns, &[], &Silent)
+    write_named_samples(out, samples, label_dim, arrangement, &[], &Silent)
 }
 
 /// [`write_samples`] with the names of classes, of which there may be none; many files are told of.
@@ -152,7 +152,7 @@ pub fn write_named_samples(
     out: &Path,
     samples: &Samples,
     label_dim: usize,
-    columns: Option<usize>,
+    arrangement: Arrangement,
     class_names: &[String],
     observer: &dyn Observer,
 ) -> Outcome<()> {
@@ -161,8 +161,12 @@ pub fn write_named_samples(
     match extension.as_deref() {
         Some("npy") => array::write_npy(out, &images(samples))?,
         Some("npz") => write_npz(out, samples, label_dim)?,
-        Some(_) => atomic::write(out, &picture(samples, columns)?)?,
-        None => write_folder(out, samples, columns, class_names, observer)?,
+        Some(other) => {
+            check_picture(out, &samples.shape)?;
+            let form = PlotFormat::of_extension(other).unwrap_or_default();
+            atomic::write(out, &picture(samples, arrangement, form))?;
+        }
+        None => write_folder(out, samples, arrangement, class_names, observer)?,
     }
     Ok(())
 }
@@ -174,9 +178,10 @@ pub fn write_named_samples(
 pub fn check_out(out: &Path) -> Outcome<()> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
-        None | Some("npy" | "npz" | "png") => Ok(()),
+        None | Some("npy" | "npz" | "png" | "svg" | "pdf") => Ok(()),
         Some(other) => Err(Failure::Usage(format!(
-            "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file, or a folder",
+            "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file (for points \
+             also .svg or .pdf), or a folder",
             out.display()
         ))),
     }
@@ -208,14 +213,14 @@ fn write_npz(out: &Path, samples: &Samples, label_dim: usize) -> Outcome<()> {
 fn write_folder(
     out: &Path,
     samples: &Samples,
-    columns: Option<usize>,
+    arrangement: Arrangement,
     class_names: &[String],
     observer: &dyn Observer,
 ) -> Outcome<()> {
     atomic::create_folder(out)?;
     array::write_npy(&out.join("samples.npy"), &images(samples))?;
     if samples.dim() == 2 {
-        atomic::write(&out.join("samples.png"), &picture(samples, columns)?)?;
+        atomic::write(&out.join("samples.png"), &picture(samples, arrangement, PlotFormat::Png))?;
     } else if grid::shows(&samples.shape) {
         let mut progress = observer.begin("writing images", "images");
         for (i, image) in samples.images.chunks(samples.dim()).enumerate() {
@@ -245,23 +250,6 @@ fn image_name(samples: &Samples, i: usize, class_names: &[String]) -> String {
 fn plain(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     name.chars().map(letter).collect()
-}
-
-fn picture(samples: &Samples, columns: Option<usize>) -> Outcome<Vec<u8>> {
-    if grid::shows(&samples.shape) {
-        let columns = columns.unwrap_or_else(|| (samples.len() as f64).sqrt().ceil() as usize);
-        return Ok(grid::png(&samples.images, &samples.shape, columns));
-    }
-    if samples.dim() != 2 {
-        return Err(Failure::Usage(format!(
-            "a picture shows points in the plane or images of 1 or 3 channels, and these have {} \
-             numbers; name a .npy or .npz file",
-            samples.dim()
-        )));
-    }
-    let title = format!("{} samples", samples.len());
-    let half = plots::half_edge(&samples.images);
-    Ok(plots::scatter(&title, &[Group::of(&samples.images, 0)], half))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
 use super::numbers::{SAMPLES, within};
-use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
+use super::output::{Figures, NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 use super::resuming::{Keeping, or_continued};
 
 /// Flags of `kdm analyze`.
@@ -37,6 +37,8 @@ Examples:
         /// Where the page and the trained student go
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        #[command(flatten)]
+        figures: Figures,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -56,6 +58,8 @@ pub struct StudentArgs {
     /// Where figures, eigenvalues and the report go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    figures: Figures,
     /// Samples to sort into clusters
     #[arg(long, default_value_t = 5000, value_name = "N")]
     #[arg(value_parser = within(1, SAMPLES))]
@@ -100,7 +104,9 @@ impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
         match (self.theory, self.student) {
-            (Some(Theory::Theory { out, json }), _) => run_theory(&out, json, context),
+            (Some(Theory::Theory { out, figures, json }), _) => {
+                run_theory(&out, json, figures.of(context))
+            }
             (None, Some(args)) => args.run(context),
             (None, None) => Err(Failure::Usage("give a student with --model, and --out".into())),
         }
@@ -115,7 +121,7 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
     let kept = || "finished trainings are kept".into();
     let found = or_continued(theory(out, context), &[], kept)?;
     let page = theory_page(&found);
-    let path = write_report(out, &page)?;
+    let path = write_report(out, &page, context)?;
     if json {
         return print_json(&found);
     }
@@ -125,6 +131,7 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
 
 impl StudentArgs {
     fn run(self, context: Context) -> Outcome<()> {
+        let context = self.figures.of(context);
         for (flag, ok) in [("--eps", self.eps > 0.0), ("--z-score", self.z_score > 0.0)] {
             if !ok {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));

@@ -29,6 +29,7 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        let context = self.run.figures.of(context);
         let experiment = self.run.load(&self.preset)?;
         if experiment.variants()?.is_empty() {
             return Err(Failure::Usage(format!(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kdm::sample_picture::{Arrangement, check_picture};
 use kdm::studies::edit::{Direction, edit};
 use kdm::{Context, LoadedStudent, Outcome};
 
@@ -51,6 +52,7 @@ impl Args {
     pub fn run(self, context: Context) -> Outcome<()> {
         self.replace.samples(&self.out, &[Some(&self.model)])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
+        check_picture(&self.out, &student.config().shape)?;
         let seeds = parse_seeds("--seeds", &self.seeds)?;
         let direction = match (self.mode, self.to_class, self.from_class) {
             (Some(rank), ..) => Direction::Mode(rank),
@@ -60,6 +62,6 @@ impl Args {
         let reach = self.reach.unwrap_or_else(|| direction.usual_reach());
         let samples = edit(&student, &seeds, direction, reach, self.steps, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
-        write_samples(&self.out, &samples, 0, Some(self.steps))
+        write_samples(&self.out, &samples, 0, Arrangement::Ways(self.steps))
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use kdm::data::Labels;
 use kdm::koopman::interpolation::InterpolationSpace;
+use kdm::sample_picture::{Arrangement, check_picture};
 use kdm::studies::interpolate::interpolate;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
@@ -63,6 +64,7 @@ impl Args {
         }
         self.replace.samples(&self.out, &[Some(&self.model)])?;
         let student = LoadedStudent::open(&self.model, context.device())?;
+        check_picture(&self.out, &student.config().shape)?;
         let mut stops = student.draw_noise(&seeds);
         if let Some(list) = &self.classes {
             stops.labels = classes(&student, list, seeds.len())?;
@@ -73,7 +75,7 @@ impl Args {
         };
         let samples = interpolate(&student, space, &stops, self.steps, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
-        write_samples(&self.out, &samples, 0, Some(self.steps))
+        write_samples(&self.out, &samples, 0, Arrangement::Ways(self.steps))
     }
 }
 

@@ -10,7 +10,7 @@ use kdm::studies::invert::invert_images;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
 use super::numbers::{SAMPLES, STEPS, within};
-use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
+use super::output::{Figures, NOTHING_KEPT, folder, maybe, or_stopped, print, print_json};
 
 /// Flags of `kdm invert`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,8 @@ pub struct Args {
     /// Where the latents, the noise and a report go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    figures: Figures,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -50,6 +52,7 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        let context = self.figures.of(context);
         let inputs = [Some(self.model.as_path()), maybe(&self.pairs), maybe(&self.images)];
         folder(&self.out, &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;

@@ -217,7 +217,7 @@ impl Cli {
         let keeping = self.command.keeping();
         terminal::stop_on_signals(keeping.is_none());
         let (runtime, terminal) = (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
-        let context = Context { runtime: &runtime, observer: &terminal };
+        let context = Context { observer: &terminal, ..Context::silent(&runtime) };
         match self.command {
             Command::Run(args) => args.run(context),
             Command::Import(args) => args.run(context),

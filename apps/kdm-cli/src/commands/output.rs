@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use kdm::data::output::{FileKind, check_file, check_folder};
 use kdm::data::{Error, Samples, error::RUN_AGAIN};
+use kdm::report::PlotFormat;
 use kdm::run_folder::pretty;
+use kdm::runtime::Context;
+use kdm::sample_picture::Arrangement;
 use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Failure, Outcome, assets, sample_files};
 use serde::Serialize;
@@ -62,6 +65,36 @@ impl Replace {
     }
 }
 
+/// The form in which commands write figures into a folder.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Figures {
+    /// Form of the plots in the folder `figures`; images are PNG files in each
+    #[arg(long = "figures", value_enum, default_value = "png", value_name = "FORM")]
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Form {
+    /// For pages
+    Svg,
+    /// 300 pixels an inch
+    Png,
+    /// For papers
+    Pdf,
+}
+
+impl Figures {
+    /// The same context for work that draws in this form.
+    pub fn of(self, context: Context) -> Context {
+        let figures = match self.form {
+            Form::Svg => PlotFormat::Svg,
+            Form::Png => PlotFormat::Png,
+            Form::Pdf => PlotFormat::Pdf,
+        };
+        Context { figures, ..context }
+    }
+}
+
 /// Checks a folder that files go into before any work; see [`Replace::file`].
 pub fn folder(out: &Path, inputs: &[Option<&Path>]) -> Outcome<()> {
     Ok(check_folder(out, &paths(inputs))?)
@@ -96,9 +129,9 @@ pub fn write_samples(
     out: &Path,
     samples: &Samples,
     label_dim: usize,
-    columns: Option<usize>,
+    arrangement: Arrangement,
 ) -> Outcome<()> {
-    sample_files::write_samples(out, samples, label_dim, columns)?;
+    sample_files::write_samples(out, samples, label_dim, arrangement)?;
     told(out, samples)
 }
 

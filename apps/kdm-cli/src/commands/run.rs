@@ -16,7 +16,7 @@ use kdm::stages::run::run;
 use kdm::{Context, Experiment, Failure, Outcome};
 
 use super::distill::{dry_run, duration};
-use super::output::{folder, maybe, print, print_json};
+use super::output::{Figures, folder, maybe, print, print_json};
 use super::resuming::{Keeping, in_run_folder};
 
 /// Where an experiment is run.
@@ -28,6 +28,8 @@ pub struct RunArgs {
     /// Change a value, such as --set train.lr=1e-3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
+    #[command(flatten)]
+    pub figures: Figures,
     /// Go on with the run in --out; with a larger --set train.iterations=N for longer than before
     #[arg(long, requires = "out")]
     resume: bool,
@@ -115,6 +117,7 @@ const OWN: &str = "Your own images or model";
 impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
+        let context = self.run.figures.of(context);
         if self.data.is_some() || self.teacher.is_some() {
             return self.run_planned(context);
         }

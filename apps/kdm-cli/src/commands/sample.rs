@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, ValueEnum};
 use kdm::data::{Labels, Samples};
 use kdm::sample_files::{self, read_labels, read_rows, write_named_samples};
+use kdm::sample_picture::{Arrangement, check_picture};
 use kdm::stages::sample::{in_each_class, labels_for_noise, sample};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
@@ -118,12 +119,13 @@ impl Args {
         let inputs = [Some(self.model.as_path()), maybe(&self.noise), maybe(&self.labels)];
         self.replace.samples(&self.out, &inputs)?;
         let student = LoadedStudent::open(&self.model, context.device())?;
+        check_picture(&self.out, &student.config().shape)?;
         let classes = student.config().label_dim;
         let mut noise = match &self.noise {
             Some(path) => self.given_noise(&student, path, context)?,
             None => student.draw_noise(&chosen_seeds(self.n, self.seeds.as_deref())?),
         };
-        let mut columns = None;
+        let mut arrangement = Arrangement::Square;
         if self.each_class {
             if noise.len() as u64 > MOST / classes.max(1) as u64 {
                 let seeds = noise.len();
@@ -131,7 +133,7 @@ impl Args {
                 return Err(Failure::Usage(format!("--each-class: {problem}; give fewer")));
             }
             noise = in_each_class(&student, &noise)?;
-            columns = Some(classes);
+            arrangement = Arrangement::Columns(classes);
         } else if let Some(labels) = self.given_labels(&student, noise.len())? {
             noise.labels = labels;
         }
@@ -139,7 +141,7 @@ impl Args {
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         let (names, observer) = (student.class_names(), context.observer);
         let out = &self.out;
-        let written = write_named_samples(out, &samples, classes, columns, &names, observer);
+        let written = write_named_samples(out, &samples, classes, arrangement, &names, observer);
         or_stopped(written, || "stopped; the images so far are written".into())?;
         told(out, &samples)
     }

@@ -6,6 +6,7 @@ use clap::{ArgGroup, Subcommand, ValueEnum};
 use kdm::data::{Labels, Samples};
 use kdm::run_folder::{TEACHER, TEACHER_LENGTH};
 use kdm::sample_files::{self, read_labels, read_rows};
+use kdm::sample_picture::{Arrangement, check_picture};
 use kdm::stages::pairs::Drawing;
 use kdm::stages::preflight::check_teacher_files;
 use kdm::stages::teacher::{denoise, draw_noise, draw_samples, make_teacher, open_teacher};
@@ -294,6 +295,7 @@ impl SampleArgs {
         let inputs = [path(&self.model), maybe(&self.noise), maybe(&self.labels)];
         self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
+        check_picture(&self.out, &teacher.shape())?;
         let (process, solver) = self.solver.resolve(&teacher)?;
         let (start, scale) = self.start(&teacher, &process, context)?;
         let churn =
@@ -310,7 +312,7 @@ impl SampleArgs {
         let drawing = Drawing { process, solver, steps, guidance, batch: start.len() };
         let samples = draw_samples(&teacher, &drawing, start, scale, churn, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
-        write_samples(&self.out, &samples, teacher.label_dim(), None)
+        write_samples(&self.out, &samples, teacher.label_dim(), Arrangement::Square)
     }
 }
 
@@ -361,10 +363,11 @@ impl DenoiseArgs {
         let inputs = [path(&self.model), Some(self.input.as_path()), maybe(&self.labels)];
         self.replace.samples(&self.out, &inputs)?;
         let teacher = open_teacher(&self.model, context.device())?;
+        check_picture(&self.out, &teacher.shape())?;
         let input = read_rows(&self.input, teacher.dim(), "the teacher")?;
         let labels = labels(self.labels.as_ref(), &teacher, input.rows())?;
         check_classes(&teacher, &labels)?;
         let clean = denoise(&teacher, &input.data, self.sigma, labels);
-        write_samples(&self.out, &clean, teacher.label_dim(), None)
+        write_samples(&self.out, &clean, teacher.label_dim(), Arrangement::Square)
     }
 }

@@ -44,7 +44,9 @@ fn copies_are_found_among_neighbours() {
 fn theory_is_met() {
     let folder = Folder::new();
     let out = folder.at("theory");
-    let found = json(&["analyze theory --out", &out, "--json"]);
+    let found = json(&["analyze theory --figures svg --out", &out, "--json"]);
+    let figure = fs::read_to_string(folder.path("theory/figures/error-of-a-linear-operator.svg"));
+    assert!(figure.unwrap().starts_with("<svg"));
     assert!(found["gaussian"]["flow_error"].as_f64().unwrap() < 1e-3, "{found}");
     assert!(found["gaussian"]["eigenvalue_error"].as_f64().unwrap() < 1e-2, "{found}");
     assert!(found["gaussian_products"].as_f64().unwrap() < 1e-8, "{found}");

@@ -12,6 +12,7 @@ mod features;
 mod flags;
 mod foreign_pairs;
 mod formats;
+mod generator;
 mod images;
 mod kills;
 mod kinds;

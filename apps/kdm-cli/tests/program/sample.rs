@@ -29,6 +29,13 @@ fn samples_depend_on_their_seed_alone_and_come_in_every_form() {
     fails(&["sample --model", &model, "--seeds 5-8 --n 9 --out", &png], 2, &["--n 9", "lists 4"]);
     done(&["sample --model", &model, "--n 100 --out", &png]);
     assert_eq!(&fs::read(&png).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
+    // Points are drawn in each form; ways between them as arrows, with a dot a step.
+    let (svg, pdf) = (folder.at("s.svg"), folder.at("way.pdf"));
+    done(&["sample --model", &model, "--n 100 --out", &svg]);
+    assert_eq!(fs::read_to_string(&svg).unwrap().matches("h0").count(), 100);
+    done(&["interpolate --model", &model, "--seeds 1-3 --steps 4 --out", &pdf]);
+    assert_eq!(&fs::read(&pdf).unwrap()[..5], b"%PDF-");
+    fails(&["sample --model fashion-mnist --n 1 --out", &svg], 2, &["s.svg", "points", ".png"]);
     let both = folder.at("samples");
     done(&["sample --model", &model, "-n 100 --out", &both]);
     assert!(

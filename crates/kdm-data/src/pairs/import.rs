@@ -8,7 +8,7 @@ use kdm_observer::{Observer, Stopped};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{ImageType, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource};
-use super::states::StateTime;
+use super::states::{MOST_STATES, StateTime};
 use super::values::{Axes, Extremes, ValueRange};
 use super::write::{Worker, fill};
 use crate::hash::sha256;
@@ -139,6 +139,12 @@ pub fn import(
             format!("is {:?} where `image` is {:?}", pairs.noise_shape(), pairs.image_shape());
         return Err(invalid(pairs, "noise", problem, "give both the same shape, pairs first"));
     };
+    if options.states && pairs.state_count() > MOST_STATES {
+        let problem =
+            format!("are {} of each pair, and {MOST_STATES} are the most", pairs.state_count());
+        let action = "leave --states out, or save fewer of them";
+        return Err(invalid(pairs, "states", problem, action));
+    }
     let look = look(pairs, options.states, observer)?;
     let range =
         ValueRange::find(&look.images, shape.len() == 3, pairs.whole_images(), options.range)

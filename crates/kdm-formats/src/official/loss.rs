@@ -65,6 +65,7 @@ pub(super) fn loss_of(settings: Option<&Settings>, points: bool) -> (LossConfig,
         adversarial_weight: if points { 0.0 } else { weight("advers_w", 1.0) },
         eigenvalues,
         latent_noise: weight("noisy_latent", 0.0),
+        ..LossConfig::default()
     };
     (loss, notes)
 }

@@ -263,10 +263,7 @@ fn student(
     let student = with_weights(path, file.student.init(0, device), &state, ACTION)?;
     let on = projection.map_or(String::new(), |p| format!(", on a projection to {p} dimensions"));
     let with = if with_control { ", with control" } else { "" };
-    let operator = match kind {
-        OperatorKind::Dense => "dense, with bias",
-        OperatorKind::Factorized => "factorized",
-    };
+    let operator = if kind == OperatorKind::Dense { "dense, with bias" } else { "factorized" };
     let found = vec![
         what.to_string(),
         described,

@@ -246,11 +246,7 @@ pub fn trajectory(region: &Region) -> Found {
     let what = if shape.len() == 3 { "points" } else { "images" };
     let found = format!("{steps} times of {count} {what}, {order} first");
     let part = Part { noise, image: Rows::View(image), label: None, file: path.to_path_buf() };
-    let mut between = (1..steps - 1).map(|step| all.at(step)).collect::<Result<Vec<_>>>()?;
-    if image_first {
-        between.reverse();
-    }
     let mut parts = Parts::new(part, path, Some(vec![0, count]), found)?;
-    parts.states = Some(States::ByTime(between)).filter(|states| states.count() > 0);
+    parts.states = Some(States::ByTime { all, image_first }).filter(|states| states.count() > 0);
     Ok(Box::new(parts))
 }

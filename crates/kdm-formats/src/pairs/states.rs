@@ -8,8 +8,13 @@ use kdm_data::{Error, Result};
 
 /// The states of all pairs of a file, of each from noise to image.
 pub enum States {
-    /// An array of all pairs for each time.
-    ByTime(Vec<View>),
+    /// An array [times, pairs, ...] with noise and image at its ends.
+    ByTime {
+        /// All of it.
+        all: View,
+        /// Whether the image comes first.
+        image_first: bool,
+    },
     /// One array, pairs first and then times; and when they are.
     ByPair(View, Vec<StateTime>),
 }
@@ -38,7 +43,7 @@ impl States {
     /// States of a pair.
     pub fn count(&self) -> usize {
         match self {
-            Self::ByTime(views) => views.len(),
+            Self::ByTime { all, .. } => all.rows().saturating_sub(2),
             Self::ByPair(view, _) => view.shape()[1],
         }
     }
@@ -46,7 +51,7 @@ impl States {
     /// When they are, where that is known.
     pub fn times(&self) -> Option<Vec<StateTime>> {
         match self {
-            Self::ByTime(_) => None,
+            Self::ByTime { .. } => None,
             Self::ByPair(_, times) => Some(times.clone()),
         }
     }
@@ -56,13 +61,14 @@ impl States {
     /// # Errors
     /// When the file can't be read or is damaged.
     pub fn read(&self, rows: Range<usize>) -> Result<Vec<f32>> {
-        let views = match self {
+        let (all, image_first) = match self {
             Self::ByPair(view, _) => return view.rows_f32(rows),
-            Self::ByTime(views) => views,
+            Self::ByTime { all, image_first } => (all, *image_first),
         };
-        let count = rows.len();
+        let (count, times) = (rows.len(), self.count());
+        let place = |i: usize| if image_first { times - i } else { i + 1 };
         let read: Result<Vec<Vec<f32>>> =
-            views.iter().map(|view| view.rows_f32(rows.clone())).collect();
+            (0..times).map(|i| all.at(place(i))?.rows_f32(rows.clone())).collect();
         let read = read?;
         let width = read.first().map_or(0, |values| values.len() / count.max(1));
         let of = |pair: usize| {

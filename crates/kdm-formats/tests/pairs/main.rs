@@ -433,3 +433,34 @@ fn old_imports_come_out_the_same() {
     };
     assert!(files(folder.path().to_path_buf()) == files(old.join("imported")));
 }
+
+/// Of a path with the image first, states come from noise to image; more than a store may have are
+/// refused.
+#[test]
+fn states_of_a_path_go_from_noise_to_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("path.npy");
+    // An image of deviation below 1, two states, and noise of deviation 80.
+    let b = base(COUNT);
+    let between = [0.25f32, 0.75].map(|share| b.noise.iter().map(|x| x * share).collect());
+    let times: Vec<Vec<f32>> =
+        [vec![b.images.clone()], between.to_vec(), vec![b.noise.clone()]].concat();
+    let shape = [&[4], &SHAPE[..]].concat();
+    std::fs::write(&path, npy("<f4", false, &shape, &f32s(&times.concat()))).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let source = open(&path, &Keys::default(), &Silent).unwrap();
+    let options = ImportOptions { states: true, ..Default::default() };
+    let manifest = import(out.path(), source.as_ref(), "path", &options, &Silent).unwrap();
+    let taus: Vec<f64> = manifest.states.iter().map(|time| time.tau).collect();
+    assert!((taus[0] - 1.0 / 3.0).abs() < 1e-12 && (taus[1] - 2.0 / 3.0).abs() < 1e-12);
+    let found = PairStore::open(out.path()).unwrap().batch_with_states(&[2]);
+    for (state, share) in found.states.chunks(48).zip([0.75, 0.25]) {
+        let off = state.iter().zip(&found.noise).map(|(x, e)| (x - share * e).abs());
+        assert!(off.fold(0.0, f32::max) < 0.1, "f16 of values up to 200");
+    }
+    let many = npy("<f4", false, &[1003, 2, 1], &f32s(&vec![0.5; 2006]));
+    std::fs::write(&path, many).unwrap();
+    let source = open(&path, &Keys::default(), &Silent).unwrap();
+    let message = import(out.path(), source.as_ref(), "path", &options, &Silent).unwrap_err();
+    assert!(message.to_string().contains("1000 are the most"), "{message}");
+}

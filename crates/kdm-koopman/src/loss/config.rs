@@ -11,7 +11,7 @@ pub const ADVERSARIAL: f64 = 0.01;
 
 /// A term of the loss, or the sum of them. Ordered as they are logged and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Term {
     /// |z_0 - z^_0|^2.
     Latent,
@@ -23,6 +23,12 @@ pub enum Term {
     Adversarial,
     /// L_eig.
     Eigen,
+    /// Of a generator: |z_s - C(T -> s) z_T|^2 and |z_0 - C(s -> 0) z_s|^2, halved.
+    StateLatent,
+    /// Of a generator: d(x_0, D(C(s -> 0) z_s)).
+    StatePush,
+    /// Of a generator: |x_s - D(C(T -> s) z_T, s)|^2, over the state's scale.
+    State,
     /// The weighted sum of the terms above.
     Total,
     /// The discriminator's own loss, BCE(disc(x_0), 1) + BCE(disc(x_push), 0); not in the sum.
@@ -38,6 +44,9 @@ impl Term {
             Self::Push => &catalog::PUSH,
             Self::Adversarial => &catalog::ADVERSARIAL,
             Self::Eigen => &catalog::EIGEN,
+            Self::StateLatent => &catalog::STATE_LATENT,
+            Self::StatePush => &catalog::STATE_PUSH,
+            Self::State => &catalog::STATE,
             Self::Total => &catalog::TOTAL,
             Self::Discriminator => &catalog::DISCRIMINATOR,
         }
@@ -102,6 +111,25 @@ pub struct LossConfig {
     pub eigenvalues: EigenvalueTarget,
     /// Standard deviation of the noise added to latents in training.
     pub latent_noise: f64,
+    /// Of a generator with states between noise and image: weight of their latents.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub state_latent_weight: f64,
+    /// Of the same: weight of the image decoded from each; 0 leaves the pass out.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub state_push_weight: f64,
+    /// Of the same: weight of the states decoded; 0 leaves the pass out.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub state_weight: f64,
+}
+
+/// The weights of terms of states that older files don't name.
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
 }
 
 impl Default for LossConfig {
@@ -115,6 +143,9 @@ impl Default for LossConfig {
             adversarial_weight: 0.0,
             eigenvalues: EigenvalueTarget::None,
             latent_noise: 0.4,
+            state_latent_weight: 1.0,
+            state_push_weight: 1.0,
+            state_weight: 1.0,
         }
     }
 }
@@ -128,8 +159,18 @@ impl LossConfig {
             Term::Push => Some(self.push_weight).filter(|weight| *weight > 0.0),
             Term::Adversarial => Some(ADVERSARIAL * self.adversarial_weight),
             Term::Eigen => Some(1.0),
+            Term::StateLatent => Some(self.state_latent_weight),
+            Term::StatePush => Some(self.state_push_weight).filter(|weight| *weight > 0.0),
+            Term::State => Some(self.state_weight).filter(|weight| *weight > 0.0),
             Term::Total | Term::Discriminator => None,
         }
+    }
+
+    /// Whether any term of states between noise and image counts.
+    pub fn has_states(&self) -> bool {
+        [self.state_latent_weight, self.state_push_weight, self.state_weight]
+            .iter()
+            .any(|w| *w > 0.0)
     }
 
     /// All that is wrong with it.
@@ -140,6 +181,9 @@ impl LossConfig {
             ("push_weight", self.push_weight),
             ("adversarial_weight", self.adversarial_weight),
             ("latent_noise", self.latent_noise),
+            ("state_latent_weight", self.state_latent_weight),
+            ("state_push_weight", self.state_push_weight),
+            ("state_weight", self.state_weight),
         ];
         let bad = numbers.iter().filter(|(_, value)| !(*value >= 0.0 && value.is_finite()));
         let mut problems: Vec<Problem> = bad
@@ -167,6 +211,9 @@ mod tests {
             Term::Push,
             Term::Adversarial,
             Term::Eigen,
+            Term::StateLatent,
+            Term::StatePush,
+            Term::State,
             Term::Total,
             Term::Discriminator,
         ];

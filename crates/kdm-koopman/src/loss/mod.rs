@@ -12,6 +12,7 @@
 mod config;
 mod distance;
 mod operator_term;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,9 @@ use kdm_nn::{Discriminator, ForwardMode};
 pub use config::{ADVERSARIAL, LossConfig, Reconstruction, Term};
 pub use distance::{Distance, HUBER_C};
 pub use operator_term::operator_loss;
+pub use states::{StateOutputs, StateTensors};
+
+use states::StateInputs;
 
 use crate::Student;
 use crate::operator::Complex;
@@ -37,6 +41,9 @@ pub struct PairTensors {
     pub noise: Tensor<2>,
     /// One-hot labels, `[N, label_dim]`; none when unconditional.
     pub labels: Option<Tensor<2>>,
+    /// A state of each pair between noise and image; none where there are none, and for operators
+    /// that are no generator.
+    pub states: Option<StateTensors>,
 }
 
 /// Standard normal numbers for the two latents, `[N, n]` each.
@@ -46,6 +53,8 @@ pub struct LatentNoise {
     pub clean: Tensor<2>,
     /// e', for z_T.
     pub noise: Tensor<2>,
+    /// For z_s; none without states.
+    pub states: Option<Tensor<2>>,
 }
 
 /// The terms of a loss, unweighted, one number each; and their weighted sum.
@@ -92,6 +101,8 @@ pub struct LatentOutputs {
     pub pushed: Tensor<2>,
     /// x_rec = D(z_0), `[N, dim]`.
     pub rec: Tensor<2>,
+    /// Of a generator with states between noise and image.
+    pub states: Option<StateOutputs>,
 }
 
 /// The loss with all it needs beside the networks that it trains.
@@ -121,7 +132,7 @@ impl Objective {
         mode: &ForwardMode,
         all_terms: bool,
     ) -> StudentOutputs {
-        let PairTensors { images, noise, labels } = batch;
+        let PairTensors { images, noise, labels, states } = batch;
         let student = match student {
             Student::Koopman(student) => student,
             Student::Direct(direct) => {
@@ -131,18 +142,23 @@ impl Objective {
         };
         let clean = student.encode_clean(images.clone(), labels.clone(), mode);
         let zt = student.encode_noise(noise, labels.clone(), mode);
-        let (clean_noisy, zt_noisy) = match latent_noise {
-            Some(e) => {
-                let std = self.config.latent_noise;
-                (clean.clone() + e.clean * std, zt + e.noise * std)
-            }
-            None => (clean.clone(), zt),
+        let std = self.config.latent_noise;
+        let (clean_noisy, zt_noisy, e_states) = match latent_noise {
+            Some(e) => (clean.clone() + e.clean * std, zt + e.noise * std, e.states),
+            None => (clean.clone(), zt, None),
         };
+        let states = states.map(|states| StateInputs {
+            states,
+            noise: zt_noisy.clone(),
+            latent_noise: e_states.map(|e| e * std),
+            labels: labels.clone(),
+        });
+        let states = states.and_then(|inputs| self.of_states(student, inputs, mode, all_terms));
         let pushed = student.push(zt_noisy, labels.clone());
         let rec = student.decode(clean_noisy, labels.clone(), mode);
         let with_push = all_terms || self.config.push_weight > 0.0;
         let push = with_push.then(|| student.decode(pushed.clone(), labels, mode));
-        StudentOutputs { images, latents: Some(LatentOutputs { clean, pushed, rec }), push }
+        StudentOutputs { images, latents: Some(LatentOutputs { clean, pushed, rec, states }), push }
     }
 
     /// All terms of what the student made. With a discriminator there is an adversarial one.
@@ -154,7 +170,10 @@ impl Objective {
     ) -> Terms {
         let StudentOutputs { images, latents, push } = outputs;
         let mut values = BTreeMap::new();
-        if let Some(LatentOutputs { clean, pushed, rec }) = latents {
+        if let Some(LatentOutputs { clean, pushed, rec, states }) = latents {
+            if let Some(states) = states {
+                values.extend(self.state_terms(states, &clean, &images));
+            }
             values.insert(Term::Latent, (clean - pushed).square().mean());
             values.insert(Term::Rec, self.distance.between(rec, images.clone()));
         }

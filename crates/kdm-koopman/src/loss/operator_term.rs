@@ -17,14 +17,14 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
             let consistency = op.consistency();
             let Some(targets) = targets else { return Some(consistency) };
             let (re, im) = op.lambda_tensors();
-            let device = re.device();
-            let part = |pick: fn(&Complex) -> f64| {
-                let values: Vec<f32> = targets.iter().map(|t| pick(t) as f32).collect();
-                Tensor::<1>::from_data(TensorData::new(values, [targets.len()]), &device)
-            };
-            let squares = (re - part(|t| t.0)).square() + (im - part(|t| t.1)).square();
-            // The root's slope at zero is infinite; a hair under it keeps the gradient finite.
-            Some((squares + 1e-12).sqrt().mean() + consistency)
+            Some(distances(re, im, targets).mean() + consistency)
+        }
+        Operator::Generator(op) => {
+            // One of each conjugate pair, to every second target.
+            let targets: Vec<Complex> = targets?.iter().step_by(2).copied().collect();
+            let device = op.rate_log.val().device();
+            let (re, im) = op.exponential(Tensor::ones([1, 1], &device));
+            Some(distances(re.squeeze_dim::<1>(0), im.squeeze_dim::<1>(0), &targets).mean())
         }
         Operator::Dense(op) => {
             let affine = op.matrix();
@@ -42,6 +42,18 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
     }
 }
 
+/// |lambda_i - t_i| of eigenvalues in two parts.
+fn distances(re: Tensor<1>, im: Tensor<1>, targets: &[Complex]) -> Tensor<1> {
+    let device = re.device();
+    let part = |pick: fn(&Complex) -> f64| {
+        let values: Vec<f32> = targets.iter().map(|t| pick(t) as f32).collect();
+        Tensor::<1>::from_data(TensorData::new(values, [targets.len()]), &device)
+    };
+    let squares = (re - part(|t| t.0)).square() + (im - part(|t| t.1)).square();
+    // The root's slope at zero is infinite; a hair under it keeps the gradient finite.
+    (squares + 1e-12).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,14 +61,14 @@ mod tests {
     use burn::tensor::Device;
     use kdm_nn::InitSeed;
 
-    /// The whole operator loss, through autodiff, against differences in the parameters: both
+    /// The whole operator loss, through autodiff, against differences in the parameters: all
     /// forms.
     #[test]
     fn operator_loss_gradients_equal_finite_differences() {
         let n = 6;
         let device = Device::flex().autodiff();
         let targets = EigenvalueTarget::Uniform.targets(n, 4).unwrap();
-        for kind in [OperatorKind::Dense, OperatorKind::Factorized] {
+        for kind in [OperatorKind::Dense, OperatorKind::Factorized, OperatorKind::Generator] {
             let op = Operator::init(kind, n, &mut InitSeed::new(5), &device);
             let value = |op: &Operator| {
                 f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>())

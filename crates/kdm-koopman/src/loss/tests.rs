@@ -30,7 +30,11 @@ fn batch(label_dim: usize, device: &Device) -> PairTensors {
             .map(|k| f32::from(u8::from(k % label_dim == (k / label_dim) % label_dim)));
         Tensor::from_data(TensorData::new(one_hot.collect::<Vec<f32>>(), [6, label_dim]), device)
     });
-    PairTensors { images: rows(1, 6, 2, device), noise: rows(2, 6, 2, device) * 3.0, labels }
+    let (images, noise) = (rows(1, 6, 2, device), rows(2, 6, 2, device) * 3.0);
+    let tau = [0.1, 0.3, 0.5, 0.6, 0.8, 0.95];
+    let tau = Tensor::from_data(TensorData::new(tau.to_vec(), [6]), device);
+    let states = Some(StateTensors { values: rows(3, 6, 2, device), tau, noise_std: 3.0 });
+    PairTensors { images, noise, labels, states }
 }
 
 fn objective(config: LossConfig, targets: Option<Vec<Complex>>) -> Objective {
@@ -52,6 +56,8 @@ fn gradients_equal_finite_differences() {
         (OperatorKind::Dense, None, 0),
         (OperatorKind::Dense, Some(5), 3),
         (OperatorKind::Factorized, Some(5), 3),
+        (OperatorKind::Generator, Some(6), 3),
+        (OperatorKind::Generator, None, 0),
     ] {
         let config = config(kind, projection, labels);
         let loss = LossConfig { reconstruction: Reconstruction::Huber, ..LossConfig::default() };
@@ -60,7 +66,8 @@ fn gradients_equal_finite_differences() {
         let student = config.init(7, &device);
         let n = config.operator_dim();
         let total = |student: &Student| {
-            let e = LatentNoise { clean: rows(8, 6, n, &device), noise: rows(9, 6, n, &device) };
+            let noise = |seed| rows(seed, 6, n, &device);
+            let e = LatentNoise { clean: noise(8), noise: noise(9), states: Some(noise(10)) };
             let mode = ForwardMode::evaluation();
             let outputs = objective.forward(student, batch(labels, &device), Some(e), &mode, false);
             objective.terms(outputs, student, None).total().clone()
@@ -170,7 +177,7 @@ fn image_student() -> StudentConfig {
 fn image_batch(device: &Device) -> PairTensors {
     let labels = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], device);
     let (images, noise) = (rows(1, 3, 3072, device) * 0.5, rows(2, 3, 3072, device));
-    PairTensors { images, noise, labels: Some(labels) }
+    PairTensors { images, noise, labels: Some(labels), states: None }
 }
 
 /// A module whose weights are all of a size: fresh U-Nets have last convolutions that are
@@ -216,7 +223,11 @@ fn image_gradients(reconstruction: Reconstruction, perceptual: Perceptual) {
     let distance = Distance::new(reconstruction, Some(perceptual.no_grad()), &[3, 32, 32]);
     let objective = Objective { config, targets: None, distance };
     let total = |student: &Student| {
-        let e = LatentNoise { clean: rows(8, 3, 6, &device), noise: rows(9, 3, 6, &device) };
+        let e = LatentNoise {
+            clean: rows(8, 3, 6, &device),
+            noise: rows(9, 3, 6, &device),
+            states: None,
+        };
         let outputs = objective.forward(
             student,
             image_batch(&device),

@@ -5,17 +5,19 @@ mod affine;
 mod dense;
 pub mod eigen;
 mod factorized;
+mod generator;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kdm_nn::InitSeed;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub use affine::{Affine, Complex};
 pub use dense::Dense;
 pub use factorized::Factorized;
+pub use generator::Generator;
 
 /// The form of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,8 @@ pub enum OperatorKind {
     Dense,
     /// Re(P diag(lambda) P_inv).
     Factorized,
+    /// Re(P exp(mu (t - s)) P_inv) between any two times.
+    Generator,
 }
 
 /// A Koopman operator on latents of dimension n: z^_0 = C z_T, plus a bias when dense.
@@ -58,6 +62,8 @@ pub enum Operator {
     Dense(Dense),
     /// See [`Factorized`].
     Factorized(Factorized),
+    /// See [`Generator`].
+    Generator(Generator),
 }
 
 /// The largest dimension at which [`Operator::moduli`] computes all eigenvalues (n = 1024 takes
@@ -72,6 +78,7 @@ impl Operator {
         match kind {
             OperatorKind::Dense => Self::Dense(Dense::init(n, seed, device)),
             OperatorKind::Factorized => Self::Factorized(Factorized::init(n, seed, device)),
+            OperatorKind::Generator => Self::Generator(Generator::init(n, seed, device)),
         }
     }
 
@@ -80,6 +87,7 @@ impl Operator {
         match self {
             Self::Dense(op) => op.apply(z),
             Self::Factorized(op) => op.apply(z),
+            Self::Generator(op) => op.apply(z),
         }
     }
 
@@ -88,6 +96,7 @@ impl Operator {
         match self {
             Self::Dense(op) => op.matrix(),
             Self::Factorized(op) => op.matrix(),
+            Self::Generator(op) => op.matrix(),
         }
     }
 
@@ -100,6 +109,11 @@ impl Operator {
     /// # Errors
     /// When the matrix has values that are not finite, or the computation doesn't converge.
     pub fn eigenvalues(&self) -> Result<Vec<Complex>> {
+        if let Self::Generator(op) = self {
+            let found = op.eigenvalues();
+            let finite = found.iter().all(|(re, im)| re.is_finite() && im.is_finite());
+            return if finite { Ok(found) } else { Err(Error::NotFinite) };
+        }
         let affine = self.matrix();
         eigen::eigenvalues(&affine.matrix, affine.n)
     }
@@ -109,6 +123,12 @@ impl Operator {
     /// # Errors
     /// When the matrix has values that are not finite, or none is found.
     pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>> {
+        if self.generator().is_some() {
+            let mut all = self.eigenvalues()?;
+            all.sort_by(|a, b| b.0.hypot(b.1).total_cmp(&a.0.hypot(a.1)));
+            all.truncate(count);
+            return Ok(all);
+        }
         let affine = self.matrix();
         eigen::leading_eigenvalues(&affine.matrix, affine.n, count)
     }
@@ -134,6 +154,7 @@ impl Operator {
         match self {
             Self::Dense(op) => op.linear.weight.val().device(),
             Self::Factorized(op) => op.nu_log.val().device(),
+            Self::Generator(op) => op.rate_log.val().device(),
         }
     }
 
@@ -142,6 +163,15 @@ impl Operator {
         match self {
             Self::Dense(op) => op.linear.weight.dims()[0],
             Self::Factorized(op) => op.nu_log.dims()[0],
+            Self::Generator(op) => 2 * op.rate_log.dims()[0],
+        }
+    }
+
+    /// The operator between any two times, where it is one.
+    pub fn generator(&self) -> Option<&Generator> {
+        match self {
+            Self::Generator(op) => Some(op),
+            Self::Dense(_) | Self::Factorized(_) => None,
         }
     }
 }
@@ -159,18 +189,24 @@ mod tests {
         )
     }
 
+    fn kinds() -> impl Strategy<Value = OperatorKind> {
+        let all = [OperatorKind::Dense, OperatorKind::Factorized, OperatorKind::Generator];
+        proptest::sample::select(all.to_vec())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Both forms: applying equals multiplying by the materialised matrix and adding the bias.
+        /// All forms: applying equals multiplying by the materialised matrix and adding the bias.
         #[test]
         fn apply_equals_the_materialised_matrix(
-            n in 1usize..24,
+            half in 1usize..12,
+            odd: bool,
             rows in 1usize..9,
             seed in 0u64..1000,
-            dense: bool,
+            kind in kinds(),
         ) {
-            let kind = if dense { OperatorKind::Dense } else { OperatorKind::Factorized };
+            let n = 2 * half - usize::from(odd && kind != OperatorKind::Generator);
             let op = Operator::init(kind, n, &mut InitSeed::new(seed), &Device::flex());
             let z = latents(seed + 1, rows, n);
             let zs = z.to_data().as_slice::<f32>().unwrap().to_vec();
@@ -190,8 +226,8 @@ mod tests {
 
         /// One by one equals batched.
         #[test]
-        fn rows_are_independent(n in 1usize..24, seed in 0u64..1000, dense: bool) {
-            let kind = if dense { OperatorKind::Dense } else { OperatorKind::Factorized };
+        fn rows_are_independent(half in 1usize..12, seed in 0u64..1000, kind in kinds()) {
+            let n = 2 * half;
             let op = Operator::init(kind, n, &mut InitSeed::new(seed), &Device::flex());
             let z = latents(seed, 7, n);
             let whole = op.apply(z.clone());
@@ -204,10 +240,11 @@ mod tests {
 
     #[test]
     fn an_identity_operator_leaves_latents_alone() {
-        let n = 9;
+        let n = 10;
         for op in [
             Operator::Dense(Dense::identity(n, &Device::flex())),
             Operator::Factorized(Factorized::identity(n, &Device::flex())),
+            Operator::Generator(Generator::identity(n, &Device::flex())),
         ] {
             let z = latents(1, 4, n);
             let difference = (op.apply(z.clone()) - z).abs().max().into_scalar::<f32>();

@@ -1,6 +1,8 @@
 //! What an experiment takes: sizes, operations, memory, disk.
 
 use kdm_data::pairs::ImageType;
+use kdm_koopman::config::StatePasses;
+use kdm_koopman::{Method, OperatorKind};
 use kdm_nn::{Demand, UNetConfig};
 
 use super::schema::{Experiment, TeacherKind};
@@ -45,7 +47,21 @@ impl Experiment {
     pub fn student_demand(&self, training: bool) -> Demand {
         let (shape, label_dim) = self.sample().expect("checked when loaded");
         let student = self.student_config(shape, label_dim, self.pairs.process.noise_std());
-        student.demand(training, self.loss.push_weight > 0.0)
+        let demand = student.demand(training, self.loss.push_weight > 0.0);
+        if !(training && self.trains_on_states()) {
+            return demand;
+        }
+        let loss = &self.loss;
+        let (push, state) = (loss.state_push_weight > 0.0, loss.state_weight > 0.0);
+        demand + student.state_demand(StatePasses { push, state })
+    }
+
+    /// Whether the student is a generator that learns from states between noise and image.
+    pub(super) fn trains_on_states(&self) -> bool {
+        let student = &self.student;
+        let generator = student.operator.kind == OperatorKind::Generator;
+        let states = self.pairs.states > 0 && self.loss.config().has_states();
+        student.method == Method::Koopman && generator && states
     }
 
     /// What a pass of the teacher takes; none where the configuration doesn't tell.

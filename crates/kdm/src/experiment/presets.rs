@@ -10,9 +10,10 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 15] = [
+pub const PRESETS: [(&str, &str); 16] = [
     ("checkerboard", include_str!("../../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../../presets/checkerboard-paper.toml")),
+    ("checkerboard-states", include_str!("../../../../presets/checkerboard-states.toml")),
     ("gaussian", include_str!("../../../../presets/gaussian.toml")),
     ("mixture", include_str!("../../../../presets/mixture.toml")),
     ("fashion-mnist", include_str!("../../../../presets/fashion-mnist.toml")),

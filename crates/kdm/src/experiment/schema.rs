@@ -148,6 +148,16 @@ pub struct LossSection {
     pub features: Option<String>,
     pub eigenvalues: EigenvalueTarget,
     pub latent_noise: f64,
+    #[serde(default = "one")]
+    pub state_latent_weight: f64,
+    #[serde(default = "one")]
+    pub state_push_weight: f64,
+    #[serde(default = "one")]
+    pub state_weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl LossSection {
@@ -161,6 +171,9 @@ impl LossSection {
             adversarial_weight: self.adversarial_weight,
             eigenvalues: self.eigenvalues,
             latent_noise: self.latent_noise,
+            state_latent_weight: self.state_latent_weight,
+            state_push_weight: self.state_push_weight,
+            state_weight: self.state_weight,
         }
     }
 }

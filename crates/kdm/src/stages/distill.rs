@@ -401,7 +401,7 @@ mod tests {
         let silent = Context::silent(&runtime);
         let whole = distill(&experiment, pairs.clone(), &place("whole"), silent).unwrap();
         let stopping = StopAtEight::default();
-        let context = Context { runtime: &runtime, observer: &stopping };
+        let context = Context { observer: &stopping, ..Context::silent(&runtime) };
         let failure = distill(&experiment, pairs.clone(), &place("again"), context).unwrap_err();
         assert_eq!(failure.exit_code(), 130);
         assert!(failure.to_string().contains("--resume"), "{failure}");

@@ -7,8 +7,13 @@ use std::time::Instant;
 use kdm_analysis::clusters::ModeOf;
 use kdm_analysis::gallery::PointClustering;
 use kdm_analysis::memorization::{KnownImages, MEASURED};
+use kdm_analysis::states::STATE_SAMPLES;
 use kdm_analysis::trajectory::{SAMPLES, TIMES};
-use kdm_analysis::{Analysis, ClusterConfig, Memorization, Subject, TeacherPath, memorization};
+use kdm_analysis::{
+    Analysis, ClusterConfig, KnownStates, KnownTeacher, Memorization, Subject, TeacherPath,
+    memorization,
+};
+use kdm_data::pairs::PairStore;
 use kdm_data::{Array, Samples, Split, array, atomic};
 use kdm_metrics::FeatureSpace;
 use kdm_metrics::catalog::Values;
@@ -17,7 +22,7 @@ use kdm_report::{
     Page, RunFacts, Section, analysis_sections, metric_table, run_headline, training_section,
 };
 use kdm_teacher::distributions::DistributionConfig;
-use kdm_teacher::{Denoiser, Distribution, Process, Teacher, trajectory};
+use kdm_teacher::{Denoiser, Distribution, Process, Teacher, state_time, trajectory};
 use kdm_train::{METRICS, read_metrics};
 use serde_json::{Value, json};
 
@@ -47,6 +52,9 @@ pub struct ExamineInputs<'a> {
     pub clusters: (ClusterConfig, usize),
     /// The teacher, to follow it from noise to image.
     pub teacher: Option<(&'a Teacher, &'a Process)>,
+    /// The teacher's states on the way from the samples' noise; none where they aren't known, and
+    /// then those that the teacher is followed by.
+    pub states: Option<&'a KnownStates>,
 }
 
 /// Looks into a student.
@@ -79,7 +87,23 @@ pub fn examine(inputs: &ExamineInputs, context: Context) -> Outcome<Analysis> {
     let path = (inputs.teacher)
         .filter(|_| student.student.koopman().is_some() && samples.shape.len() == 3)
         .map(|(teacher, process)| teacher_path(teacher, process, samples));
-    Ok(kdm_analysis::analyze(&subject, &clustering, path.as_ref(), context.observer)?)
+    let of_path = path.as_ref().zip(inputs.teacher).map(|(path, (_, process))| KnownStates {
+        // Not the noise, which is where the way begins.
+        times: path.times[1..].iter().map(|t| state_time(process, *t)).collect(),
+        states: path.states[1..].to_vec(),
+    });
+    let known = KnownTeacher { path: path.as_ref(), states: inputs.states.or(of_path.as_ref()) };
+    Ok(kdm_analysis::analyze(&subject, &clustering, known, context.observer)?)
+}
+
+/// The first pairs of a store with their states, as far as it keeps them.
+fn stored_states(store: &PairStore) -> Option<KnownStates> {
+    let times = &store.manifest().states;
+    if times.is_empty() {
+        return None;
+    }
+    let first: Vec<usize> = store.part().take(STATE_SAMPLES).collect();
+    KnownStates::of(&store.batch_with_states(&first), times)
 }
 
 /// What the teacher's solver passes through from the noise of the first samples.
@@ -159,6 +183,7 @@ pub fn write_run_report(
     let ReportInputs { began, experiment, teacher, drawing, student, test, values, features } =
         *inputs;
     let pairs = test.range(0..test.len());
+    let states = stored_states(test);
     let data = test.manifest().teacher.as_ref().map(|t| t.data.clone()).unwrap_or_default();
     let distribution = experiment.distribution();
     let found = examine(
@@ -171,6 +196,7 @@ pub fn write_run_report(
             distribution: distribution.as_ref(),
             clusters: (ClusterConfig::default(), experiment.evaluate.clusters),
             teacher: Some((teacher, &drawing.process)),
+            states: states.as_ref(),
         },
         context,
     )?;
@@ -208,7 +234,7 @@ pub fn write_run_report(
         sections,
         config: experiment.to_toml(),
     };
-    write_report(folder, &page)
+    write_report(folder, &page, context)
 }
 
 /// Samples that the variety of a student is measured on.
@@ -271,11 +297,12 @@ fn log_rows(folder: &Path) -> Outcome<Vec<Value>> {
 ///
 /// # Errors
 /// When the folder can't be written.
-pub fn write_report(folder: &Path, page: &Page) -> Outcome<PathBuf> {
+pub fn write_report(folder: &Path, page: &Page, context: Context) -> Outcome<PathBuf> {
     let figures = folder.join("figures");
     for figure in page.figures() {
         atomic::create_folder(&figures)?;
-        atomic::write(&figures.join(figure.file_name()), &figure.png)?;
+        let (name, bytes) = figure.file(context.figures);
+        atomic::write(&figures.join(name), &bytes)?;
     }
     let path = folder.join(REPORT);
     atomic::write(&path, page.html().as_bytes())?;
@@ -315,10 +342,12 @@ pub fn analyze_student(
     context: Context,
 ) -> Outcome<(Analysis, PathBuf)> {
     let count = 2 * request.samples;
+    let mut states = None;
     let (samples, data) = match request.pairs {
         Some(folder) => {
             let (store, pairs) = student.first_pairs(folder, count)?;
             let teacher = store.manifest().teacher.as_ref();
+            states = stored_states(&store);
             (pairs, teacher.map(|t| t.data.clone()).unwrap_or_default())
         }
         None => {
@@ -344,6 +373,7 @@ pub fn analyze_student(
         distribution: distribution.as_ref(),
         clusters: (request.clusters, request.samples),
         teacher: request.teacher.zip(process.as_ref()),
+        states: states.as_ref(),
     };
     let mut found = examine(&inputs, context)?;
     if let (Some(source), Some(extractor)) = (request.neighbours, request.extractor) {
@@ -366,6 +396,6 @@ pub fn analyze_student(
         config: pretty(&json!(student.file)),
         ..Page::default()
     };
-    let report = write_report(folder, &page)?;
+    let report = write_report(folder, &page, context)?;
     Ok((found, report))
 }

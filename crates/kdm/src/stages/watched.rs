@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use kdm_data::{Labels, Samples};
 use kdm_koopman::{Sampler, Student, StudentConfig};
 use kdm_report::grid;
-use kdm_report::plots::{Group, scatter};
+use kdm_report::plot::{Plot, Series};
 use kdm_teacher::{Denoiser, Process, Solver, solve_watched};
 use kdm_train::{Losses, Picture, Stepper, Task};
 
@@ -73,9 +73,8 @@ fn picture(samples: &[f32], shape: &[usize]) -> Option<Picture> {
     if shape.len() == 3 {
         return Picture::of_png(grid::png(samples, shape, COLUMNS));
     }
-    let points = samples.chunks(2).map(|p| (f64::from(p[0]), f64::from(p[1]))).collect();
-    let group = Group { points, colour: Some(0), name: None, crosses: false };
-    Picture::of_png(scatter("Samples", &[group], HALF))
+    let series = vec![Series::of_rows(samples, 0)];
+    Picture::of_png(Plot::scatter("first coordinate", "second coordinate", series, HALF).png())
 }
 
 /// What a student draws from the noise of `samples`.

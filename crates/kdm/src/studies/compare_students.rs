@@ -107,7 +107,7 @@ pub fn compare(
         config: experiment.to_toml(),
         ..Page::default()
     };
-    write_report(folder, &page)?;
+    write_report(folder, &page, context)?;
     Ok(rows)
 }
 

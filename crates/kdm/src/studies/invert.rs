@@ -58,6 +58,6 @@ pub fn invert_images(
         config: pretty(&json!(student.file)),
         ..Page::default()
     };
-    let report = write_report(folder, &page)?;
+    let report = write_report(folder, &page, context)?;
     Ok((found, report))
 }
