@@ -24,6 +24,10 @@ pub struct Args {
     theory: Option<Theory>,
     #[command(flatten)]
     student: Option<StudentArgs>,
+    // Not within the student's: flags that are optional together are found to be there only where
+    // no others are flattened into them.
+    #[command(flatten)]
+    figures: Figures,
 }
 
 /// What needs no student.
@@ -58,8 +62,6 @@ pub struct StudentArgs {
     /// Where figures, eigenvalues and the report go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    #[command(flatten)]
-    figures: Figures,
     /// Samples to sort into clusters
     #[arg(long, default_value_t = 5000, value_name = "N")]
     #[arg(value_parser = within(1, SAMPLES))]
@@ -107,7 +109,7 @@ impl Args {
             (Some(Theory::Theory { out, figures, json }), _) => {
                 run_theory(&out, json, figures.of(context))
             }
-            (None, Some(args)) => args.run(context),
+            (None, Some(args)) => args.run(self.figures.of(context)),
             (None, None) => Err(Failure::Usage("give a student with --model, and --out".into())),
         }
     }
@@ -131,7 +133,6 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
 
 impl StudentArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        let context = self.figures.of(context);
         for (flag, ok) in [("--eps", self.eps > 0.0), ("--z-score", self.z_score > 0.0)] {
             if !ok {
                 return Err(Failure::Usage(format!("{flag}: give a number above 0")));
