@@ -1,5 +1,5 @@
-//! Model files whose own configuration was edited, with a checksum that fits: each is refused with a
-//! message or computes something, at once; none panics or asks for memory that is not there.
+//! Model files whose own configuration was edited, with a checksum that fits: each is refused with
+//! a message or computes something, at once; none panics or asks for memory that is not there.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
