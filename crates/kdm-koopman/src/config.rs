@@ -56,9 +56,12 @@ impl NetworkConfig {
             Self::Affine => {
                 Some(MlpSizes { hidden: 1, layers: 1, direct_layers: 1, activated: false })
             }
-            Self::Mlp { hidden, layers } => {
-                Some(MlpSizes { hidden, layers, direct_layers: 2 * layers, activated: true })
-            }
+            Self::Mlp { hidden, layers } => Some(MlpSizes {
+                hidden,
+                layers,
+                direct_layers: layers.saturating_mul(2),
+                activated: true,
+            }),
             Self::Unet { .. } => None,
         }
     }

@@ -93,7 +93,7 @@ pub struct Args {
     teacher: Option<PathBuf>,
     /// The time that the whole run should take on this machine, such as 30m, 8h or 2d
     #[arg(long, value_name = "TIME", default_value = "30m", help_heading = OWN)]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = budget)]
     budget: Duration,
     /// Pixels a side to crop and resize the images of --data to, a multiple of 8 [default: what
     /// there is time for]
@@ -109,6 +109,17 @@ pub struct Args {
     /// Print the evaluation as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// A time that a run can be planned for: 10 seconds to a year.
+fn budget(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(10);
+    const MOST: Duration = Duration::from_secs(365 * 86_400);
+    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match (LEAST..=MOST).contains(&time) {
+        true => Ok(time),
+        false => Err("give a time from 10s to 365d, such as 30m, 8h or 2d".into()),
+    }
 }
 
 /// Heading of the flags for what a person brings.

@@ -160,6 +160,10 @@ fn absurd_values_of_flags_are_refused_at_once() {
             }
         }
     }
+    for value in ["0s", "1ns", "1000000000000s", "18446744073709551615s", "500000000000y"] {
+        let words = ["run", "own", "--data", "bars.zip", "--dry-run", "--budget", value];
+        trials.push(words.map(String::from).to_vec());
+    }
     for value in ABSURD {
         trials.push(vec!["presets".to_string(), format!("--threads={value}")]);
     }

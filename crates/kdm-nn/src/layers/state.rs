@@ -63,6 +63,9 @@ pub struct WrongShape {
     pub found: Vec<usize>,
 }
 
+/// Tensors that a message names: a network of another size has hundreds that don't fit.
+const SHOWN: usize = 10;
+
 impl StateError {
     /// What is wrong with the module's tensors in the order of their names, then what is
     /// unexpected.
@@ -74,9 +77,12 @@ impl StateError {
         let mut listed: Vec<(&String, String)> = missing.chain(wrong).collect();
         listed.sort();
         listed.extend(self.unexpected.iter().map(|name| (name, "belongs nowhere".to_string())));
-        let listed: Vec<String> =
-            listed.into_iter().map(|(name, problem)| format!("`{name}` {problem}")).collect();
-        listed.join(", ")
+        let more = listed.len().saturating_sub(SHOWN);
+        let shown = listed.into_iter().take(SHOWN);
+        let mut shown: Vec<String> =
+            shown.map(|(name, problem)| format!("`{name}` {problem}")).collect();
+        shown.extend((more > 0).then(|| format!("and {more} more")));
+        shown.join(", ")
     }
 }
 
