@@ -57,8 +57,8 @@ const TOLERANCE: f64 = 1e-4;
 /// Weights have 11 bits: errors of 2^-12 each, which in part cancel.
 const HALF_TOLERANCE: f64 = 2e-2;
 
-/// The shipped student (images, classes, control), ones of points (dense, direct, generator) and, where they are,
-/// the official ones.
+/// The shipped student (images, classes, control), ones of points (dense, direct, generator) and,
+/// where they are, the official ones.
 fn models(folder: &Folder) -> Vec<String> {
     let pairs = store(folder, "pairs", "300", &[]);
     done(&distill(&pairs, &folder.at("points"), &[]));
@@ -137,5 +137,5 @@ fn what_has_no_onnx_file_is_refused() {
     fails(&[model, "--format onnx --out", &folder.at("a.bin")], 2, &[".onnx"]);
     fails(&[model, "--format original --parts --out", &folder.at("a")], 2, &["--parts", "ONNX"]);
     std::fs::write(folder.path("a.onnx"), "years of work").unwrap();
-    fails(&[model, "--out", &out], 1, &["a.onnx", "--force"]);
+    fails(&[model, "--out", &out], 2, &["a.onnx", "--force"]);
 }
