@@ -4,12 +4,15 @@ use kdm_observer::Observer;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::clusters::PointClusters;
 use crate::gallery::{Gallery, PointClustering, gallery};
 use crate::memorization::Memorization;
 use crate::modes::{Conditioning, largest_first};
 use crate::semantics::{Semantics, semantics};
 use crate::spectrum::MOST;
-use crate::structure::{Embedding, LEAST_CLUSTERED, NoiseStructure, SampleSpace, noise_structure};
+use crate::structure::{
+    Embedding, LEAST_CLUSTERED, NoiseStructure, OutputClusters, SampleSpace, noise_structure,
+};
 use crate::subject::{Activations, Subject};
 use crate::trajectory::{TeacherPath, Trajectory, trajectory};
 use crate::truncation::{Truncation, truncation};
@@ -92,6 +95,29 @@ impl Analysis {
     pub fn json(&self) -> Value {
         serde_json::to_value(self).expect("plain data")
     }
+
+    /// The clusters of outputs; none where there is nothing to find them by.
+    pub fn clusters(&self) -> Option<ClusterCount> {
+        let found =
+            self.operator.as_ref().and_then(|operator| operator.structure.clusters.as_ref());
+        let points = self.gallery.points.as_ref().map(|points| &points.clusters);
+        let found = found.map(|found| &found.clusters);
+        let of_points = || points.map(|p| (p.sizes.len(), p.outliers, p.outlier.len()));
+        let (clusters, outliers, samples) =
+            found.map(|f| (f.sizes.len(), f.outliers, f.outlier.len())).or_else(of_points)?;
+        Some(ClusterCount { clusters, outliers, samples })
+    }
+}
+
+/// How many clusters of outputs there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterCount {
+    /// Clusters.
+    pub clusters: usize,
+    /// Outliers among the samples.
+    pub outliers: usize,
+    /// Samples that were sorted.
+    pub samples: usize,
 }
 
 /// Analyzes a student on the subject's samples; the operator and latents on the first 1000 of them.
@@ -161,7 +187,9 @@ pub fn analyze(
         Some(spectrum) => {
             let samples = subject.samples.first(SAMPLES);
             let subject = subject.on(&samples);
-            Some(analyze_operator(&subject, spectrum, teacher_path, &mut notes, observer)?)
+            let points = gallery.points.as_ref().map(|points| &points.clusters);
+            let known = (points, teacher_path);
+            Some(analyze_operator(&subject, spectrum, known, &mut notes, observer)?)
         }
     };
     for note in &notes {
@@ -174,7 +202,7 @@ pub fn analyze(
 fn analyze_operator(
     subject: &Subject,
     spectrum: Spectrum,
-    teacher_path: Option<&TeacherPath>,
+    (points, teacher_path): (Option<&PointClusters>, Option<&TeacherPath>),
     notes: &mut Vec<Note>,
     observer: &dyn Observer,
 ) -> Result<OperatorAnalysis> {
@@ -182,9 +210,9 @@ fn analyze_operator(
     let activations = Activations::of(subject, stepwise, observer)?;
     let semantics = semantics(subject, stepwise, &activations);
     observer.check()?;
-    let structure = structure(subject, &activations);
+    let structure = structure(subject, &activations, points);
     if let (Some(found), None) = (&structure.clusters, &structure.mapped) {
-        let clustered = found.clusters.sizes.iter().sum();
+        let clustered = found.clustered(subject.samples.len());
         notes.push(Note::TooFewClustered { clustered, least: LEAST_CLUSTERED });
     }
     observer.check()?;
@@ -193,8 +221,12 @@ fn analyze_operator(
     Ok(OperatorAnalysis { spectrum, modes, semantics, structure, shape, images })
 }
 
-/// Clusters and neighbours of the samples.
-fn structure(subject: &Subject, activations: &Activations) -> NoiseStructure {
+/// Clusters and neighbours of the samples. `points`: the clusters of points in the plane.
+fn structure(
+    subject: &Subject,
+    activations: &Activations,
+    points: Option<&PointClusters>,
+) -> NoiseStructure {
     let Activations { latents, pushed, images, features } = activations;
     let (dim, n) = (subject.config.dim(), subject.config.operator_dim());
     let of = |space, rows, width| Embedding { space, rows, width };
@@ -210,7 +242,9 @@ fn structure(subject: &Subject, activations: &Activations) -> NoiseStructure {
             (subject.config.shape.len() == 1).then(|| of(SampleSpace::Outputs, &images[..], dim))
         }
     };
-    noise_structure(&embeddings, images, &subject.config.shape, seen)
+    let clusters =
+        points.map(OutputClusters::of_points).or_else(|| seen.map(OutputClusters::chosen));
+    noise_structure(&embeddings, images, &subject.config.shape, clusters)
 }
 
 /// None, with a note, where the operator can't be split into modes.

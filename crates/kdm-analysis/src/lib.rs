@@ -30,7 +30,7 @@ pub mod theory;
 pub mod trajectory;
 pub mod truncation;
 
-pub use analysis::{Analysis, ModeAnalysis, OperatorAnalysis, RankedMode, analyze};
+pub use analysis::{Analysis, ClusterCount, ModeAnalysis, OperatorAnalysis, RankedMode, analyze};
 pub use clusters::{ClusterConfig, Clusters, cluster};
 pub use comparison::ComparisonRow;
 pub use error::{Error, Result};
