@@ -4,13 +4,16 @@ use kdm_observer::Observer;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::clusters::PointClusters;
 use crate::gallery::{Gallery, PointClustering, gallery};
 use crate::memorization::Memorization;
 use crate::modes::{Conditioning, largest_first};
 use crate::semantics::{Semantics, semantics};
 use crate::spectrum::MOST;
 use crate::states::{KnownStates, Rate, StatePath, rates, state_path};
-use crate::structure::{Embedding, LEAST_CLUSTERED, NoiseStructure, SampleSpace, noise_structure};
+use crate::structure::{
+    Embedding, LEAST_CLUSTERED, NoiseStructure, OutputClusters, SampleSpace, noise_structure,
+};
 use crate::subject::{Activations, Subject};
 use crate::trajectory::{TeacherPath, Trajectory, trajectory};
 use crate::truncation::{Truncation, truncation};
@@ -108,6 +111,29 @@ impl Analysis {
     pub fn json(&self) -> Value {
         serde_json::to_value(self).expect("plain data")
     }
+
+    /// The clusters of outputs; none where there is nothing to find them by.
+    pub fn clusters(&self) -> Option<ClusterCount> {
+        let found =
+            self.operator.as_ref().and_then(|operator| operator.structure.clusters.as_ref());
+        let points = self.gallery.points.as_ref().map(|points| &points.clusters);
+        let found = found.map(|found| &found.clusters);
+        let of_points = || points.map(|p| (p.sizes.len(), p.outliers, p.outlier.len()));
+        let (clusters, outliers, samples) =
+            found.map(|f| (f.sizes.len(), f.outliers, f.outlier.len())).or_else(of_points)?;
+        Some(ClusterCount { clusters, outliers, samples })
+    }
+}
+
+/// How many clusters of outputs there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterCount {
+    /// Clusters.
+    pub clusters: usize,
+    /// Outliers among the samples.
+    pub outliers: usize,
+    /// Samples that were sorted.
+    pub samples: usize,
 }
 
 /// Analyzes a student on the subject's samples; the operator and latents on the first 1000 of them.
@@ -177,7 +203,8 @@ pub fn analyze(
         Some(spectrum) => {
             let samples = subject.samples.first(SAMPLES);
             let subject = subject.on(&samples);
-            Some(analyze_operator(&subject, spectrum, teacher, &mut notes, observer)?)
+            let points = gallery.points.as_ref().map(|points| &points.clusters);
+            Some(analyze_operator(&subject, spectrum, (points, teacher), &mut notes, observer)?)
         }
     };
     for note in &notes {
@@ -190,7 +217,7 @@ pub fn analyze(
 fn analyze_operator(
     subject: &Subject,
     spectrum: Spectrum,
-    teacher: KnownTeacher,
+    (points, teacher): (Option<&PointClusters>, KnownTeacher),
     notes: &mut Vec<Note>,
     observer: &dyn Observer,
 ) -> Result<OperatorAnalysis> {
@@ -198,9 +225,9 @@ fn analyze_operator(
     let activations = Activations::of(subject, stepwise, observer)?;
     let semantics = semantics(subject, stepwise, &activations);
     observer.check()?;
-    let structure = structure(subject, &activations);
+    let structure = structure(subject, &activations, points);
     if let (Some(found), None) = (&structure.clusters, &structure.mapped) {
-        let clustered = found.clusters.sizes.iter().sum();
+        let clustered = found.clustered(subject.samples.len());
         notes.push(Note::TooFewClustered { clustered, least: LEAST_CLUSTERED });
     }
     observer.check()?;
@@ -210,8 +237,12 @@ fn analyze_operator(
     Ok(OperatorAnalysis { spectrum, rates, state_path, modes, semantics, structure, shape, images })
 }
 
-/// Clusters and neighbours of the samples.
-fn structure(subject: &Subject, activations: &Activations) -> NoiseStructure {
+/// Clusters and neighbours of the samples. `points`: the clusters of points in the plane.
+fn structure(
+    subject: &Subject,
+    activations: &Activations,
+    points: Option<&PointClusters>,
+) -> NoiseStructure {
     let Activations { latents, pushed, images, features } = activations;
     let (dim, n) = (subject.config.dim(), subject.config.operator_dim());
     let of = |space, rows, width| Embedding { space, rows, width };
@@ -227,7 +258,9 @@ fn structure(subject: &Subject, activations: &Activations) -> NoiseStructure {
             (subject.config.shape.len() == 1).then(|| of(SampleSpace::Outputs, &images[..], dim))
         }
     };
-    noise_structure(&embeddings, images, &subject.config.shape, seen)
+    let clusters =
+        points.map(OutputClusters::of_points).or_else(|| seen.map(OutputClusters::chosen));
+    noise_structure(&embeddings, images, &subject.config.shape, clusters)
 }
 
 /// The modes, none, with a note, where the operator can't be split into them; and the way from

@@ -180,6 +180,9 @@ pub fn cluster_with_chosen_eps(
 /// Clusters of points in the plane, and the colours they are drawn in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PointClusters {
+    /// See [`Clusters::cluster`].
+    #[serde(skip)]
+    pub cluster: Vec<Option<usize>>,
     /// Each point's colour: the mode of the distribution it is in where that is known, else its
     /// cluster.
     #[serde(skip)]
@@ -209,11 +212,11 @@ pub fn point_clusters(
 ) -> PointClusters {
     let found = cluster(points, dim, config);
     let colour = match mode_of {
-        None => found.cluster,
+        None => found.cluster.clone(),
         Some(mode_of) => points.chunks(dim).map(mode_of).collect(),
     };
-    let (outlier, sizes, outliers) = (found.outlier, found.sizes, found.outliers);
-    PointClusters { colour, outlier, sizes, outliers, config }
+    let Clusters { cluster, outlier, sizes, outliers } = found;
+    PointClusters { cluster, colour, outlier, sizes, outliers, config }
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub mod theory;
 pub mod trajectory;
 pub mod truncation;
 
-pub use analysis::{Analysis, KnownTeacher, ModeAnalysis, OperatorAnalysis, RankedMode, analyze};
+pub use analysis::{
+    Analysis, ClusterCount, KnownTeacher, ModeAnalysis, OperatorAnalysis, RankedMode, analyze,
+};
 pub use clusters::{ClusterConfig, Clusters, cluster};
 pub use comparison::ComparisonRow;
 pub use error::{Error, Result};

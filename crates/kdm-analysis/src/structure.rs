@@ -4,7 +4,7 @@
 use kdm_metrics::manifold::nearest;
 use serde::{Serialize, Serializer};
 
-use crate::clusters::{ClusterConfig, Clusters, cluster_with_chosen_eps};
+use crate::clusters::{ClusterConfig, Clusters, PointClusters, cluster_with_chosen_eps};
 use crate::rows::distance;
 
 /// Neighbours that are looked at.
@@ -94,11 +94,36 @@ pub struct OutputClusters {
     pub space: SampleSpace,
     /// The clusters.
     pub clusters: Clusters,
-    /// How they were found.
-    pub config: ClusterConfig,
+    /// The distance within which samples are neighbours.
+    pub eps: f64,
     /// Their noise in the plane; none with fewer than three clusters, or of points in the plane,
     /// where the noise itself can be drawn.
     pub noise_plane: Option<NoisePlane>,
+}
+
+impl OutputClusters {
+    /// Clusters of the rows of `seen`, at a distance that is chosen by them.
+    pub fn chosen(seen: Embedding) -> Self {
+        let (clusters, config) =
+            cluster_with_chosen_eps(seen.rows, seen.width, ClusterConfig::default());
+        Self { space: seen.space, clusters, eps: config.eps, noise_plane: None }
+    }
+
+    /// Clusters of points in the plane, as they were found for the gallery of samples.
+    pub fn of_points(found: &PointClusters) -> Self {
+        let clusters = Clusters {
+            cluster: found.cluster.clone(),
+            outlier: found.outlier.clone(),
+            sizes: found.sizes.clone(),
+            outliers: found.outliers,
+        };
+        Self { space: SampleSpace::Outputs, clusters, eps: found.config.eps, noise_plane: None }
+    }
+
+    /// How many of the first `samples` are in clusters.
+    pub fn clustered(&self, samples: usize) -> usize {
+        self.clusters.cluster.iter().take(samples).flatten().count()
+    }
 }
 
 /// The nearest samples in each space; in JSON [`Self::likeness`] by space.
@@ -126,6 +151,8 @@ pub struct MappedClusters {
     pub sizes: Vec<usize>,
     /// Outliers in all.
     pub outliers: usize,
+    /// Samples whose neighbours are looked at: the first of those that were sorted into clusters.
+    pub samples: usize,
     /// Probability that two random samples in clusters are in the same one.
     pub chance: f64,
     /// By space; in JSON beside the other keys.
@@ -162,23 +189,22 @@ pub struct NoisePlane {
 }
 
 /// The structure of the noise of samples. `embeddings`: the noise first, then latents. `images`:
-/// the samples, of `shape`. `seen`: where clusters are looked for, features or the points
-/// themselves; none for no clusters.
+/// the samples, of `shape`. `clusters`: of these samples, and of more behind them or not; none
+/// where there is nothing to find them by.
 pub fn noise_structure(
     embeddings: &[Embedding],
     images: &[f32],
     shape: &[usize],
-    seen: Option<Embedding>,
+    clusters: Option<OutputClusters>,
 ) -> NoiseStructure {
     let dim = shape.iter().product();
     let neighbourhoods = neighbourhoods(embeddings, images, dim);
-    let clusters = seen.map(|seen| {
-        let (clusters, config) =
-            cluster_with_chosen_eps(seen.rows, seen.width, ClusterConfig::default());
-        let noise_plane = if dim > 2 { noise_plane(embeddings[0], &clusters) } else { None };
-        OutputClusters { space: seen.space, clusters, config, noise_plane }
+    let clusters = clusters.map(|found| {
+        let noise_plane = if dim > 2 { noise_plane(embeddings[0], &found.clusters) } else { None };
+        OutputClusters { noise_plane, ..found }
     });
-    let mapped = clusters.as_ref().and_then(|found| map_clusters(embeddings, found));
+    let samples = images.len() / dim;
+    let mapped = clusters.as_ref().and_then(|found| map_clusters(embeddings, found, samples));
     NoiseStructure { neighbourhoods, mapped, clusters }
 }
 
@@ -213,18 +239,23 @@ fn neighbourhoods(embeddings: &[Embedding], images: &[f32], dim: usize) -> Optio
 pub const LEAST_CLUSTERED: usize = 2 * NEIGHBOURS;
 
 /// How well clusters of outputs are told apart by neighbours in each space, and whether outliers
-/// lie between them; none where too few samples are in clusters.
-fn map_clusters(embeddings: &[Embedding], found: &OutputClusters) -> Option<MappedClusters> {
+/// lie between them, of the first `samples`; none where too few of them are in clusters.
+fn map_clusters(
+    embeddings: &[Embedding],
+    found: &OutputClusters,
+    samples: usize,
+) -> Option<MappedClusters> {
     let clusters = &found.clusters;
-    let total = clusters.cluster.len();
-    let clustered = clusters.sizes.iter().sum::<usize>();
+    let total = clusters.cluster.len().min(samples);
+    let clustered = found.clustered(total);
     if clustered < LEAST_CLUSTERED {
         return None;
     }
-    let chance =
-        clusters.sizes.iter().map(|size| (*size as f64 / clustered as f64).powi(2)).sum::<f64>();
+    let mut sizes = vec![0usize; clusters.sizes.len()];
+    clusters.cluster[..total].iter().flatten().for_each(|cluster| sizes[*cluster] += 1);
+    let chance = sizes.iter().map(|size| (*size as f64 / clustered as f64).powi(2)).sum::<f64>();
     let agreement = |embedding: &Embedding| {
-        let near = embedding.neighbours(|i| clusters.cluster[i].is_some());
+        let near = embedding.neighbours(|i| i < total && clusters.cluster[i].is_some());
         let same =
             |i: usize| near[i].first().is_some_and(|j| clusters.cluster[*j] == clusters.cluster[i]);
         let same_cluster = (0..total).filter(|i| clusters.cluster[*i].is_some() && same(*i)).count()
@@ -246,9 +277,10 @@ fn map_clusters(embeddings: &[Embedding], found: &OutputClusters) -> Option<Mapp
         ClusterAgreement { same_cluster, mixed_outliers: mean(true), mixed_others: mean(false) }
     };
     Some(MappedClusters {
-        eps: found.config.eps,
+        eps: found.eps,
         sizes: clusters.sizes.clone(),
         outliers: clusters.outliers,
+        samples: total,
         chance,
         spaces: embeddings.iter().map(|e| (e.space, agreement(e))).collect(),
     })
@@ -291,6 +323,7 @@ fn noise_plane(noise: Embedding, clusters: &Clusters) -> Option<NoisePlane> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clusters::point_clusters;
     use kdm_random::normal_vec;
 
     /// Outputs that are the sign of the noise's first coordinate: neighbours in the noise are of
@@ -307,7 +340,8 @@ mod tests {
             Embedding { space: SampleSpace::Latent, rows: &unrelated, width: 3 },
         ];
         let seen = Embedding { space: SampleSpace::Outputs, rows: &outputs, width: 2 };
-        let found = noise_structure(&embeddings, &outputs, &[2], Some(seen));
+        let found =
+            noise_structure(&embeddings, &outputs, &[2], Some(OutputClusters::chosen(seen)));
         let values = &serde_json::to_value(&found).unwrap();
         let structure = &values["noise_structure"];
         assert_eq!(structure["sizes"].as_array().unwrap().len(), 2, "{structure}");
@@ -321,6 +355,24 @@ mod tests {
         assert!((likeness["latent"].as_f64().unwrap() - 1.0).abs() < 0.15, "{likeness}");
         // Points in the plane need no directions to be drawn along.
         assert_eq!(found.clusters.unwrap().noise_plane, None);
+    }
+
+    /// Clusters of more samples than are mapped count the same, and are mapped by those there are.
+    #[test]
+    fn clusters_of_more_samples_are_mapped() {
+        let points = normal_vec(5, 2 * 400);
+        let outputs: Vec<f32> = points.iter().map(|x| 4.0 * x.signum() + 0.1 * x).collect();
+        let found = point_clusters(&outputs, 2, ClusterConfig::default(), None);
+        let few = &points[..2 * 100];
+        let noise = Embedding { space: SampleSpace::Noise, rows: few, width: 2 };
+        let clusters = OutputClusters::of_points(&found);
+        let found = noise_structure(&[noise], &outputs[..2 * 100], &[2], Some(clusters));
+        let mapped = found.mapped.unwrap();
+        assert_eq!((mapped.sizes.len(), mapped.samples), (4, 100));
+        assert_eq!(mapped.sizes, found.clusters.unwrap().clusters.sizes);
+        // Quadrants, each of a quarter of the samples: 0.25 and a little.
+        assert!((0.25..0.30).contains(&mapped.chance), "{}", mapped.chance);
+        assert!(mapped.spaces[0].1.same_cluster > 0.8, "{mapped:?}");
     }
 
     /// On a line of samples that are their own noise, neighbours are the next ones.

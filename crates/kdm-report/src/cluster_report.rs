@@ -96,14 +96,17 @@ fn mapped_table(mapped: &MappedClusters, found: &OutputClusters) -> Table {
         })
         .collect();
     rows.push(vec!["by chance".into(), percent(mapped.chance), String::new(), String::new()]);
-    let title = format!(
-        "Clusters mapped back: {} by {} (eps {}), {} outliers of {}",
+    let sorted = found.clusters.cluster.len();
+    let mut title = format!(
+        "Clusters mapped back: {} by {} (eps {}), {} outliers of {sorted}",
         mapped.sizes.len(),
         space_name(found.space),
         significant(mapped.eps),
         mapped.outliers,
-        found.clusters.cluster.len()
     );
+    if mapped.samples < sorted {
+        title += &format!("; neighbours among the first {}", mapped.samples);
+    }
     let columns = [
         "neighbours by",
         "nearest is of the same cluster",

@@ -148,6 +148,7 @@ pub(crate) mod tests {
     #[test]
     fn points_and_images_have_their_figures() {
         let clusters = PointClusters {
+            cluster: vec![Some(0), None, Some(1)],
             colour: vec![Some(0), None, Some(1)],
             outlier: vec![false, false, true],
             sizes: vec![1, 1],

@@ -63,6 +63,7 @@ pub mod estimate;
 pub mod experiment;
 pub mod planned;
 pub mod run_folder;
+pub mod run_time;
 pub mod runtime;
 pub mod sample_files;
 pub mod sample_picture;

@@ -1,9 +1,11 @@
 //! The folder of a run: its configuration, and the names of what stages leave in it.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kdm_data::atomic;
-use kdm_data::lock::FolderLock;
+use kdm_data::lock::{FolderLock, is_lock};
 use serde_json::{Value, json};
 
 use crate::{Experiment, Failure, Outcome};
@@ -22,6 +24,8 @@ pub const EVALUATION: &str = "evaluation.json";
 pub const COMPARISON: &str = "comparison.json";
 /// The page, in the folder of a run or an analysis.
 pub const REPORT: &str = "report.html";
+/// How long a run took so far, in its folder.
+pub const TIME: &str = "time.json";
 /// A copy of the student that a distillation begins with, in its folder; none for fresh weights.
 pub const INIT: &str = "init.safetensors";
 
@@ -29,6 +33,50 @@ pub const INIT: &str = "init.safetensors";
 pub const LENGTH: &str = "train.iterations";
 /// The same for the training of a teacher on its own.
 pub const TEACHER_LENGTH: &str = "teacher.train.iterations";
+
+/// The folder of a run, which is this process's as long as this is held.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// What was in it before.
+    there: BTreeSet<OsString>,
+    /// Those of its folders that were not there before, itself first and then those above it.
+    made: Vec<PathBuf>,
+    _held: FolderLock,
+}
+
+impl RunFolder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the folder up. Where the run failed before it made anything, what it left behind is
+    /// removed: a configuration, a copy of where it was to begin, folders without a file.
+    /// Otherwise the next command would find the folder taken, by a run that can't go on. What was
+    /// there before stays, and so does the folder itself if it was.
+    pub fn abandon(self) {
+        let Self { path, there, made, _held } = self;
+        if made_something(&path) {
+            return;
+        }
+        let new = names(&path).into_iter().filter(|name| !there.contains(name));
+        for name in new.filter(|name| !is_lock(&name.to_string_lossy())) {
+            let place = path.join(name);
+            // One of the two is refused; links are removed and not followed.
+            let _ = std::fs::remove_file(&place).or_else(|_| std::fs::remove_dir_all(&place));
+        }
+        drop(_held);
+        // Folders that hold something stay.
+        let _ = made.iter().try_for_each(std::fs::remove_dir);
+    }
+}
+
+/// The names in a folder; none where it can't be read.
+fn names(folder: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
 
 /// Makes `folder` a run of this experiment, or goes on with the one it holds when `resume` is set,
 /// for longer where `length` ([`LENGTH`] or [`TEACHER_LENGTH`]) has grown. It is this process's as
@@ -41,18 +89,21 @@ pub fn open_run(
     experiment: &Experiment,
     resume: bool,
     length: &str,
-) -> Outcome<FolderLock> {
+) -> Outcome<RunFolder> {
+    let above = folder.ancestors().filter(|above| !above.as_os_str().is_empty());
+    let made = above.take_while(|above| !above.exists()).map(Path::to_path_buf).collect();
+    let before = names(folder);
     // What another process has begun is told as such before it is told what to do with it.
     let there = folder.is_dir().then(|| FolderLock::take(folder)).transpose()?;
     check_run(folder, experiment, resume, length)?;
     atomic::create_folder(folder)?;
-    let held = there.map_or_else(|| FolderLock::take(folder), Ok)?;
+    let _held = there.map_or_else(|| FolderLock::take(folder), Ok)?;
     let (config, text) = (folder.join(CONFIG), experiment.to_toml());
     if !std::fs::read_to_string(&config).is_ok_and(|begun| begun == text) {
         atomic::write(&config, text.as_bytes())?;
     }
     atomic::remove_parts(folder);
-    Ok(held)
+    Ok(RunFolder { path: folder.to_path_buf(), there: before, made, _held })
 }
 
 /// Whether `folder` can become a run of this experiment, or holds one that goes on when `resume` is
@@ -112,15 +163,6 @@ pub fn check_run(
     }
 }
 
-/// Removes what a run that failed left behind where it made nothing: a configuration, a copy of
-/// where it was to begin, and folders without a file. Otherwise the next command would find the
-/// folder taken, by a run that can't go on.
-pub fn abandon_run(folder: &Path) {
-    if !made_something(folder) {
-        let _ = std::fs::remove_dir_all(folder);
-    }
-}
-
 /// Whether there is a file of work in a folder of a run; also where that can't be told.
 fn made_something(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return true };
@@ -130,7 +172,7 @@ fn made_something(folder: &Path) -> bool {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             return made_something(&entry.path());
         }
-        !([CONFIG, INIT].contains(&name.as_str()) || atomic::is_leftover(&name))
+        !([CONFIG, INIT, TIME].contains(&name.as_str()) || atomic::is_leftover(&name))
     })
 }
 
@@ -246,17 +288,45 @@ mod tests {
     #[test]
     fn a_run_that_made_nothing_is_abandoned() {
         let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("run");
+        let place = folder.path().join("runs/run");
         let experiment = Experiment::load("checkerboard", &[]).unwrap();
-        open_run(&place, &experiment, false, LENGTH).unwrap();
-        atomic::create_folder(&place.join("teacher")).unwrap();
-        abandon_run(&place);
-        assert!(!place.exists());
-        open_run(&place, &experiment, false, LENGTH).unwrap();
-        atomic::create_folder(&place.join("teacher")).unwrap();
+        let begin = |resume: bool| {
+            let run = open_run(&place, &experiment, resume, LENGTH).unwrap();
+            atomic::create_folder(&place.join("teacher")).unwrap();
+            run
+        };
+        begin(false).abandon();
+        assert!(!folder.path().join("runs").exists());
+        // A run that an earlier process began stays one.
+        drop(begin(false));
+        std::fs::remove_dir(place.join("teacher")).unwrap();
+        begin(true).abandon();
+        assert_eq!(names(&place), BTreeSet::from([CONFIG.into()]));
+        let run = begin(true);
         std::fs::write(place.join("teacher").join(TEACHER), "weights").unwrap();
-        abandon_run(&place);
+        run.abandon();
         assert!(place.join("teacher").join(TEACHER).exists() && place.join(CONFIG).exists());
+    }
+
+    /// A folder that was there before stays, and so does a link to one.
+    #[test]
+    fn a_folder_of_somebody_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let experiment = Experiment::load("checkerboard", &[]).unwrap();
+        let mine = folder.path().join("mine");
+        std::fs::create_dir(&mine).unwrap();
+        let mut places = vec![mine.clone()];
+        #[cfg(unix)]
+        {
+            places.push(folder.path().join("link"));
+            std::os::unix::fs::symlink(&mine, &places[1]).unwrap();
+        }
+        for place in places {
+            let run = open_run(&place, &experiment, false, LENGTH).unwrap();
+            atomic::create_folder(&place.join("distill")).unwrap();
+            run.abandon();
+            assert!(place.is_dir() && names(&mine).is_empty(), "{}", place.display());
+        }
     }
 
     #[test]

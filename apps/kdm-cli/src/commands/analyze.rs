@@ -62,18 +62,19 @@ pub struct StudentArgs {
     /// Where figures, eigenvalues and the report go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Samples to sort into clusters
+    /// Points in the plane: samples to sort into clusters
     #[arg(long, default_value_t = 5000, value_name = "N")]
     #[arg(value_parser = within(1, SAMPLES))]
     samples: usize,
-    /// Clusters: samples within this distance are neighbours
+    /// Clusters of points in the plane: samples within this distance are neighbours; of images it
+    /// is chosen by their features
     #[arg(long, default_value_t = 0.15)]
     eps: f64,
-    /// Clusters: neighbours that make a sample part of a cluster's core
+    /// Clusters of points in the plane: neighbours that make a sample part of a cluster's core
     #[arg(long, default_value_t = 5, value_name = "N")]
     #[arg(value_parser = within(1, SAMPLES))]
     min_neighbours: usize,
-    /// Outliers: standard deviations above the mean distance to neighbours
+    /// Outliers of points in the plane: standard deviations above the mean distance to neighbours
     #[arg(long, default_value_t = 3.0)]
     z_score: f64,
     /// Show the images of this data set that are nearest to samples, and measure whether samples
@@ -182,8 +183,14 @@ impl StudentArgs {
             return print_json(&found.json());
         }
         let spectrum = &found.operator.as_ref().expect("a Koopman student has one").spectrum;
+        let clusters = found.clusters().map_or(String::new(), |count| {
+            format!(
+                "clusters         {}\noutliers         {} of {}\n",
+                count.clusters, count.outliers, count.samples
+            )
+        });
         print(&format!(
-            "spectral_radius  {:.4}\nleading          {} of {}\nreport: {}\n",
+            "spectral_radius  {:.4}\nleading          {} of {}\n{clusters}report: {}\n",
             spectrum.spectral_radius,
             spectrum.leading,
             spectrum.eigenvalues.len(),

@@ -44,8 +44,9 @@ impl Args {
             print(&format!("# students, for equal operations each: {}\n", names.join(", ")))?;
             return dry_run(&experiment, &self.run.place(&experiment), context);
         }
-        let (folder, _held) = self.run.open(&experiment, context)?;
-        let rows = in_run_folder(compare(&experiment, &folder, context), &folder)?;
+        let held = self.run.open(&experiment, context)?;
+        let folder = held.path().to_path_buf();
+        let rows = in_run_folder(compare(&experiment, &folder, context), held)?;
         if self.json {
             return print_json(&rows);
         }

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use kdm::assets::{self, Role};
-use kdm::data::lock::FolderLock;
 use kdm::estimate::measured_stages;
 use kdm::experiment::size;
-use kdm::run_folder::{LENGTH, check_run, open_run};
+use kdm::run_folder::{LENGTH, RunFolder, check_run, open_run};
 use kdm::runtime::Machine;
 use kdm::stages::distill::{
     LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
@@ -65,7 +64,7 @@ impl TrainingArgs {
 
     /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
     /// process's as long as the lock is held.
-    pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<FolderLock> {
+    pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<RunFolder> {
         folder(self.out(), &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
         open_run(self.out(), experiment, self.resume, length)
     }
@@ -136,10 +135,10 @@ impl Args {
         }
         let out = self.training.out();
         folder(out, &[Some(pairs), maybe(&self.init_from)])?;
-        let _held = self.training.open(&experiment, LENGTH)?;
+        let held = self.training.open(&experiment, LENGTH)?;
         let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
         let student = claimed.and_then(|()| distill(&experiment, store, out, context));
-        let student = in_run_folder(student, out)?;
+        let student = in_run_folder(student, held)?;
         print(&format!("{}\n", student.display()))
     }
 }

@@ -1,10 +1,9 @@
 //! How work that keeps what it has done ends when it is stopped or fails: with what is kept, and
 //! the whole command that goes on.
 
-use std::path::Path;
 use std::time::Duration;
 
-use kdm::run_folder::abandon_run;
+use kdm::run_folder::RunFolder;
 use kdm::{Failure, Outcome, train};
 
 use super::output::or_stopped;
@@ -36,14 +35,14 @@ fn minutes(text: &str) -> Result<f64, String> {
 /// The result of work in a run's folder: one that was stopped says what is kept and ends in the
 /// command that goes on; one that failed before it made anything leaves no folder that would block
 /// the next command.
-pub fn in_run_folder<T>(result: Outcome<T>, folder: &Path) -> Outcome<T> {
-    let out = folder.display().to_string();
+pub fn in_run_folder<T>(result: Outcome<T>, folder: RunFolder) -> Outcome<T> {
+    let out = folder.path().display().to_string();
     or_continued(result, &[("--out", Some(&out)), ("--resume", None)], || {
         format!("what was finished is kept in `{out}`")
     })
     .inspect_err(|failure| {
         if failure.exit_code() != STOPPED {
-            abandon_run(folder);
+            folder.abandon();
         }
     })
 }

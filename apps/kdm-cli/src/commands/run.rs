@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kdm::data::lock::FolderLock;
 use kdm::experiment::PRESETS;
 use kdm::formats::Options;
 use kdm::metrics::catalog::Values;
 use kdm::planned::{OwnImages, OwnTeacher, Plan, Subject};
 use kdm::report::metric_table;
-use kdm::run_folder::{CONFIG, LENGTH, REPORT, next_run_folder, open_run};
+use kdm::run_folder::{CONFIG, LENGTH, REPORT, RunFolder, next_run_folder, open_run};
 use kdm::runtime::Machine;
 use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
@@ -50,14 +49,13 @@ impl RunArgs {
         self.out.clone().unwrap_or_else(|| next_run_folder(&experiment.name))
     }
 
-    /// Its folder, a new one unless it goes on, which is this process's as long as the lock is
-    /// held. Files that the experiment names are looked at before.
-    pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<(PathBuf, FolderLock)> {
+    /// Its folder, a new one unless it goes on, which is this process's as long as it is held.
+    /// Files that the experiment names are looked at before.
+    pub fn open(self, experiment: &Experiment, context: Context) -> Outcome<RunFolder> {
         let place = self.place(experiment);
         check_files(experiment, &place, context)?;
         let inputs = [experiment.teacher.dataset.as_deref().map(Path::new)];
-        let held = claim(&place, experiment, self.resume, &inputs)?;
-        Ok((place, held))
+        claim(&place, experiment, self.resume, &inputs)
     }
 }
 
@@ -67,7 +65,7 @@ fn claim(
     experiment: &Experiment,
     resume: bool,
     inputs: &[Option<&Path>],
-) -> Outcome<FolderLock> {
+) -> Outcome<RunFolder> {
     folder(place, inputs)?;
     let held = open_run(place, experiment, resume, LENGTH)?;
     eprintln!("run folder: {}", place.display());
@@ -137,8 +135,9 @@ impl Args {
         if self.dry_run {
             return dry_run(&experiment, &self.run.place(&experiment), context);
         }
-        let (folder, _held) = self.run.open(&experiment, context)?;
-        finish(in_run_folder(run(&experiment, &folder, context), &folder)?, &folder, self.json)
+        let held = self.run.open(&experiment, context)?;
+        let folder = held.path().to_path_buf();
+        finish(in_run_folder(run(&experiment, &folder, context), held)?, &folder, self.json)
     }
 
     /// A run for images or a teacher of a person's own.
@@ -173,10 +172,10 @@ impl Args {
         }
         experiment.check_fits(Machine::of(&place), &[])?;
         let inputs = [self.data.as_deref().map(Path::new), maybe(&self.teacher)];
-        let _held = claim(&place, &experiment, self.run.resume, &inputs)?;
+        let held = claim(&place, &experiment, self.run.resume, &inputs)?;
         let prepared = subject.prepare(&experiment, &place, context);
         let values = prepared.and_then(|()| run(&experiment, &place, context));
-        finish(in_run_folder(values, &place)?, &place, self.json)
+        finish(in_run_folder(values, held)?, &place, self.json)
     }
 
     /// The name of a planned run: as given, or of what it is of.

@@ -280,8 +280,8 @@ impl Command {
             Self::Train(args) => {
                 let Some(experiment) = args.load("teacher", context)? else { return Ok(()) };
                 check_teacher_files(&experiment, context)?;
-                let _held = args.open(&experiment, TEACHER_LENGTH)?;
-                in_run_folder(make_teacher(&experiment, args.out(), context), args.out())?;
+                let held = args.open(&experiment, TEACHER_LENGTH)?;
+                in_run_folder(make_teacher(&experiment, args.out(), context), held)?;
                 print(&format!("{}\n", args.out().join(TEACHER).display()))
             }
             Self::Sample(args) => args.run(context),

@@ -38,7 +38,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if !name.contains("tfevents") {
-                let timed = ["metrics.jsonl", "evaluation.json", "report.html"];
+                let timed = ["metrics.jsonl", "evaluation.json", "report.html", "time.json"];
                 let timed = timed.iter().any(|end| name.ends_with(end));
                 found.insert(name, if timed { Vec::new() } else { fs::read(&path).unwrap() });
             }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use kdm::data::array;
+use serde_json::Value;
 
 use crate::common::{Folder, SMALL, array_of, check_finite, done, fails, json};
 
@@ -42,15 +43,40 @@ fn every_kind_of_student_goes_the_whole_way() {
         );
         let page = fs::read_to_string(folder.path(name).join("report.html")).unwrap();
         assert!(page.matches("<svg role=\"img\"").count() >= 6, "{name}");
-        // A finished run resumes to itself.
+        // A finished run resumes to itself, and its time goes on.
+        let time = || {
+            let text = fs::read_to_string(folder.path(name).join("time.json")).unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()["seconds"].as_f64().unwrap()
+        };
+        let before = time();
+        assert!(before > 0.0 && !page.contains("last resumed"), "{name}");
         let student = fs::read(folder.path(name).join("student.safetensors")).unwrap();
         json(
             &[&["run checkerboard --out", &run, "--json --resume"], &SMALL[..], &settings, &more]
                 .concat(),
         );
         assert!(student == fs::read(folder.path(name).join("student.safetensors")).unwrap());
+        let page = fs::read_to_string(folder.path(name).join("report.html")).unwrap();
+        assert!(time() > before && page.contains("of them since it was last resumed"), "{name}");
         assert_eq!(json(&["info", &run, "--json"])["iteration"], 60);
     }
+    // The text, the JSON and the page tell of the same clusters.
+    let (model, look) = (folder.at("dense/student.safetensors"), folder.at("look"));
+    let look = ["analyze --samples 1500 --eps 0.3 --model", &model, "--out", &look];
+    let text = done(&look);
+    let found = json(&[&look[..], &["--json"]].concat());
+    let clusters = found["clusters"].as_array().unwrap().len();
+    assert_eq!(found["clusters"], found["noise_structure"]["sizes"]);
+    let outliers = &found["outliers"];
+    assert_eq!(outliers, &found["noise_structure"]["outliers"]);
+    assert!(text.contains(&format!("clusters         {clusters}\n")), "{text}");
+    assert!(text.contains(&format!("outliers         {outliers} of 1500\n")), "{text}");
+    let page = fs::read_to_string(folder.path("look/report.html")).unwrap();
+    let told = format!(
+        "Clusters mapped back: {clusters} by outputs (eps 0.3000), {outliers} outliers of 1500; \
+         neighbours among the first 1000"
+    );
+    assert!(page.contains(&told), "{told}");
     // Points that are not in the plane: numbers and the spectrum, and no scatter.
     let solid = folder.path("solid.toml");
     let text = "base = 'checkerboard'\n[teacher]\nkind = 'exact'\n\

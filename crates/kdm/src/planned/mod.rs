@@ -19,6 +19,7 @@ pub use teacher::OwnTeacher;
 
 use std::path::Path;
 
+use crate::run_time::RunTime;
 use crate::{Context, Experiment, Outcome};
 
 /// What a planned run is of.
@@ -48,6 +49,9 @@ impl Subject {
     /// # Errors
     /// When a file can't be read or written, or the observer stops it.
     pub fn prepare(&self, experiment: &Experiment, folder: &Path, context: Context) -> Outcome<()> {
+        // It is of the run's time.
+        let time = RunTime::go_on(folder, context.observer);
+        let context = Context { observer: &time, ..context };
         if let Some(teacher) = &self.teacher {
             teacher.put(folder)?;
         }

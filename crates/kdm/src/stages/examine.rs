@@ -2,7 +2,6 @@
 //! and what they make is written.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use kdm_analysis::clusters::ModeOf;
 use kdm_analysis::gallery::PointClustering;
@@ -30,6 +29,7 @@ use super::images::open_images;
 use super::pairs::Drawing;
 use crate::experiment::TeacherKind;
 use crate::run_folder::{CONFIG, REPORT, pretty};
+use crate::run_time::RunTime;
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
 
@@ -152,8 +152,8 @@ pub fn nearest_training_images(
 /// What the report of a run is of.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportInputs<'a> {
-    /// When this process began with the run.
-    pub began: Instant,
+    /// How long it took.
+    pub time: &'a RunTime<'a>,
     /// The experiment.
     pub experiment: &'a Experiment,
     /// The teacher.
@@ -180,7 +180,7 @@ pub fn write_run_report(
     folder: &Path,
     context: Context,
 ) -> Outcome<PathBuf> {
-    let ReportInputs { began, experiment, teacher, drawing, student, test, values, features } =
+    let ReportInputs { time, experiment, teacher, drawing, student, test, values, features } =
         *inputs;
     let pairs = test.range(0..test.len());
     let states = stored_states(test);
@@ -213,7 +213,7 @@ pub fn write_run_report(
         pairs: experiment.pairs.count - experiment.train.held_out,
         test: test.len(),
         variety: variety(student, &pairs),
-        made: made(folder, began, context),
+        made: made(folder, time, context),
     };
     let headline = run_headline(facts, &mut sections);
     let page = Page {
@@ -257,7 +257,7 @@ fn variety(student: &LoadedStudent, pairs: &Samples) -> f64 {
 }
 
 /// How a run in `folder` was made, for its report.
-fn made(folder: &Path, began: Instant, context: Context) -> Vec<(String, String)> {
+fn made(folder: &Path, time: &RunTime, context: Context) -> Vec<(String, String)> {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").ok();
     let model = cpu.as_deref().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -271,10 +271,9 @@ fn made(folder: &Path, began: Instant, context: Context) -> Vec<(String, String)
         Some(std::env::consts::OS.to_string()),
     ];
     let machine: Vec<String> = machine.into_iter().flatten().collect();
-    let minutes = began.elapsed().as_secs_f64() / 60.0;
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     [
-        ("Time, from the last start on", format!("{minutes:.1} minutes")),
+        ("Time", time.told()),
         ("Machine", machine.join(", ")),
         ("Date", now.replace('T', " ").replace('Z', " UTC")),
         ("Version", format!("kdm {}", env!("CARGO_PKG_VERSION"))),

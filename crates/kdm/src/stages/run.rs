@@ -1,7 +1,6 @@
 //! The whole way, from teacher to report.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use kdm_data::atomic;
 use kdm_data::pairs::{PairStore, Worker};
@@ -17,6 +16,7 @@ use super::features::feature_space;
 use super::pairs::{Drawing, StorePlan, draw_pairs, pair_plan};
 use super::teacher::make_teacher;
 use crate::run_folder::{EVALUATION, STUDENT, pretty};
+use crate::run_time::RunTime;
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
 
@@ -65,7 +65,8 @@ pub fn prepare(experiment: &Experiment, folder: &Path, context: Context) -> Outc
 /// # Errors
 /// When a stage fails or is stopped; what earlier stages made is kept.
 pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Values> {
-    let started = Instant::now();
+    let time = RunTime::go_on(folder, context.observer);
+    let context = Context { observer: &time, ..context };
     let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder, context)?;
     let path = distill_in(experiment, pairs, folder, context)?;
     let student = LoadedStudent::open(&path, context.device())?;
@@ -88,7 +89,7 @@ pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<
     values.insert(&catalog::SPEED_UP, speed_up);
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
     let inputs = ReportInputs {
-        began: started,
+        time: &time,
         experiment,
         teacher: &teacher,
         drawing: &drawing,
@@ -98,8 +99,7 @@ pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<
         features: options.features.as_ref(),
     };
     write_run_report(&inputs, folder, context)?;
-    let seconds = started.elapsed().as_secs_f64();
-    context.observer.info(&format!("the whole run took {seconds:.0} s"));
+    context.observer.info(&format!("the whole run took {:.0} s", time.seconds()));
     Ok(values)
 }
 
