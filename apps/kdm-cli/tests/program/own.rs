@@ -126,7 +126,7 @@ fn what_can_not_be_planned_is_told() {
     fails(&["run checkerboard --data", &photos, "--out", &out], 2, &["another name"]);
     fails(&["run a/b --data", &photos, "--out", &out, "--resolution 16"], 2, &["name"]);
     fails(&["run a --data", &photos, "--out", &out, "--resolution 20"], 2, &["multiple of 8"]);
-    fails(&["run a --data", &photos, "--out", &out, "--budget 1s"], 2, &["--budget", "m or more"]);
+    fails(&["run a --data", &photos, "--out", &out, "--budget 10s"], 2, &["--budget", "m or more"]);
     fails(&["run a --data", &photos, "--out", &out, "--budget soon"], 2, &["--budget"]);
     fails(&["run a --data nowhere --out", &out], 1, &["nowhere"]);
     fails(&["run --teacher nowhere.pkl --out", &out], 1, &["nowhere.pkl"]);

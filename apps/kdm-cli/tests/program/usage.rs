@@ -99,7 +99,8 @@ fn values(printed: &str) -> Vec<&str> {
 fn presets_tell_their_cost() {
     let folder = Folder::new();
     // Batches and stores that a small machine holds.
-    let few = "--set train.batch=8 --set pairs.count=1000 --set pairs.test=100";
+    let few = "--set train.batch=8 --set train.held_out=100 \
+               --set pairs.count=1000 --set pairs.test=100";
     let told = done(&["run cifar10-uncond --dry-run", few]);
     for part in ["47.48 million parameters", "11.019 GFLOP a sample", "GB", "# in all", "# ?: "] {
         assert!(told.contains(part), "{part}: {told}");
