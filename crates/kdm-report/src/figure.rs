@@ -103,8 +103,11 @@ impl Figure {
             ),
             Picture::Plot(plot) => plot.inline_svg(&self.title),
         };
+        // Panels side by side take two columns of the page.
+        let wide = matches!(&self.picture, Picture::Plot(plot) if plot.panels.len() > 1);
+        let class = if wide { " class=\"panels\"" } else { "" };
         format!(
-            "<figure><button type=\"button\" aria-label=\"Enlarge: {title}\">{picture}</button>\
+            "<figure{class}><button type=\"button\" aria-label=\"Enlarge: {title}\">{picture}</button>\
              <figcaption><b>{title}.</b> {}</figcaption></figure>\n",
             escape(&self.caption),
         )
