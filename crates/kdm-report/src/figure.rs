@@ -107,8 +107,8 @@ impl Figure {
         let wide = matches!(&self.picture, Picture::Plot(plot) if plot.panels.len() > 1);
         let class = if wide { " class=\"panels\"" } else { "" };
         format!(
-            "<figure{class}><button type=\"button\" aria-label=\"Enlarge: {title}\">{picture}</button>\
-             <figcaption><b>{title}.</b> {}</figcaption></figure>\n",
+            "<figure{class}><button type=\"button\" aria-label=\"Enlarge: {title}\">{picture}\
+             </button><figcaption><b>{title}.</b> {}</figcaption></figure>\n",
             escape(&self.caption),
         )
     }

@@ -164,6 +164,8 @@ nav ul{list-style:none;padding:0;margin:1.2rem 0 0;display:flex;flex-wrap:wrap;g
 grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}
 .figures figure:only-child{max-width:720px}
 @media(min-width:700px){figure.panels{grid-column:span 2}}
+@media(prefers-color-scheme:dark){figure svg [stroke^='#'],figure svg [fill^='#']{
+filter:brightness(1.35)}}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
 padding:.8rem}
 figure button{display:block;width:100%;padding:0;border:0;background:none;cursor:zoom-in}
