@@ -1,0 +1,1 @@
+//! Students over HTTP.
