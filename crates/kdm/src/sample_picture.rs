@@ -49,7 +49,7 @@ pub fn check_picture(out: &Path, shape: &[usize]) -> Outcome<()> {
 }
 
 /// The picture of samples that [`check_picture`] lets pass. `form`: of points; images are PNG.
-pub(crate) fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFormat) -> Vec<u8> {
+pub fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFormat) -> Vec<u8> {
     if grid::shows(&samples.shape) {
         let columns = match arrangement {
             Arrangement::Square => (samples.len() as f64).sqrt().ceil() as usize,

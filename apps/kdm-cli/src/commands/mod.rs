@@ -21,15 +21,20 @@ mod pairs;
 mod resuming;
 mod run;
 mod sample;
+mod serve;
 mod teacher;
+
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use kdm::data::atomic;
 use kdm::experiment::PRESETS;
 use kdm::runtime::Runtime;
 use kdm::{Context, Experiment, Failure, Outcome};
 
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, OnStop, Terminal};
 use numbers::within;
 use resuming::Keeping;
 
@@ -123,6 +128,12 @@ Examples:
   kdm sample --model fashion-mnist --seeds 0-7 --each-class --out images
   kdm sample --model student.safetensors --noise x.npy --out samples.npz")]
     Sample(sample::Args),
+    /// Serve students over HTTP, with a page to explore them
+    #[command(after_help = "\
+Examples:
+  kdm serve --model fashion-mnist                                  then open http://127.0.0.1:8000/
+  kdm serve --model a.safetensors --model b.safetensors --listen 0.0.0.0:80 --token-file token")]
+    Serve(serve::Args),
     /// Train feature networks, and compute the statistics that samples are compared with
     #[command(subcommand)]
     Features(features::Command),
@@ -176,6 +187,15 @@ Examples:
         /// The preset to print
         name: Option<String>,
     },
+    /// Write man pages, one for each command
+    #[command(after_help = "\
+Examples:
+  kdm man --out /usr/local/share/man/man1")]
+    Man {
+        /// The folder that they go to; pages of the same names there are replaced
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -218,7 +238,11 @@ impl Cli {
             .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
         kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
         let keeping = self.command.keeping();
-        terminal::stop_on_signals(keeping.is_none());
+        terminal::stop_on_signals(match (&self.command, keeping) {
+            (Command::Serve(_), _) => OnStop::FinishRequests,
+            (_, Some(_)) => OnStop::KeepWork,
+            (_, None) => OnStop::EndSoon,
+        });
         let (runtime, terminal) = (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
         let context = Context { observer: &terminal, ..Context::silent(&runtime) };
         match self.command {
@@ -234,6 +258,7 @@ impl Cli {
             Command::Pairs(command) => command.run(context),
             Command::Distill(args) => args.run(context),
             Command::Sample(args) => args.run(context),
+            Command::Serve(args) => args.run(context),
             Command::Interpolate(args) => args.run(context),
             Command::Edit(args) => args.run(context),
             Command::Invert(args) => args.run(context),
@@ -242,6 +267,7 @@ impl Cli {
             Command::Info(args) => args.run(context),
             Command::Bench(command) => command.run(context),
             Command::Presets { name } => presets(name.as_deref()),
+            Command::Man { out } => man_pages(&out),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "kdm", &mut script);
@@ -249,6 +275,27 @@ impl Cli {
             }
         }
     }
+}
+
+/// Writes a man page for each command, `kdm.1`, `kdm-run.1` and so on, to a folder.
+fn man_pages(folder: &Path) -> Outcome<()> {
+    let mut whole = Cli::command().disable_help_subcommand(true);
+    whole.build();
+    let mut commands = vec![whole];
+    let mut next = 0;
+    while let Some(command) = commands.get(next) {
+        let below = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+        commands.extend(below.collect::<Vec<clap::Command>>());
+        next += 1;
+    }
+    atomic::create_folder(folder)?;
+    let count = commands.len();
+    for command in commands {
+        let (mut page, man) = (Vec::new(), Man::new(command));
+        man.render(&mut page).expect("writing to memory");
+        atomic::write(&folder.join(man.get_filename()), &page)?;
+    }
+    output::print(&format!("{count} pages in {}\n", folder.display()))
 }
 
 /// Words in lines of at most `width` letters, where no word is longer.
