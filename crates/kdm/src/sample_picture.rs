@@ -61,7 +61,7 @@ pub fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFormat) ->
         Arrangement::Ways(steps) => ways(samples, steps),
         _ => (vec![Series::of_rows(&samples.images, 0)], half_edge(&samples.images)),
     };
-    form.file(&Plot::scatter("first coordinate", "second coordinate", series, half))
+    form.file(&Plot::points(series, half))
 }
 
 /// An arrow for each `steps` samples with a dot at each of them, and the half edge of the square
