@@ -125,6 +125,7 @@ async function draw() {
   if (!about) return;
   if (busy) { again = true; return; }
   busy = true;
+  $("pictures").setAttribute("aria-busy", "true");
   do {
     again = false;
     const began = performance.now();
@@ -139,6 +140,7 @@ async function draw() {
     } catch (error) { say(error.message); }
   } while (again);
   busy = false;
+  $("pictures").setAttribute("aria-busy", "false");
   drawTeacher();
 }
 

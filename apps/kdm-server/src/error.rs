@@ -1,6 +1,5 @@
 //! How a request fails: a status, the field that is at fault, and what to do.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kdm::Failure;
@@ -71,7 +70,7 @@ impl From<Failure> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "error": self.body });
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = crate::response::json(self.status, &body);
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

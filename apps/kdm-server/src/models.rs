@@ -16,7 +16,7 @@ use kdm::studies::directions::{
     ModeDirections, PrincipalDirections, RankedDirection, RankedMode, ReferenceLatents,
     between_classes,
 };
-use kdm::teacher::Teacher;
+use kdm::teacher::{Denoiser, Teacher};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! The page to explore a student: three files, built into the program. It loads nothing from
+//! The page to explore a student: four files, built into the program. It loads nothing from
 //! elsewhere, and browsers hold it to that.
 
 use axum::Router;
@@ -20,6 +20,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     };
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("../page/index.html")))
+        .route("/icon.svg", file("image/svg+xml", include_str!("../page/icon.svg")))
         .route("/page.css", file("text/css; charset=utf-8", include_str!("../page/page.css")))
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("../page/page.js")))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use kdm::koopman::interpolation::InterpolationSpace;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -32,7 +32,7 @@ impl Default for Limits {
 }
 
 /// Which samples: `seeds`, or `count` of them from `first_seed` on, or `noise`.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplesRequest {
     /// The model; may be left out where one is served.
@@ -64,7 +64,7 @@ pub struct SamplesRequest {
 }
 
 /// Who draws samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The student, in one pass.
@@ -75,7 +75,7 @@ pub enum Source {
 }
 
 /// The way from each sample to the one of a seed.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WayRequest {
     /// The seed of its end.
@@ -90,7 +90,7 @@ pub struct WayRequest {
 }
 
 /// Where a way goes along.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Space {
     /// The great circle between two noises.
@@ -110,7 +110,7 @@ impl From<Space> for InterpolationSpace {
 }
 
 /// A direction, and how far to move along it: a `mode`, or a `principal` direction.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// The rank of a mode, from 1.
@@ -122,7 +122,7 @@ pub struct MoveRequest {
 }
 
 /// Rows of samples from each to the next.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InterpolateRequest {
     /// The model; may be left out where one is served.
@@ -145,7 +145,7 @@ pub struct InterpolateRequest {
 
 /// Rows of samples moved along a direction: a `mode`, a `principal` direction, or `from_class` to
 /// `to_class`.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditRequest {
     /// The model; may be left out where one is served.
@@ -173,7 +173,7 @@ pub struct EditRequest {
 }
 
 /// Images brought back to noise.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InvertRequest {
     /// The model; may be left out where one is served.
@@ -200,6 +200,10 @@ fn json() -> Format {
 /// # Errors
 /// 400 with the field where it isn't JSON, or says something else.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // An array would be taken for fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::field("body", "send a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

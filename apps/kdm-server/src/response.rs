@@ -2,14 +2,13 @@
 
 use std::io::{Cursor, Write};
 
-use axum::Json;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kdm::data::{Array, Samples, array};
 use kdm::report::{PlotFormat, grid};
 use kdm::sample_picture::{Arrangement, picture};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -65,24 +64,30 @@ impl Format {
             Self::Json => {
                 let mut body = numbers(&samples);
                 if let Some(found) = inversion {
-                    body["inversion"] = json!(found);
+                    body["inversion"] = serde_json::json!(found);
                     body["noise"] = by_row(&samples.noise, samples.dim());
                 }
-                Json(body).into_response()
+                json(StatusCode::OK, &body)
             }
         }
     }
 }
 
+/// An answer of JSON.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("plain data");
+    (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
 /// Rows of numbers.
 fn by_row(values: &[f32], width: usize) -> Value {
-    values.chunks(width.max(1)).map(|row| json!(row)).collect()
+    values.chunks(width.max(1)).map(|row| serde_json::json!(row)).collect()
 }
 
 /// Samples as JSON.
 fn numbers(samples: &Samples) -> Value {
     let classes: Vec<Option<u32>> = samples.labels.iter().collect();
-    json!({
+    serde_json::json!({
         "shape": samples.shape,
         "seeds": samples.seeds,
         "classes": classes,

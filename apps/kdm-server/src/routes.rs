@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Path, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Value, json as object};
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +22,7 @@ use crate::models::Model;
 use crate::request::{
     EditRequest, InterpolateRequest, InvertRequest, Limits, SamplesRequest, parse,
 };
+use crate::response::json;
 use crate::{openapi, page};
 
 /// What all requests share.
@@ -63,7 +64,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route_layer(middleware::from_fn_with_state(shared.clone(), authorize));
     let open = Router::new()
         .route("/healthz", get(health))
-        .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+        .route("/openapi.json", get(async || json(StatusCode::OK, &openapi::document())))
         .merge(page::routes());
     guarded
         .merge(open)
@@ -109,7 +110,7 @@ async fn watched(State(shared): Here, request: HttpRequest, next: Next) -> Respo
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if shared.log {
-        crate::log(&json!({
+        crate::log(&object!({
             "time": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             "method": method.as_str(),
             "path": path,
@@ -138,11 +139,11 @@ fn known(route: Option<&str>) -> &'static str {
 }
 
 /// Whether the server takes requests.
-async fn health(State(shared): Here) -> (StatusCode, Json<Value>) {
+async fn health(State(shared): Here) -> Response {
     if *shared.stopping.borrow() {
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "stopping" })));
+        return json(StatusCode::SERVICE_UNAVAILABLE, &object!({ "status": "stopping" }));
     }
-    (StatusCode::OK, Json(json!({ "status": "ok" })))
+    json(StatusCode::OK, &object!({ "status": "ok" }))
 }
 
 async fn metrics(State(shared): Here) -> Response {
@@ -151,20 +152,21 @@ async fn metrics(State(shared): Here) -> Response {
     ([(header::CONTENT_TYPE, kind)], shared.metrics.text()).into_response()
 }
 
-async fn models(State(shared): Here) -> Json<Value> {
+async fn models(State(shared): Here) -> Response {
     let names: Vec<Value> = shared
         .models
         .iter()
         .map(|Model { about, .. }| {
-            json!({ "name": about.name, "shape": about.shape, "classes": about.classes })
+            object!({ "name": about.name, "shape": about.shape, "classes": about.classes })
         })
         .collect();
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "models": names }))
+    let version = env!("CARGO_PKG_VERSION");
+    json(StatusCode::OK, &object!({ "version": version, "models": names }))
 }
 
 async fn model(State(shared): Here, Path(name): Path<String>) -> Answer {
     let place = place_of(&shared.models, &name)?;
-    Ok(Json(&shared.models[place].about).into_response())
+    Ok(json(StatusCode::OK, &shared.models[place].about))
 }
 
 /// Computes what a request asks for.
