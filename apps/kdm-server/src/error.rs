@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 pub struct ErrorBody {
     /// What is wrong, and what to do.
     pub message: String,
-    /// The field of the request that is at fault, such as `moves[0].mode`; none where there is none.
+    /// The field of the request that is at fault, such as `moves[0].mode`; left out where there is
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -70,7 +71,7 @@ impl From<Failure> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "error": self.body });
-        let mut response = crate::response::json(self.status, &body);
+        let mut response = crate::json::json(self.status, &body);
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

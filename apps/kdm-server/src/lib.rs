@@ -7,6 +7,7 @@ mod asked;
 mod connections;
 mod engine;
 mod error;
+mod json;
 mod metrics;
 mod models;
 mod openapi;

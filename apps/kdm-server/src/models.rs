@@ -21,7 +21,8 @@ use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Latents of more numbers are not split into modes when a student is loaded: it would take minutes.
+/// Latents of more numbers are not split into modes when a student is loaded: it would take
+/// minutes.
 const MOST_LATENTS: usize = 2048;
 
 /// A student that is served.

@@ -69,7 +69,8 @@ fn invert() {}
 fn models() {}
 
 /// All about a model, the modes of its operator and its principal directions among it.
-#[utoipa::path(get, path = "/v1/models/{name}", params(("name" = String, Path, description = "Its name")),
+#[utoipa::path(get, path = "/v1/models/{name}",
+    params(("name" = String, Path, description = "Its name")),
     responses(
         (status = 200, description = "What it is", body = About),
         (status = 404, description = "It isn't served", body = ErrorBody),

@@ -7,8 +7,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 /// Nothing but the server's own files and answers.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                      img-src 'self' blob:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 /// The page's routes.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {

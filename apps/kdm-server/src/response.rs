@@ -14,6 +14,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::error::ApiError;
+use crate::json::json;
 use crate::models::About;
 use crate::work::Done;
 
@@ -71,12 +72,6 @@ impl Format {
             }
         }
     }
-}
-
-/// An answer of JSON.
-pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("plain data");
-    (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
 /// Rows of numbers.

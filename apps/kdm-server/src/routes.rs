@@ -17,12 +17,12 @@ use tokio::sync::{oneshot, watch};
 use crate::asked::{Request, place_of};
 use crate::engine::{Job, Queue, Refused};
 use crate::error::ApiError;
+use crate::json::json;
 use crate::metrics::{Labels, Metrics};
 use crate::models::Model;
 use crate::request::{
     EditRequest, InterpolateRequest, InvertRequest, Limits, SamplesRequest, parse,
 };
-use crate::response::json;
 use crate::{openapi, page};
 
 /// What all requests share.

@@ -1,5 +1,5 @@
-//! Samples from anywhere in what a student draws from: a mix of classes, a place on the way from one
-//! noise to another, a latent moved along directions.
+//! Samples from anywhere in what a student draws from: a mix of classes, a place on the way from
+//! one noise to another, a latent moved along directions.
 
 use kdm_observer::{Observer, Stopped};
 
@@ -30,9 +30,9 @@ pub struct Way<'a> {
 /// Samples of a seed are drawn so many at a time, between two looks at an observer.
 const AT_A_TIME: usize = 16;
 
-/// The samples D(z) of `from`, `[N, dim]`, at a place of a way if there is one, their pushed latents
-/// z = C E_T(x_T) + B y moved by `shift`: `[n]`, or empty for no move. A row's sample does not depend
-/// on the others.
+/// The samples D(z) of `from`, `[N, dim]`, at a place of a way if there is one, their pushed
+/// latents z = C E_T(x_T) + B y moved by `shift`: `[n]`, or empty for no move. A row's sample does
+/// not depend on the others.
 ///
 /// # Errors
 /// When the observer stops the work.

@@ -1,4 +1,5 @@
-//! Studies of students: side by side, compressed, inverted, edited, explored, and beside exact answers.
+//! Studies of students: side by side, compressed, inverted, edited, explored, and beside exact
+//! answers.
 
 pub mod compare_students;
 pub mod compress;
