@@ -49,9 +49,9 @@ pub struct Trained<M> {
 /// depend on how many they are, as long as they are no more than [`LoopConfig::leaves`].
 ///
 /// # Errors
-/// When workers differ in what they train or are too many, a file can't be read or written, the checkpoint is of a training with other inputs, a
-/// gradient is not finite and the configuration says stop, what it ends in is not finite, or the
-/// observer stops it ([`Error::Stopped`]).
+/// When workers differ in what they train or are too many, a file can't be read or written, the
+/// checkpoint is of a training with other inputs, a gradient is not finite and the configuration
+/// says stop, what it ends in is not finite, or the observer stops it ([`Error::Stopped`]).
 pub fn train<T: Task>(
     task: &T,
     model: T::Model,
@@ -68,7 +68,6 @@ pub fn train<T: Task>(
     }
     let mut progress = observer.begin(task.name(), "iterations");
     let (mut run, mut model) = Run::begin(task, model, config, inputs, folder, workers, observer)?;
-    run.check_workers(&model, inputs)?;
     let report = |progress: &mut kdm_observer::Progress, run: &Run| {
         let note =
             if run.loss.is_finite() { format!("loss {:.4}", run.loss) } else { String::new() };
@@ -166,6 +165,7 @@ impl<'a> Run<'a> {
             let config = inputs.clone();
             (Checkpoint { iteration: 0, best: None, replaced: 0, config }, model)
         };
+        check_workers(workers, config, inputs, &at, (&model, &optimizers))?;
         let open = || -> Result<MetricsLog> {
             let mut log = MetricsLog::open(folder, at.iteration)?;
             let configuration = format!("{:#}", at.config).replace('\n', "\n    ");
@@ -191,21 +191,6 @@ impl<'a> Run<'a> {
             validated,
         };
         Ok((run, model))
-    }
-
-    /// Whether all workers begin with the same.
-    fn check_workers(&self, model: &impl Module, inputs: &Value) -> Result<()> {
-        if self.workers.size() == 1 {
-            return Ok(());
-        }
-        let configuration = format!("{inputs} {:?}", self.config);
-        let weights = fingerprint(model, &self.optimizers);
-        let checkpoint = self.at.iteration.to_string();
-        self.workers.agree(&[
-            ("configuration", &configuration),
-            ("checkpoint", &checkpoint),
-            ("state of the weights", &weights),
-        ])
     }
 
     /// One iteration, and its line in the log where one is due.
@@ -328,6 +313,24 @@ fn check_number(workers: &dyn Workers, config: &LoopConfig) -> Result<()> {
     let action = "start 1, 2, 4, 8, ... workers, no more than there are leaves (train.leaves, \
                   teacher.train.leaves, --leaves)";
     Err(Error::Workers { problem, action: action.into() })
+}
+
+/// Whether all workers begin with the same.
+fn check_workers(
+    workers: &dyn Workers,
+    config: &LoopConfig,
+    inputs: &Value,
+    at: &Checkpoint,
+    (model, optimizers): (&impl Module, &[Optimizer]),
+) -> Result<()> {
+    if workers.size() == 1 {
+        return Ok(());
+    }
+    workers.agree(&[
+        ("configuration", &format!("{inputs} {config:?}")),
+        ("checkpoint", &at.iteration.to_string()),
+        ("state of the weights", &fingerprint(model, optimizers)),
+    ])
 }
 
 /// What identifies all weights, their averages and moments.

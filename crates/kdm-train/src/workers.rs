@@ -45,8 +45,8 @@ impl dyn Workers + '_ {
         self.rank() == 0
     }
 
-    /// The other workers that this one meets, nearest first: in round k the one whose number differs
-    /// in bit k.
+    /// The other workers that this one meets, nearest first: in round k the one whose number
+    /// differs in bit k.
     fn peers(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
         let (rank, size) = (self.rank(), self.size());
         debug_assert!(size.is_power_of_two());
@@ -73,9 +73,8 @@ impl dyn Workers + '_ {
             let (own, given) = if low { (left, right) } else { (right, left) };
             let received = &mut received[..own.len()];
             self.exchange(peer, bytemuck::cast_slice(given), bytemuck::cast_slice_mut(received));
-            for (own, other) in own.iter_mut().zip(received) {
-                *own = if low { *own + *other } else { *other + *own };
-            }
+            // Of two numbers the sum is the same in either order.
+            own.iter_mut().zip(received).for_each(|(own, other)| *own += *other);
             (start, end) = if low { (start, middle) } else { (middle, end) };
         }
         for (peer, bit, start, middle, end) in rounds.into_iter().rev() {

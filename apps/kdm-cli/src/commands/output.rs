@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::launch::follows;
 
-/// Prints to standard output. A reader that has gone away, as in `kdm ... | head`, is no failure. Of
-/// several processes that work together the first one prints.
+/// Prints to standard output. A reader that has gone away, as in `kdm ... | head`, is no failure.
+/// Of several processes that work together the first one prints.
 ///
 /// # Errors
 /// When the text can't be written, to a disk that is full, say.

@@ -257,10 +257,17 @@ fn processes_that_cannot_go_on_end_together() {
     let given = distill(&pairs, &out, &leaves);
     let faster = distill(&pairs, &out, &["--set train.leaves=4 --set train.lr=0.5"]);
     refused(&mut together(&given, &faster), &["worker 1 of 2 has another configuration"]);
+    let mut unlike = mpirun();
+    processes(&mut unlike, 1, &given).arg(":");
+    processes(&mut unlike, 1, &given);
+    // The last flag is the second process's.
+    let mut words: Vec<std::ffi::OsString> = unlike.get_args().map(Into::into).collect();
+    *words.last_mut().unwrap() = "2".into();
+    refused(Command::new("mpirun").args(&words), &["another number of threads (--threads"]);
     let elsewhere = distill(&other_pairs, &out, &leaves);
     refused(&mut together(&given, &elsewhere), &["worker 1 of 2 has another store of pairs"]);
     refused(&mut by(2, &distill(&pairs, &out, &[])), &["2 workers", "1 leaves", "train.leaves"]);
-    refused(&mut by(3, &given), &["3 workers", "4 leaves"]);
+    refused(&mut by(3, &given), &["3 workers", "start 1, 2, 4, 8"]);
     refused(&mut by(2, &distill("nowhere", &out, &leaves)), &["nowhere"]);
     let sample = ["sample --model fashion-mnist -n 2 --out", &folder.at("x.png")];
     refused(&mut by(2, &sample), &["2 processes", "for one"]);

@@ -45,7 +45,7 @@ const AUGMENT: u64 = 3;
 const DROPOUT: u64 = 4;
 
 impl EdmTask {
-    /// The mean of |F - target|^2 over a leaf of a batch, which is the weighted mean of |D - x_0|^2.
+    /// The mean of |F - target|^2 over a leaf of a batch, the weighted mean of |D - x_0|^2.
     fn loss(
         &self,
         network: &UNet,

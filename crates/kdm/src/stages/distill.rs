@@ -227,7 +227,8 @@ pub fn claim_init(folder: &Path, from: &TensorFile) -> Outcome<()> {
 /// Several workers of the runtime train together, and the first one writes the files.
 ///
 /// # Errors
-/// When the pairs are too few, workers have different ones, a file can't be read or written, or the training stops.
+/// When the pairs are too few, workers have different ones, a file can't be read or written, or the
+/// training stops.
 pub fn distill(
     experiment: &Experiment,
     store: PairStore,
@@ -431,8 +432,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (runtime, pairs) = (Runtime::cpu(), store(&folder.path().join("pairs")));
         let logged = |leaves: usize| {
-            let settings =
-                [format!("train.leaves={leaves}"), "train.log_every=1".into()];
+            let settings = [format!("train.leaves={leaves}"), "train.log_every=1".into()];
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
             let place = folder.path().join(format!("leaves-{leaves}"));
             atomic::create_folder(&place).unwrap();

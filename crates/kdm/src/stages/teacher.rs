@@ -357,8 +357,7 @@ mod tests {
             let teacher = made(&small, folder.path()).unwrap();
             denoise(&teacher, &kdm_random::normal_vec(1, 40), 1.0, Labels::none(20)).images
         };
-        let (whole, parts) =
-            (trained("teacher.train.leaves=1"), trained("teacher.train.leaves=8"));
+        let (whole, parts) = (trained("teacher.train.leaves=1"), trained("teacher.train.leaves=8"));
         assert_ne!(whole, parts);
         let off = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1e-3, "{off}");

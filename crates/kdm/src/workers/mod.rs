@@ -1,5 +1,5 @@
-//! Several processes that train together: how a launcher (mpirun, srun, Kubeflow's MPIJob) says that
-//! it started some, and the world that they join, over MPI.
+//! Several processes that train together: how a launcher (mpirun, srun, Kubeflow's MPIJob) says
+//! that it started some, and the world that they join, over MPI.
 
 #[cfg(feature = "mpi")]
 mod over_mpi;
@@ -11,8 +11,8 @@ pub use over_mpi::Together;
 #[cfg(not(feature = "mpi"))]
 pub use without::Together;
 
-/// Variables in which launchers tell a process how many they started: Open MPI, MPICH and Intel MPI,
-/// and SLURM of a job step (a batch script has none).
+/// Variables in which launchers tell a process how many they started: Open MPI, MPICH and Intel
+/// MPI, and SLURM of a job step (a batch script has none).
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 /// And which of them a process is, from 0.
 const RANKS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];

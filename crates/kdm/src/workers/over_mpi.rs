@@ -59,19 +59,27 @@ impl Together {
         Ok(together)
     }
 
-    /// Whether all of them are the same program on the same kind of machine, so that any of them
-    /// computes the same bits.
+    /// Whether all of them are the same program on the same kind of machine, with as many threads,
+    /// so that any of them computes the same bits.
     ///
     /// # Errors
-    /// For all of them, when one differs.
+    /// For all of them, when one differs, or they are not a power of two.
     pub fn check(&self) -> Outcome<()> {
+        let size = self.workers.size;
+        if !size.is_power_of_two() {
+            return Err(Failure::Usage(format!(
+                "{size} workers were started, and their gradients are summed in pairs; start 1, 2, \
+                 4, 8, ... workers"
+            )));
+        }
         let instructions = kdm_kernels::instruction_set();
         let instructions = instructions.map_err(|e| Failure::Usage(e.to_string()))?;
         let workers: &dyn Workers = &*self.workers;
         Ok(workers.agree(&[
             ("version of kdm", env!("CARGO_PKG_VERSION")),
             ("program file", &program()),
-            ("instruction set (KDM_SIMD chooses one)", &instructions.to_string()),
+            ("instruction set (KDM_SIMD chooses one)", instructions),
+            ("number of threads (--threads gives it)", &rayon::current_num_threads().to_string()),
         ])?)
     }
 
