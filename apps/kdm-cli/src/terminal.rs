@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kdm::Failure;
 use kdm::observer::{Event, KEEP_EVERY, Observer};
 
 /// When work says for the first time how far it has come, as plain lines; quicker work says
@@ -26,7 +27,7 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The exit code of a program that a signal ended.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 /// How long work that keeps nothing has to stop by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -37,6 +38,9 @@ pub enum OnStop {
     EndSoon,
     /// It stops at its next step, and keeps what was finished.
     KeepWork,
+    /// It is done by several processes, which stop together at their next step and say nothing: a
+    /// launcher ends them by such a signal too.
+    SayNothing,
     /// It takes no more requests, and finishes those that it has.
     FinishRequests,
 }
@@ -46,11 +50,12 @@ pub enum OnStop {
 pub fn stop_on_signals(on_stop: OnStop) {
     let handler = move || {
         if STOPPING.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
         let again = "press Ctrl-C again to stop at once";
         match on_stop {
             OnStop::EndSoon => drop(thread::spawn(end_after_grace)),
+            OnStop::SayNothing => {}
             OnStop::KeepWork => eprintln!("\nstopping at the next step; {again}"),
             OnStop::FinishRequests => eprintln!("\nfinishing open requests; {again}"),
         }
@@ -64,7 +69,7 @@ fn end_after_grace() {
     thread::sleep(GRACE);
     if !ENDING.swap(true, Ordering::SeqCst) {
         eprintln!("error: stopped; no file is half written; run the same command again");
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     }
 }
 
@@ -76,6 +81,13 @@ pub fn ended() {
             thread::sleep(GRACE);
         }
     }
+}
+
+/// Says why the program failed; gives its exit code.
+pub fn tell(failure: Failure) -> u8 {
+    let failure = kdm::sniff::explained(failure);
+    eprintln!("error: {failure}");
+    failure.exit_code()
 }
 
 /// How much is said, from little to much.
@@ -188,6 +200,11 @@ impl Terminal {
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let keep_every = keep_every.unwrap_or(KEEP_EVERY);
         Self { level, shown: RefCell::default(), bars, keep_every }
+    }
+
+    /// The same for a process that another one speaks for.
+    pub fn silent(self) -> Self {
+        Self { level: Level::Error, bars: None, ..self }
     }
 
     fn say(&self, level: Level, text: &str) {

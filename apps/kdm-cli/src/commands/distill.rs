@@ -10,7 +10,7 @@ use kdm::runtime::Machine;
 use kdm::stages::distill::{
     LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
 };
-use kdm::stages::pairs::open_store;
+use kdm::stages::pairs::open_shared;
 use kdm::{Context, Experiment, Outcome};
 
 use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print};
@@ -57,16 +57,28 @@ impl TrainingArgs {
         Ok(Some(experiment))
     }
 
-    /// Whether the folder can be opened for the experiment, see [`Self::open`].
-    pub fn check(&self, experiment: &Experiment, length: &str) -> Outcome<()> {
+    /// Whether the folder can be opened for the experiment, see [`Self::open`]. The first worker
+    /// looks.
+    pub fn check(&self, experiment: &Experiment, length: &str, context: Context) -> Outcome<()> {
+        if !context.runtime.workers().leads() {
+            return Ok(());
+        }
         check_run(self.out(), experiment, self.resume, length)
     }
 
     /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
-    /// process's as long as the lock is held.
-    pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<RunFolder> {
+    /// process's as long as the lock is held. None for a worker that another one opens it for.
+    pub fn open(
+        &self,
+        experiment: &Experiment,
+        length: &str,
+        context: Context,
+    ) -> Outcome<Option<RunFolder>> {
+        if !context.runtime.workers().leads() {
+            return Ok(None);
+        }
         folder(self.out(), &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
-        open_run(self.out(), experiment, self.resume, length)
+        open_run(self.out(), experiment, self.resume, length).map(Some)
     }
 }
 
@@ -122,9 +134,9 @@ impl Args {
     pub fn run(self, context: Context) -> Outcome<()> {
         let Some(experiment) = self.training.load("student", context)? else { return Ok(()) };
         // What is wrong with the pairs is told before a folder is begun.
-        self.training.check(&experiment, LENGTH)?;
+        self.training.check(&experiment, LENGTH, context)?;
         let pairs = self.pairs.as_deref().unwrap_or(Path::new(""));
-        let store = open_store(pairs, context.observer)?;
+        let store = open_shared(pairs, context)?;
         let student = student_for(&experiment, &store)?;
         let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
         open_loss_network(loss, files, &student.shape, context.device())?;
@@ -135,9 +147,13 @@ impl Args {
         }
         let out = self.training.out();
         folder(out, &[Some(pairs), maybe(&self.init_from)])?;
-        let held = self.training.open(&experiment, LENGTH)?;
+        let held = self.training.open(&experiment, LENGTH, context)?;
+        let init = init.filter(|_| held.is_some());
         let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
-        let student = claimed.and_then(|()| distill(&experiment, store, out, context));
+        let student = claimed.and_then(|()| {
+            context.runtime.workers().meet();
+            distill(&experiment, store, out, context)
+        });
         let student = in_run_folder(student, held)?;
         print(&format!("{}\n", student.display()))
     }

@@ -26,3 +26,4 @@ mod serve;
 mod statistics;
 mod teacher;
 mod usage;
+mod workers;
