@@ -48,7 +48,7 @@ impl Headline {
         };
         let facts: String = self.facts.iter().map(fact).collect();
         let made = self.made.iter().map(|(name, value)| {
-            format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), escape(value))
+            format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), linked(value))
         });
         let made: String = made.collect();
         let part = |open: &str, inner: &str, close: &str| {
@@ -64,9 +64,29 @@ impl Headline {
     }
 }
 
+/// Text with its addresses as links.
+fn linked(text: &str) -> String {
+    let word = |word: &str| {
+        let shown = escape(word);
+        match word.starts_with("http://") || word.starts_with("https://") {
+            true => format!("<a href=\"{shown}\">{shown}</a>"),
+            false => shown,
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<String>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_links() {
+        let address = "open http://127.0.0.1:8000/?a&b";
+        let link = "http://127.0.0.1:8000/?a&amp;b";
+        assert_eq!(linked(address), format!("open <a href=\"{link}\">{link}</a>"));
+        assert_eq!(linked("a <b"), "a &lt;b");
+    }
 
     #[test]
     fn what_is_there_is_shown_and_escaped() {

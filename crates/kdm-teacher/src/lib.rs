@@ -16,7 +16,7 @@ pub mod training;
 pub use denoiser::{Denoiser, Level};
 pub use distributions::{Checkerboard, Component, Distribution, Gaussian, Mixture};
 pub use guidance::Guided;
-pub use networks::{FlowMlp, FlowMlpConfig, NetworkTeacherConfig, Preconditioning};
+pub use networks::{Conditioner, FlowMlp, FlowMlpConfig, NetworkTeacherConfig, Preconditioning};
 pub use process::Process;
 pub use solver::{
     Churn, Seen, Solver, Watch, Waypoint, solve, solve_stochastic, solve_through, solve_watched,

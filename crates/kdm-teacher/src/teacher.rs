@@ -7,7 +7,7 @@ use kdm_data::pairs::TeacherStamp;
 use kdm_data::{Error, Labels, Result, TensorFile, model};
 use kdm_nn::StateError;
 use kdm_nn::state::{load_state, state_dict};
-use kdm_nn::{Problem, UNetConfig};
+use kdm_nn::{Problem, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::distributions::{Distribution, DistributionConfig};
@@ -127,6 +127,16 @@ impl Teacher {
             Model::Network(teacher) => state_dict(&teacher.network),
         };
         model::write(path, KIND, &self.config, &state)
+    }
+
+    /// Its network and what it is, where it is an image network.
+    pub fn network(&self) -> Option<(&NetworkTeacherConfig, &UNet)> {
+        match (&self.config, &self.model) {
+            (TeacherConfig::Network(config), Model::Network(teacher)) => {
+                Some((config, &teacher.network))
+            }
+            _ => None,
+        }
     }
 
     /// What it is, as in its model file.

@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use kdm::data::images::known_classes;
 use kdm::data::output::FileKind;
-use kdm::formats;
-use kdm::formats::onnx::{OnnxOptions, Precision, export_onnx};
+use kdm::formats::onnx::{OnnxOptions, Precision, export_denoiser, export_onnx};
+use kdm::teacher::Teacher;
 use kdm::{Context, Failure, LoadedStudent, Outcome, assets};
+use kdm::{data, formats};
 
 use super::output::{Replace, folder, print};
 
@@ -85,16 +87,43 @@ impl Args {
             self.check_name("onnx", "an .onnx file")?;
             self.replace.file(&self.out, FileKind::Onnx, &input)?;
         }
+        let precision = if self.dtype == Dtype::F16 { Precision::F16 } else { Precision::F32 };
+        if let Some(teacher) = self.teacher(context)? {
+            return self.denoiser(&teacher, precision);
+        }
         let student = LoadedStudent::open(&self.model, context.device())?;
-        let options = OnnxOptions {
-            parts: self.parts,
-            precision: if self.dtype == Dtype::F16 { Precision::F16 } else { Precision::F32 },
-            class_names: student.class_names(),
-        };
+        let class_names = student.class_names();
+        let options = OnnxOptions { parts: self.parts, precision, class_names };
         let written =
             export_onnx(&student.file, &student.student, &student.path, &self.out, &options)?;
         let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
         print(&format!("{}\n", written.join("\n")))
+    }
+
+    /// The model as a teacher; none where it is another kind of model.
+    fn teacher(&self, context: Context) -> Outcome<Option<Teacher>> {
+        // What can't be opened so may be a student's name.
+        let Ok(file) = assets::open_any(&self.model) else { return Ok(None) };
+        if file.metadata()["kind"] != kdm::teacher::teacher::KIND {
+            return Ok(None);
+        }
+        Ok(Some(Teacher::from_file(&file, context.device())?))
+    }
+
+    fn denoiser(&self, teacher: &Teacher, precision: Precision) -> Outcome<()> {
+        if self.parts {
+            let problem = "--parts: a teacher is one network; leave it out";
+            return Err(Failure::Usage(problem.into()));
+        }
+        let Some((config, network)) = teacher.network() else {
+            let problem = "is a teacher of points, whose denoiser is no image network";
+            let action = "export a student instead";
+            return Err(data::Error::invalid(&self.model, "kind", problem, action).into());
+        };
+        let class_names = known_classes(&config.data);
+        let options = OnnxOptions { precision, class_names, ..OnnxOptions::default() };
+        export_denoiser(config, network, &self.model, &self.out, &options)?;
+        print(&format!("{}\n", self.out.display()))
     }
 
     fn check_name(&self, extension: &str, what: &str) -> Outcome<()> {

@@ -82,12 +82,13 @@ Examples:
   kdm import vgg16.pth --heads vgg.pth --out lpips.safetensors")]
     Import(import::Args),
     /// Write a model for other programs: as a state dict for PyTorch with the names of its original
-    /// implementation, or a student as ONNX
+    /// implementation, or a student or a teacher's denoiser as ONNX
     #[command(after_help = "\
 Examples:
   kdm export --model student.safetensors --out weights.safetensors
   kdm export --model fashion-mnist-student --out weights.safetensors
   kdm export --model fashion-mnist --out student.onnx
+  kdm export --model fashion-mnist-teacher --out denoiser.onnx
   kdm export --model fashion-mnist --parts --dtype f16 --out parts")]
     Export(export::Args),
     /// Train students of different kinds on the same pairs for the same compute, and print the

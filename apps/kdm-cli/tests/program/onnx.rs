@@ -139,3 +139,44 @@ fn what_has_no_onnx_file_is_refused() {
     std::fs::write(folder.path("a.onnx"), "years of work").unwrap();
     fails(&[model, "--out", &out], 2, &["a.onnx", "--force"]);
 }
+
+/// The shipped teacher's denoiser (EDM's preconditioning, classes) at noise levels from small to
+/// large, beside `kdm teacher denoise`; and what has none.
+#[test]
+fn onnxruntime_denoises_as_the_teacher_does() {
+    let Some(python) = python("numpy, onnx, onnxruntime") else { return };
+    let folder = Folder::new();
+    let onnx = folder.at("denoiser.onnx");
+    let model = "--model fashion-mnist-teacher";
+    done(&["export", model, "--out", &onnx]);
+    let images = folder.at("images.npz");
+    done(&["sample --model fashion-mnist -n 4 --out", &images]);
+    let (labels, at) = (folder.at("labels.npy"), |name: &str| array_of(Path::new(&images), name));
+    array::write_npy(Path::new(&labels), &at("labels")).unwrap();
+    let [clean, noise] = ["samples", "noise"].map(at);
+    for (sigma, labels) in [(0.002, Some(&labels)), (0.5, None), (3.0, Some(&labels)), (80.0, None)]
+    {
+        let (x, expected) = (folder.at("x.npy"), folder.at("expected.npy"));
+        // The noise has a standard deviation of 80.
+        let rows = clean.data.iter().zip(&noise.data).map(|(x, e)| x + (sigma / 80.0) as f32 * e);
+        let noisy = kdm::data::Array::new(clean.shape.clone(), rows.collect());
+        array::write_npy(Path::new(&x), &noisy).unwrap();
+        let level = format!("--sigma {sigma} --force");
+        let given = labels.map(|labels| format!("--labels {labels}")).unwrap_or_default();
+        done(&["teacher denoise", model, "--input", &x, &level, &given, "--out", &expected]);
+        // Without a class, rows of zeros.
+        let zeros = folder.at("zeros.npy");
+        let none = kdm::data::Array::new([4, 10], vec![0.0; 40]);
+        array::write_npy(Path::new(&zeros), &none).unwrap();
+        let output = Command::new(&python)
+            .args([CHECK, &onnx, &x, labels.unwrap_or(&zeros), &expected, &sigma.to_string()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{sigma}: {}", text(&output.stderr));
+        let off: f64 = text(&output.stdout).trim().parse().unwrap();
+        assert!(off < TOLERANCE, "{sigma}: {off}");
+    }
+    let out = folder.at("out.onnx");
+    fails(&["export --parts", model, "--out", &folder.at("parts")], 2, &["--parts"]);
+    fails(&["export --model", &images, "--out", &out], 1, &[]);
+}

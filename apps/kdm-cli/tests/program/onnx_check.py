@@ -1,5 +1,5 @@
 """Draws with an ONNX file and compares: FILE NOISE.npy LABELS.npy|- EXPECTED.npy; or PARTS/ for a
-folder of encoder, operator and decoder. Prints the largest difference over the standard deviation
+folder of encoder, operator and decoder; with a noise level after them a denoiser. Prints the largest difference over the standard deviation
 of what is expected."""
 
 import os
@@ -11,6 +11,9 @@ import onnxruntime
 
 place, noise, labels, expected = sys.argv[1:5]
 feed = {"noise": np.load(noise)}
+if len(sys.argv) > 5:
+    rows = len(feed["noise"])
+    feed.update(x=feed["noise"], sigma=np.full(rows, float(sys.argv[5]), np.float32))
 if labels != "-":
     feed["labels"] = np.load(labels)
 
@@ -28,7 +31,7 @@ if os.path.isdir(place):
         feed.update(run(os.path.join(place, part + ".onnx"), feed))
     drawn = feed["images"]
 else:
-    drawn = run(place, feed)["images"]
+    drawn, = run(place, feed).values()
 expected = np.load(expected)
 assert drawn.shape == expected.shape, (drawn.shape, expected.shape)
 print(np.abs(drawn - expected).max() / expected.std())

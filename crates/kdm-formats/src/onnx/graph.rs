@@ -99,6 +99,12 @@ impl Builder {
         }
     }
 
+    /// [`Self::constant`] in full precision, whatever weights are stored in.
+    pub fn exact(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.known(name, shape, FLOAT, bytes)
+    }
+
     /// Known integers, such as a shape.
     pub fn integers(&mut self, values: &[i64]) -> Value {
         let name = format!("v{}_integers", self.fresh());

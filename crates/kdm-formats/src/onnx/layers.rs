@@ -62,6 +62,13 @@ impl Builder {
         self.node("Mul", &[x, &factor], &[])
     }
 
+    /// A value and a number.
+    pub fn plus(&mut self, x: &str, more: f64) -> Value {
+        let name = format!("term_{}_{x}", self.fresh());
+        let term = self.constant(&name, &[], &[more as f32]);
+        self.node("Add", &[x, &term], &[])
+    }
+
     /// x W^T + b of rows, with weights `[outputs, inputs]`.
     pub fn matrix(
         &mut self,

@@ -1,9 +1,11 @@
 //! Students as ONNX files, which onnxruntime, onnxruntime-web and others draw with: one graph from
-//! noise and labels to images, or encoder, operator and decoder as a graph each.
+//! noise and labels to images, or encoder, operator and decoder as a graph each. Teachers' denoisers
+//! likewise.
 //!
 //! Time embeddings and all else that never changes are computed here; a factorized operator is one
 //! matrix. The number of rows is free. Operators are those of opset 17 and before.
 
+mod denoiser;
 mod graph;
 mod layers;
 mod network;
@@ -18,6 +20,8 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 use graph::{Builder, Value};
+
+pub use denoiser::export_denoiser;
 
 /// The version of ONNX's set of operators.
 const OPSET: i64 = 17;
@@ -82,37 +86,54 @@ pub fn export_onnx(
         atomic::create_folder(out)?;
     }
     for (name, graph) in graphs {
-        let bytes = message(graph, told, &options.class_names).encode_to_vec();
-        if bytes.len() > MOST_BYTES {
-            let problem = format!("takes {} bytes as ONNX, whose files hold 2 GiB", bytes.len());
-            return Err(Error::invalid(path, "size", problem, "write it with --dtype f16"));
-        }
         let place =
             if options.parts { out.join(format!("{name}.onnx")) } else { out.to_path_buf() };
-        atomic::write(&place, &bytes)?;
+        write(&message(graph, told, &options.class_names), path, &place)?;
         written.push(place);
     }
     Ok(written)
 }
 
+/// Writes the model of the file at `path`.
+fn write(model: &proto::Model, path: &Path, out: &Path) -> Result<()> {
+    let bytes = model.encode_to_vec();
+    if bytes.len() > MOST_BYTES {
+        let problem = format!("takes {} bytes as ONNX, whose files hold 2 GiB", bytes.len());
+        return Err(Error::invalid(path, "size", problem, "write it with --dtype f16"));
+    }
+    atomic::write(out, &bytes)
+}
+
+fn entry(key: &str, value: impl ToString) -> proto::Entry {
+    proto::Entry { key: key.to_string(), value: value.to_string() }
+}
+
 fn message(graph: proto::Graph, told: &StudentFile, class_names: &[String]) -> proto::Model {
-    let entry = |key: &str, value: String| proto::Entry { key: key.to_string(), value };
-    let mut metadata_props = vec![
-        entry("kdm", json!(told).to_string()),
-        entry("noise_std", told.student.noise_std.to_string()),
-        entry("label_dim", told.student.label_dim.to_string()),
+    let mut metadata = vec![
+        entry("kdm", json!(told)),
+        entry("noise_std", told.student.noise_std),
+        entry("label_dim", told.student.label_dim),
     ];
     if told.student.shape.len() == 3 {
-        metadata_props.push(entry("value_range", "[-1, 1]".into()));
+        metadata.push(entry("value_range", "[-1, 1]"));
     }
+    model_of(graph, "A one-step generator: noise to images in one pass.", metadata, class_names)
+}
+
+fn model_of(
+    graph: proto::Graph,
+    text: &str,
+    mut metadata_props: Vec<proto::Entry>,
+    class_names: &[String],
+) -> proto::Model {
     if !class_names.is_empty() {
-        metadata_props.push(entry("class_names", json!(class_names).to_string()));
+        metadata_props.push(entry("class_names", json!(class_names)));
     }
     proto::Model {
         ir_version: IR_VERSION,
         producer_name: "kdm".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        doc_string: "A one-step generator: noise to images in one pass.".into(),
+        doc_string: text.into(),
         graph: Some(graph),
         opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
         metadata_props,

@@ -7,6 +7,14 @@ use kdm_nn::{ForwardMode, Mlp, PlannedKind, PlannedLayer, Resize, SongUNet, UNet
 use super::graph::{Builder, Parameter, Value};
 use super::layers::Weights;
 
+/// What a U-Net is conditioned on beside labels.
+pub(super) enum Condition<'a> {
+    /// One noise condition, known now.
+    Fixed(f32),
+    /// A noise condition an image, `[batch, 1]`.
+    Rows(&'a str),
+}
+
 /// The embedding that shifts blocks.
 enum Embedding<'a> {
     /// The same for all images: the network gives a block's shift.
@@ -32,7 +40,7 @@ impl Builder {
                 let config = unet.config();
                 let (side, channels) = (config.resolution as i64, config.in_channels as i64);
                 let image = self.reshape(x, &[0, channels, side, side]);
-                let image = self.unet(&image, name, unet, time, labels)?;
+                let image = self.unet(&image, name, unet, Condition::Fixed(time), labels)?;
                 Some(self.reshape(&image, &[0, (config.out_channels as i64) * side * side]))
             }
         }
@@ -67,33 +75,33 @@ impl Builder {
         h
     }
 
-    fn unet(
+    /// A U-Net on images.
+    pub fn unet(
         &mut self,
         x: &str,
         name: &str,
         unet: &SongUNet,
-        time: f32,
+        condition: Condition,
         labels: Option<&str>,
     ) -> Option<Value> {
         let plan = unet.config().plan()?;
         let state = state::state_dict(unet);
         let all = Weights { state: &state, network: name };
-        let noise = Tensor::full([1], time, &unet.device());
         let labels = labels.filter(|_| unet.config().label_dim > 0);
         let rows;
-        let embedding = match labels {
-            None => {
+        let embedding = match (&condition, labels) {
+            (Condition::Fixed(time), None) => {
+                let noise = Tensor::full([1], *time, &unet.device());
                 let fixed = unet.embed(noise, None, None, &ForwardMode::evaluation());
                 Embedding::Fixed(fixed.to_data().iter::<f32>().collect())
             }
-            Some(labels) => {
-                let dim = unet.config().label_dim as f64;
-                let scaled = self.scaled(labels, dim.sqrt());
-                let of_label = self.linear(&scaled, &all, "map_label");
-                let features: Vec<f32> = unet.noise_features(noise).to_data().iter().collect();
-                let name = format!("{name}.time_features");
-                let features = self.constant(&name, &[1, features.len()], &features);
-                let mut e = self.node("Add", &[&of_label, &features], &[]);
+            (condition, labels) => {
+                let mut e = self.noise_features(name, unet, condition);
+                if let Some(labels) = labels {
+                    let scaled = self.scaled(labels, (unet.config().label_dim as f64).sqrt());
+                    let of_label = self.linear(&scaled, &all, "map_label");
+                    e = self.node("Add", &[&of_label, &e], &[]);
+                }
                 for layer in ["map_layer0", "map_layer1"] {
                     let linear = self.linear(&e, &all, layer);
                     e = self.silu(&linear);
@@ -114,6 +122,24 @@ impl Builder {
             h = self.layer(&h, &all, layer, &plan, &embedding, &mut channels, skip);
         }
         Some(h)
+    }
+
+    /// Sinusoids of noise conditions, `[batch, features]` or one row for all.
+    fn noise_features(&mut self, name: &str, unet: &SongUNet, condition: &Condition) -> Value {
+        let name = format!("{name}.time_features");
+        let rows = match condition {
+            Condition::Fixed(time) => {
+                let noise = Tensor::full([1], *time, &unet.device());
+                let features: Vec<f32> = unet.noise_features(noise).to_data().iter().collect();
+                return self.constant(&name, &[1, features.len()], &features);
+            }
+            Condition::Rows(rows) => rows,
+        };
+        let frequencies: Vec<f32> = unet.noise_frequencies().to_data().iter().collect();
+        let frequencies = self.exact(&name, &[1, frequencies.len()], &frequencies);
+        let angles = self.node("MatMul", &[rows, &frequencies], &[]);
+        let [sin, cos] = ["Sin", "Cos"].map(|kind| self.node(kind, &[&angles], &[]));
+        self.node("Concat", &[&sin, &cos], &[("axis", Parameter::Int(1))])
     }
 
     fn layer(

@@ -15,7 +15,10 @@ mod resample;
 pub mod state;
 
 pub use conv::{Conv2d, Conv2dConfig};
-pub use embedding::{fourier_embedding, positional_embedding, swap_halves};
+pub use embedding::{
+    fourier_embedding, fourier_frequencies, positional_embedding, positional_frequencies,
+    swap_halves,
+};
 pub use group_norm::GroupNorm;
 pub use named::Named;
 pub use resample::{Filter, FilterError};

@@ -7,4 +7,4 @@ pub mod preconditioning;
 
 pub use flow_mlp::{FlowMlp, FlowMlpConfig};
 pub use image::NetworkTeacherConfig;
-pub use preconditioning::Preconditioning;
+pub use preconditioning::{Conditioner, Preconditioning};

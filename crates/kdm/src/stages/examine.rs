@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use super::images::open_images;
 use super::pairs::Drawing;
 use crate::experiment::TeacherKind;
-use crate::run_folder::{CONFIG, REPORT, pretty};
+use crate::run_folder::{CONFIG, REPORT, STUDENT, pretty};
 use crate::run_time::RunTime;
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
@@ -278,9 +278,15 @@ fn made(folder: &Path, time: &RunTime, context: Context) -> Vec<(String, String)
         ("Date", now.replace('T', " ").replace('Z', " UTC")),
         ("Version", format!("kdm {}", env!("CARGO_PKG_VERSION"))),
         ("Again", format!("kdm run {}", folder.join(CONFIG).display())),
+        ("Explore", explore(&folder.join(STUDENT))),
     ]
     .map(|(name, value)| (name.to_string(), value))
     .to_vec()
+}
+
+/// How to explore a student.
+fn explore(student: &Path) -> String {
+    format!("kdm serve --model {}, then open http://127.0.0.1:8000/", student.display())
 }
 
 /// The rows of a training's log; none where there is no log.

@@ -4,7 +4,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{Embedding, SongUNetConfig};
-use crate::layers::{fourier_embedding, positional_embedding, swap_halves};
+use crate::layers::{
+    fourier_embedding, fourier_frequencies, positional_embedding, positional_frequencies,
+    swap_halves,
+};
 use crate::unet::paths::{Decoder, Encoder};
 use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig};
 
@@ -125,6 +128,15 @@ impl SongUNet {
             None => positional_embedding(noise, self.config.noise_width(), 1.0),
         };
         swap_halves(features)
+    }
+
+    /// What noise conditions are multiplied with before [`Self::noise_features`] takes their sines,
+    /// then their cosines: `[features / 2]`.
+    pub fn noise_frequencies(&self) -> Tensor<1> {
+        match &self.map_noise {
+            Some(fourier) => fourier_frequencies(fourier.freqs.val()),
+            None => positional_frequencies(self.config.noise_width(), 1.0, &self.device()),
+        }
     }
 
     /// The device that its weights are on.
