@@ -29,8 +29,8 @@ impl Number for u64 {
     const NAME: &'static str = "uint64";
 }
 
-impl Number for u32 {
-    const NAME: &'static str = "uint32";
+impl Number for i64 {
+    const NAME: &'static str = "int64";
 }
 
 /// Values as an array of `shape`.
@@ -56,6 +56,16 @@ pub fn array<'py, T: Number>(
 pub fn rows<'py>(py: Python<'py>, shape: &[usize], values: &[f32]) -> PyResult<Bound<'py, PyAny>> {
     let rows = values.len() / shape.iter().product::<usize>().max(1);
     array(py, &[&[rows], shape].concat(), values)
+}
+
+/// The class of each row; none where there are no classes.
+pub fn classes<'py>(
+    py: Python<'py>,
+    labels: &Labels,
+    label_dim: usize,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let classes: Vec<i64> = labels.classes().into_iter().map(i64::from).collect();
+    (label_dim > 0).then(|| array(py, &[classes.len()], &classes)).transpose()
 }
 
 /// An array that was given.

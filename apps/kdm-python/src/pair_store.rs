@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use serde_json::json;
 
-use crate::arrays::{array, plain, rows};
+use crate::arrays::{array, classes, plain, rows};
 use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
@@ -39,10 +39,8 @@ impl PairStore {
 
     /// Pairs as the package's named tuple.
     fn given<'py>(&self, py: Python<'py>, pairs: &Samples) -> PyResult<Bound<'py, PyAny>> {
-        let (classes, seeds) = (pairs.labels.classes(), &pairs.seeds);
-        let labels = (self.0.manifest().label_dim > 0)
-            .then(|| array(py, &[classes.len()], &classes))
-            .transpose()?;
+        let labels = classes(py, &pairs.labels, self.0.manifest().label_dim)?;
+        let seeds = &pairs.seeds;
         let seeds = (!seeds.is_empty()).then(|| array(py, &[seeds.len()], seeds)).transpose()?;
         let noise = rows(py, &pairs.shape, &pairs.noise)?;
         let images = rows(py, &pairs.shape, &pairs.images)?;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use serde_json::json;
 
-use crate::arrays::{self, Given, array, plain, rows};
+use crate::arrays::{self, Given, array, classes, plain, rows};
 use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
@@ -117,10 +117,7 @@ impl Student {
         seeds: Vec<u64>,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
         let drawn = work(py, &Watching::by(None), |_| Ok(self.0.draw_noise(&seeds)))?;
-        let classes = drawn.labels.classes();
-        let labels = (self.0.config().label_dim > 0)
-            .then(|| array(py, &[classes.len()], &classes))
-            .transpose()?;
+        let labels = classes(py, &drawn.labels, self.0.config().label_dim)?;
         Ok((rows(py, &drawn.shape, &drawn.noise)?, labels))
     }
 
