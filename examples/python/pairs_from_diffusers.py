@@ -78,7 +78,7 @@ def main():
             noise = torch.from_numpy(batch.noise).to(arguments.device)
             labels = batch.labels
             if labels is not None:
-                labels = torch.from_numpy(labels.astype("int64")).to(arguments.device)
+                labels = torch.from_numpy(labels).to(arguments.device)
             images = draw(unet, scheduler, arguments.steps, noise, labels)
             writer.write(images.cpu())
             print(f"\r{writer.done} of {len(writer)} pairs", end="", flush=True)

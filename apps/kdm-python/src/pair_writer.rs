@@ -110,9 +110,7 @@ impl PairWriter {
             let none = py.None();
             return class.call1((range.start, range.end, &none, &none, &none)).map(Some);
         };
-        let classes = drawn.labels.classes();
-        let labels =
-            (self.plan.label_dim > 0).then(|| array(py, &[classes.len()], &classes)).transpose()?;
+        let labels = arrays::classes(py, &drawn.labels, self.plan.label_dim)?;
         let seeds = array(py, &[drawn.seeds.len()], &drawn.seeds)?;
         let noise = rows(py, &drawn.shape, &drawn.noise)?;
         class.call1((range.start, range.end, noise, labels, seeds)).map(Some)

@@ -121,7 +121,7 @@ def test_seeds_draw_classes_too(tmp_path):
             assert batch.labels.max() < 4
             writer.write(batch.noise + batch.labels[:, None])
     noise, images, labels, _ = kdm.PairStore(tmp_path).arrays()
-    assert np.array_equal(images, noise + labels[:, None].astype(np.float32))
+    assert np.array_equal(images, (noise + labels[:, None]).astype(np.float32))
     assert len(set(labels.tolist())) == 4
 
 

@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
 
     noise: NDArray[np.float32]
     images: NDArray[np.float32]
-    labels: Optional[NDArray[np.uint32]]
+    labels: Optional[NDArray[np.int64]]
     seeds: Optional[NDArray[np.uint64]]
 
 class NextPairs(NamedTuple):
@@ -37,7 +37,7 @@ class NextPairs(NamedTuple):
     start: int
     stop: int
     noise: Optional[NDArray[np.float32]]
-    labels: Optional[NDArray[np.uint32]]
+    labels: Optional[NDArray[np.int64]]
     seeds: Optional[NDArray[np.uint64]]
 
 class Operator(NamedTuple):
@@ -91,7 +91,7 @@ class Student:
         """
     def draw_noise(
         self, seeds: Sequence[SupportsIndex]
-    ) -> tuple[NDArray[np.float32], Optional[NDArray[np.uint32]]]:
+    ) -> tuple[NDArray[np.float32], Optional[NDArray[np.int64]]]:
         """The noise x_T, (N, *shape), and the classes that these seeds draw."""
     def encode(self, images: ArrayLike, labels: Optional[ArrayLike] = None) -> NDArray[np.float32]:
         """Latents z_0 = E_0(x_0) of images, (N, latent)."""

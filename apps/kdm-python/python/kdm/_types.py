@@ -23,7 +23,7 @@ class Pairs(NamedTuple):
     images: Any
     """x_0, (N, *shape), float32."""
     labels: Optional[Any]
-    """Classes, (N,), uint32; none without classes."""
+    """Classes, (N,), int64; none without classes."""
     seeds: Optional[Any]
     """Seeds of the noise, (N,), uint64; none where the store keeps its noise."""
 
@@ -39,7 +39,7 @@ class NextPairs(NamedTuple):
     """x_T that the images are to be drawn from, (N, *shape), float32; none where the store keeps
     noise that it is given."""
     labels: Optional[Any]
-    """Classes that the seeds draw, (N,), uint32."""
+    """Classes that the seeds draw, (N,), int64."""
     seeds: Optional[Any]
     """Seeds of the noise, (N,), uint64."""
 
