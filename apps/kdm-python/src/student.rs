@@ -6,7 +6,7 @@ use kdm::data::{Labels, Samples};
 use kdm::koopman::stepwise::Stepwise;
 use kdm::observer::Observer;
 use kdm::stages::sample::sample;
-use kdm::{LoadedStudent, Outcome};
+use kdm::{Context, LoadedStudent, Outcome};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use serde_json::json;
@@ -16,14 +16,17 @@ use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
 /// See the package's `__init__.pyi`.
+///
+/// In a box of its own: Python aligns objects to 16 bytes, and parts of networks want 64.
 #[pyclass(frozen, module = "kdm")]
-pub struct Student(LoadedStudent);
+pub struct Student(Box<LoadedStudent>);
 
 impl Student {
     /// Reads a student, or one that ships by its name.
     pub fn open(py: Python<'_>, model: PathBuf) -> PyResult<Self> {
         let watching = Watching::by(None);
-        work(py, &watching, |context| LoadedStudent::open(&model, context.device())).map(Self)
+        let open = |context: Context| LoadedStudent::open(&model, context.device());
+        Ok(Self(Box::new(work(py, &watching, open)?)))
     }
 
     /// The student itself.

@@ -15,7 +15,7 @@ EXPERIMENT = {
     "base": "checkerboard",
     "student": {"latent": 32, "network": {"kind": "mlp", "hidden": 64, "layers": 3}},
     "train": {
-        "iterations": 400,
+        "iterations": 1500,
         "batch": 256,
         "held_out": 256,
         "lr": 2e-3,

@@ -127,7 +127,7 @@ def test_seeds_draw_classes_too(tmp_path):
 
 def test_the_program_reads_it(program, tmp_path):
     write(tmp_path / "pairs")
-    done = program("pairs", "verify", "--pairs", tmp_path / "pairs")
+    done = program("pairs", "verify", tmp_path / "pairs")
     assert done.returncode == 0, done.stderr
     done = program("pairs", "export", "--pairs", tmp_path / "pairs", "--out", tmp_path / "all.npz")
     assert done.returncode == 0, done.stderr
@@ -160,7 +160,7 @@ def test_wrong_pairs_are_told(tmp_path):
         ]:
             with pytest.raises(kdm.Error, match=words):
                 writer.write(zeros, **arguments)
-        with pytest.raises(ValueError, match="works in it"):
+        with pytest.raises(kdm.Error, match="works in it"):
             kdm.PairWriter(tmp_path / "y", **SMALL, store_noise=True, classes=2)
     with pytest.raises(ValueError, match="closed"):
         writer.write(zeros, noise=zeros, labels=0)
@@ -169,7 +169,7 @@ def test_wrong_pairs_are_told(tmp_path):
     with pytest.raises(kdm.Error, match="store was begun with"):
         kdm.PairWriter(tmp_path / "x", **SMALL, noise_std=2.0)
     with kdm.PairWriter(tmp_path / "w", **SMALL) as writer:
-        with pytest.raises(kdm.Error, match="has its 100 pairs, and 1 more"):
+        with pytest.raises(kdm.Error, match="101 pairs come, and the store of 100 needs 100"):
             writer.write(np.zeros((101, 2)))
         with pytest.raises(ValueError, match="was not written"):
             list(writer.batches(8))

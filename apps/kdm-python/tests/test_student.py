@@ -47,7 +47,7 @@ def test_a_sample_depends_on_its_seed_and_class_alone(shipped):
 
 
 def test_what_a_student_is(shipped):
-    assert (shipped.shape, shipped.classes, shipped.latent) == ((1, 32, 32), 10, 256)
+    assert (shipped.shape, shipped.classes, shipped.latent) == ((1, 32, 32), 10, 1024)
     assert shipped.class_names[9] == "Ankle boot"
     assert shipped.config["student"]["label_dim"] == 10
     assert str(shipped.path) == "fashion-mnist" and "10 classes" in repr(shipped)
@@ -62,14 +62,14 @@ def test_parts_are_the_whole(shipped):
     assert latents.shape == (6, shipped.latent) and latents.dtype == np.float32
     pushed = shipped.push(latents, labels)
     matrix, bias, control = shipped.operator()
-    assert matrix.shape == (256, 256) and matrix.dtype == np.float64 and bias.shape == (256,)
+    assert matrix.shape == (1024, 1024) and matrix.dtype == np.float64 and bias.shape == (1024,)
     by_hand = latents @ matrix.T + bias
     if control is not None:
         by_hand = by_hand + control[labels]
     assert np.abs(by_hand - pushed).max() < 1e-4 * np.abs(pushed).max()
     images = shipped.decode(pushed, labels)
     assert np.abs(images - shipped.sample(range(6))).max() < 1e-3
-    assert shipped.encode(images, labels).shape == (6, 256)
+    assert shipped.encode(images, labels).shape == (6, 1024)
 
 
 def test_arrays_own_their_memory_and_are_writable(shipped):

@@ -72,7 +72,10 @@ impl PairWriter {
     /// When the plan can't be, the folder holds something else or can't be written, the disk has no
     /// room, or another process works in the folder.
     pub fn begin(folder: &Path, plan: &Manifest) -> Result<Self> {
-        Self::of_worker(folder, plan, Worker::ALONE)
+        let mut writer = Self::of_worker(folder, plan, Worker::ALONE)?;
+        // Finds what was kept of the first shard that is missing.
+        writer.next(1)?;
+        Ok(writer)
     }
 
     /// The shards of one of several workers.
@@ -201,14 +204,18 @@ impl PairWriter {
         let unlabelled = self.plan.label_dim > 0 && pairs.labels.iter().all(|x| x.is_none());
         let draw_labels = first.filter(|_| unlabelled);
         self.check_sizes(&pairs, draw_labels.is_some())?;
+        self.next(1)?;
+        let left = self.total - self.done;
+        if count > left {
+            let problem =
+                format!("{count} pairs come, and the store of {} needs {left}", self.total);
+            return Err(self.invalid("count", problem, "write those, or begin a larger store"));
+        }
         if self.plan.dtype == ImageType::U8 {
             self.clipped.add(&pairs.images);
         }
         while at < count {
-            let Some(range) = self.next(count - at)? else {
-                let problem = format!("has its {} pairs, and {} more come", self.total, count - at);
-                return Err(self.invalid("count", problem, "begin a store of more pairs"));
-            };
+            let Some(range) = self.next(count - at)? else { break };
             let next = at..at + range.len();
             at = next.end;
             let mut part = pairs.range(next);
@@ -372,8 +379,8 @@ mod tests {
         generate(drawn.path(), &plan(25), alone, 7, &mut teacher, "pairs", &Silent).unwrap();
         for (portion, there, stop) in [(4, 0, 14), (30, 14, 24), (1, 24, 25)] {
             let mut writer = PairWriter::begin(pushed.path(), &plan(25)).unwrap();
-            let next = writer.next(portion).unwrap().unwrap();
-            assert_eq!((next.start, writer.done(), writer.total()), (there, there, 25));
+            assert_eq!((writer.done(), writer.total()), (there, 25));
+            assert_eq!(writer.next(portion).unwrap().unwrap().start, there);
             while let Some(range) = writer.next(portion).unwrap().filter(|next| next.start < stop) {
                 let drawn = writer.noise_of(range.start..range.end.min(stop)).unwrap();
                 let images = sines(&drawn.noise);
@@ -388,7 +395,7 @@ mod tests {
             let manifest = writer.finish().unwrap();
             assert_eq!(manifest.is_complete(), stop == 25);
             // What is not kept is lost.
-            if stop < 25 {
+            if stop == 14 {
                 let mut writer = PairWriter::begin(pushed.path(), &plan(25)).unwrap();
                 let drawn = writer.noise_of(stop..stop + 1).unwrap();
                 writer.push(Samples { images: sines(&drawn.noise), ..drawn }).unwrap();
@@ -455,7 +462,8 @@ mod tests {
             writer.push(good()).unwrap();
         }
         let message = writer.push(good()).unwrap_err().to_string();
-        assert!(message.contains("has its 25 pairs, and 1 more come"), "{message}");
+        assert!(message.contains("2 pairs come, and the store of 25 needs 1"), "{message}");
+        writer.push(good().range(0..1)).unwrap();
         assert!(PairWriter::begin(folder.path(), &plan).is_err(), "another holds the folder");
         assert!(writer.finish().unwrap().is_complete());
         let unlabelled = Manifest { label_dim: 0, ..plan };
