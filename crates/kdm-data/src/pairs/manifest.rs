@@ -152,8 +152,8 @@ pub fn label_of_seed(seed: u64, label_dim: usize) -> u32 {
     (draw * label_dim as f64) as u32
 }
 
-/// Noise x_T, labels and seeds of the pairs `range` of this plan, whose seeds count up from `first`;
-/// no images.
+/// Noise x_T, labels and seeds of the pairs `range` of this plan, whose seeds count up from
+/// `first`; no images.
 pub(super) fn seeded_noise(plan: &Manifest, first: u64, range: Range<usize>) -> Samples {
     let (dim, classes) = (plan.dim(), plan.label_dim);
     let seeds: Vec<u64> = range.map(|i| first.wrapping_add(i as u64)).collect();

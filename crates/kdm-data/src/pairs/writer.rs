@@ -38,7 +38,7 @@ use crate::{Error, Result, Samples, atomic};
 /// }
 /// assert!(writer.finish()?.is_complete());
 /// assert_eq!(PairStore::open_verified(folder.path())?.len(), 100);
-/// # Ok::<(), kdm_data::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct PairWriter {

@@ -154,8 +154,8 @@ impl OpenedAnalysis<'_> {
     }
 }
 
-/// Writes the page of an analysis, its figures and `eigenvalues.npy` into `folder`; gives the page's
-/// path.
+/// Writes the page of an analysis, its figures and `eigenvalues.npy` into `folder`; gives the
+/// page's path.
 ///
 /// # Errors
 /// When files can't be written.
