@@ -4,14 +4,13 @@
 //!     cargo run --release --example distill_in_a_loop
 
 use kdm::data::{Labels, Samples};
-use kdm::koopman::distill::{Trainee, step, to_tensors};
+use kdm::koopman::distill::{LeafBatch, Trainee, step, to_tensors};
 use kdm::koopman::loss::{Distance, Objective};
 use kdm::koopman::{
     LossConfig, Method, NetworkConfig, OperatorConfig, OperatorKind, Reconstruction, Sampler,
     StudentConfig,
 };
 use kdm::metrics::paired;
-use kdm::nn::ForwardMode;
 use kdm::random::normal_vec;
 use kdm::runtime::Runtime;
 use kdm::teacher::distributions::DistributionConfig;
@@ -66,9 +65,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("untrained: rmse {:.3}", error(&trainee));
     for iteration in 1..=ITERATIONS {
         let batch = to_tensors(pairs(&teacher, iteration, BATCH), 0, &device);
-        let mode = ForwardMode::training(iteration);
+        let batch = |_| LeafBatch::evaluated(batch.clone());
         let mut stepper = Stepper::new(&mut optimizers, 2e-3);
-        (trainee, _) = step(&objective, trainee, batch, None, &mode, &mut stepper);
+        (trainee, _) = step(&objective, trainee, batch, &mut stepper);
         if iteration % 100 == 0 {
             println!("iteration {iteration}: rmse {:.3}", error(&trainee));
         }

@@ -11,6 +11,7 @@ macro_rules! eprintln {
 
 mod allocator;
 mod commands;
+mod launch;
 mod terminal;
 
 use std::process::ExitCode;
@@ -35,11 +36,11 @@ fn main() -> ExitCode {
     terminal::ended();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let failure = kdm::sniff::explained(failure);
-            eprintln!("error: {failure}");
+        Err(failure) if launch::follows() => {
+            launch::let_the_first_speak();
             ExitCode::from(failure.exit_code())
         }
+        Err(failure) => ExitCode::from(terminal::tell(failure)),
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kdm::Failure;
 use kdm::observer::{Event, KEEP_EVERY, Observer};
 
 /// When work says for the first time how far it has come, as plain lines; quicker work says
@@ -26,17 +27,18 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The exit code of a program that a signal ended.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 /// How long work that keeps nothing has to stop by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Makes the first Ctrl-C or SIGTERM stop work at its next step, with what was finished kept, and
 /// the second one end the program at once. Work that has `nothing_to_keep` is given two seconds to
-/// come to its next step.
-pub fn stop_on_signals(nothing_to_keep: bool) {
+/// come to its next step. One of several processes (`together`) says nothing: a launcher ends them
+/// by such a signal too.
+pub fn stop_on_signals(nothing_to_keep: bool, together: bool) {
     let handler = move || {
         if STOPPING.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
         if nothing_to_keep {
             thread::spawn(|| {
@@ -45,10 +47,10 @@ pub fn stop_on_signals(nothing_to_keep: bool) {
                     eprintln!(
                         "error: stopped; no file is half written; run the same command again"
                     );
-                    std::process::exit(INTERRUPTED);
+                    std::process::exit(INTERRUPTED.into());
                 }
             });
-        } else {
+        } else if !together {
             eprintln!("\nstopping at the next step; press Ctrl-C again to stop at once");
         }
     };
@@ -64,6 +66,13 @@ pub fn ended() {
             thread::sleep(GRACE);
         }
     }
+}
+
+/// Says why the program failed; gives its exit code.
+pub fn tell(failure: Failure) -> u8 {
+    let failure = kdm::sniff::explained(failure);
+    eprintln!("error: {failure}");
+    failure.exit_code()
 }
 
 /// How much is said, from little to much.
@@ -171,6 +180,11 @@ impl Terminal {
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let keep_every = keep_every.unwrap_or(KEEP_EVERY);
         Self { level, shown: RefCell::default(), bars, keep_every }
+    }
+
+    /// The same for a process that another one speaks for.
+    pub fn silent(self) -> Self {
+        Self { level: Level::Error, bars: None, ..self }
     }
 
     fn say(&self, level: Level, text: &str) {

@@ -55,7 +55,10 @@ pub fn distill(
             resume,
         };
         let (student, held) = request.begin(context)?.run(context);
-        held.after(student)
+        match held {
+            Some(folder) => folder.after(student),
+            None => student,
+        }
     })?;
     Student::open(py, student)
 }

@@ -6,12 +6,11 @@
 //! ```
 //! use burn::tensor::Device;
 //! use kdm_data::{Labels, Samples};
-//! use kdm_koopman::distill::{Trainee, step, to_tensors};
+//! use kdm_koopman::distill::{LeafBatch, Trainee, step, to_tensors};
 //! use kdm_koopman::loss::{Distance, Objective};
 //! use kdm_koopman::{
 //!     LossConfig, Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig,
 //! };
-//! use kdm_nn::ForwardMode;
 //! use kdm_train::{Optimizer, OptimizerConfig, Stepper};
 //!
 //! // Pairs of a teacher that halves its noise.
@@ -39,9 +38,9 @@
 //! let mut history = Vec::new();
 //! for _ in 0..100 {
 //!     let batch = to_tensors(pairs.clone(), config.label_dim, &device);
+//!     let batch = |_| LeafBatch::evaluated(batch.clone());
 //!     let mut stepper = Stepper::new(&mut optimizers, 1e-2);
-//!     let mode = ForwardMode::evaluation();
-//!     let (better, losses) = step(&objective, trainee, batch, None, &mode, &mut stepper);
+//!     let (better, losses) = step(&objective, trainee, batch, &mut stepper);
 //!     trainee = better;
 //!     history.push(losses.total.into_scalar::<f32>());
 //! }
@@ -60,10 +59,10 @@ use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_observer::{Observer, Silent, Stopped};
 use kdm_random::Permutation;
-use kdm_train::{Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, Stepper, Task};
 
 use crate::host::rows;
-use crate::loss::{LatentNoise, Objective, PairTensors, StateTensors, Term};
+use crate::loss::{LatentNoise, Objective, PairTensors, StateTensors, StudentOutputs, Term};
 use crate::sampler::Sampler;
 use crate::student_file::StudentFile;
 use crate::{Method, OperatorKind, Student, StudentConfig};
@@ -148,30 +147,31 @@ impl DistillTask {
         self.training_pairs()..self.store.len()
     }
 
-    /// The pairs of iteration `iteration`: shuffled epochs, one after the other.
-    fn indices(&self, iteration: u64) -> Vec<usize> {
+    /// The pairs of a leaf in iteration `iteration`: shuffled epochs, one after the other.
+    fn indices(&self, iteration: u64, leaf: Leaf) -> Vec<usize> {
         let n = self.training_pairs() as u64;
         let order = kdm_random::derive_seed(self.seed, ORDER);
         let first = iteration * self.batch as u64;
-        (first..first + self.batch as u64)
-            .map(|place| {
+        leaf.rows(self.batch)
+            .map(|row| {
+                let place = first + row as u64;
                 Permutation::new(kdm_random::derive_seed(order, place / n), n).at(place % n)
                     as usize
             })
             .collect()
     }
 
-    fn latent_noise(&self, iteration: u64) -> Option<LatentNoise> {
+    fn latent_noise(&self, iteration: u64, leaf: Leaf) -> Option<LatentNoise> {
         if self.file.loss.latent_noise == 0.0 || self.config().method == Method::Direct {
             return None;
         }
         let seed =
             kdm_random::derive_seed(kdm_random::derive_seed(self.seed, LATENT_NOISE), iteration);
-        let shape = [self.batch, self.config().operator_dim()];
+        let (rows, dim) = (leaf.rows(self.batch), self.config().operator_dim());
         let draw = |stream| {
-            let values =
-                kdm_random::normal_vec(kdm_random::derive_seed(seed, stream), shape[0] * shape[1]);
-            Tensor::from_data(TensorData::new(values, shape), &self.device)
+            let range = rows.start * dim..rows.end * dim;
+            let values = kdm_random::normal_range(kdm_random::derive_seed(seed, stream), range);
+            Tensor::from_data(TensorData::new(values, [rows.len(), dim]), &self.device)
         };
         let states = self.has_states().then(|| draw(2));
         Some(LatentNoise { clean: draw(0), noise: draw(1), states })
@@ -182,21 +182,50 @@ impl DistillTask {
         self.file.loss.has_states() && uses_states(self.config(), &self.store)
     }
 
-    /// The pairs of iteration `iteration`, with a state of each, drawn anew, where states are
-    /// trained on.
-    fn training_batch(&self, iteration: u64) -> PairTensors {
-        let (config, indices) = (self.config(), self.indices(iteration));
+    /// The pairs of a leaf in iteration `iteration`, with a state of each, drawn anew, where states
+    /// are trained on.
+    fn training_pairs_of(&self, iteration: u64, leaf: Leaf) -> PairTensors {
+        let (config, indices) = (self.config(), self.indices(iteration, leaf));
         if !self.has_states() {
             return to_tensors(self.store.batch(&indices), config.label_dim, &self.device);
         }
         let times = &self.store.manifest().states;
         let seed = kdm_random::derive_seed(kdm_random::derive_seed(self.seed, STATES), iteration);
-        let chosen =
-            |row: usize| (kdm_random::uniform_f64(seed, row as u64) * times.len() as f64) as usize;
+        let first = leaf.rows(self.batch).start;
+        let uniform = |row: usize| kdm_random::uniform_f64(seed, (first + row) as u64);
+        let chosen = |row: usize| (uniform(row) * times.len() as f64) as usize;
         let pairs = self.store.batch_with_states(&indices);
         let states = state_tensors(&pairs, times, config.noise_std, chosen, &self.device);
         let batch = to_tensors(pairs, config.label_dim, &self.device);
         PairTensors { states: Some(states), ..batch }
+    }
+
+    /// All that a leaf of iteration `iteration` goes through the student with.
+    fn leaf_batch(&self, iteration: u64, leaf: Leaf) -> LeafBatch {
+        let dropout = kdm_random::derive_seed(self.seed, DROPOUT);
+        LeafBatch {
+            pairs: self.training_pairs_of(iteration, leaf),
+            latent_noise: self.latent_noise(iteration, leaf),
+            mode: ForwardMode::training(leaf.seed(kdm_random::derive_seed(dropout, iteration))),
+        }
+    }
+}
+
+/// What goes through the student in a training step: a whole batch, or a leaf of it.
+#[derive(Debug)]
+pub struct LeafBatch {
+    /// The pairs.
+    pub pairs: PairTensors,
+    /// What is added to their latents; none for nothing.
+    pub latent_noise: Option<LatentNoise>,
+    /// With or without dropout; not used before.
+    pub mode: ForwardMode,
+}
+
+impl LeafBatch {
+    /// Pairs without latent noise and dropout.
+    pub fn evaluated(pairs: PairTensors) -> Self {
+        Self { pairs, latent_noise: None, mode: ForwardMode::evaluation() }
     }
 }
 
@@ -308,12 +337,7 @@ impl Task for DistillTask {
     /// The discriminator's step comes first; the student is then judged by the new one, on the same
     /// images.
     fn iterate(&self, model: Trainee, iteration: u64, stepper: &mut Stepper) -> (Trainee, Losses) {
-        let batch = self.training_batch(iteration);
-        let mode = ForwardMode::training(kdm_random::derive_seed(
-            kdm_random::derive_seed(self.seed, DROPOUT),
-            iteration,
-        ));
-        step(&self.objective, model, batch, self.latent_noise(iteration), &mode, stepper)
+        step(&self.objective, model, |leaf| self.leaf_batch(iteration, leaf), stepper)
     }
 
     /// Paired errors to the teacher on the held-out pairs, the loss's terms there, and of the
@@ -356,28 +380,41 @@ impl Task for DistillTask {
 }
 
 /// One iteration on a batch: a step of the discriminator, if there is one, then one of the student.
+/// `batch` gives a leaf of it, the same each time it is asked for. Batch norm, in the
+/// discriminator, sees a leaf.
+///
+/// With a discriminator and several leaves a leaf goes through the student twice, once for each
+/// step, so that there is never more than one in memory.
 pub fn step(
     objective: &Objective,
     model: Trainee,
-    batch: PairTensors,
-    latent_noise: Option<LatentNoise>,
-    mode: &ForwardMode,
+    batch: impl Fn(Leaf) -> LeafBatch,
     stepper: &mut Stepper,
 ) -> (Trainee, Losses) {
-    let outputs = objective.forward(&model.student, batch, latent_noise, mode, false);
-    let mut own = None;
-    let mut trainee = model;
-    if let Some(discriminator) = &trainee.discriminator {
-        let loss = objective.discriminator_loss(&outputs, discriminator);
-        let grads = loss.backward();
-        trainee = stepper.step(1, trainee, grads);
-        own = Some((Term::Discriminator, loss));
+    let forward = |trainee: &Trainee, leaf| {
+        let LeafBatch { pairs, latent_noise, mode } = batch(leaf);
+        objective.forward(&trainee.student, pairs, latent_noise, &mode, false)
+    };
+    let (mut trainee, mut own) = (model, None);
+    let mut kept: Option<StudentOutputs> = None;
+    if trainee.discriminator.is_some() {
+        let keeps = stepper.own_leaves().len() == 1;
+        let (better, losses) = stepper.minimise(1, trainee, |trainee, leaf| {
+            let outputs = forward(trainee, leaf);
+            let discriminator = trainee.discriminator.as_ref().expect("there is one");
+            let total = objective.discriminator_loss(&outputs, discriminator);
+            kept = keeps.then_some(outputs);
+            Losses { total, terms: Vec::new() }
+        });
+        (trainee, own) = (better, Some((Term::Discriminator.name(), losses.total)));
     }
     let judge = trainee.discriminator.clone().map(Module::no_grad);
-    let terms = objective.terms(outputs, &trainee.student, judge.as_ref());
-    let total = terms.total().clone();
-    let all = terms.iter().map(|(term, value)| (term, value.clone())).chain(own);
-    let named = all.map(|(term, value)| (term.name(), value)).collect();
-    let grads = total.backward();
-    (stepper.step(0, trainee, grads), Losses { total, terms: named })
+    let (trainee, mut losses) = stepper.minimise(0, trainee, |trainee, leaf| {
+        let outputs = kept.take().unwrap_or_else(|| forward(trainee, leaf));
+        let terms = objective.terms(outputs, &trainee.student, judge.as_ref());
+        let named = terms.iter().map(|(term, value)| (term.name(), value.clone()));
+        Losses { total: terms.total().clone(), terms: named.collect() }
+    });
+    losses.terms.extend(own);
+    (trainee, losses)
 }

@@ -6,7 +6,7 @@ use kdm_metrics::features::ClassifierFile;
 use kdm_metrics::features::classifier_training::ClassifierTask;
 use kdm_nn::{ClassifierConfig, InitSeed};
 use kdm_observer::Silent;
-use kdm_train::{LoopConfig, OptimizerConfig, Schedule, read_metrics, train};
+use kdm_train::{Alone, LoopConfig, OptimizerConfig, Schedule, read_metrics, train};
 use serde_json::json;
 
 /// Keys and their order are part of what other programs read: those of the first release come
@@ -46,6 +46,7 @@ fn every_logged_key_is_in_the_catalog() {
     let task = ClassifierTask { file, images, test, batch: 4, seed: 2, device };
     let config = LoopConfig {
         iterations: 2,
+        leaves: 1,
         lr: 1e-3,
         schedule: Schedule::Constant,
         warmup: 0,
@@ -57,8 +58,8 @@ fn every_logged_key_is_in_the_catalog() {
         length_key: None,
     };
     let best = folder.path().join("best.safetensors");
-    let inputs = json!({});
-    let trained = train(&task, model, &config, &inputs, folder.path(), &best, &Silent).unwrap();
+    let (inputs, place) = (json!({}), folder.path());
+    let trained = train(&task, model, &config, &inputs, place, &best, &Alone, &Silent).unwrap();
     assert!(trained.best.is_some());
     for line in read_metrics(folder.path()).unwrap() {
         for key in line.as_object().unwrap().keys() {

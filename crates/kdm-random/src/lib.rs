@@ -35,7 +35,7 @@ mod normal;
 mod permutation;
 mod streams;
 
-pub use normal::{fill_normal, normal_vec, par_fill_normal};
+pub use normal::{fill_normal, normal_range, normal_vec, par_fill_normal};
 pub use permutation::Permutation;
 pub use streams::{derive_seed, uniform_f64, uniform_u64};
 
@@ -102,6 +102,9 @@ mod tests {
         fill_normal(3, &mut serial);
         assert_eq!(serial, normal_vec(3, 50_001));
         assert_eq!(serial[..33], normal_vec(3, 33)[..]);
+        for range in [0..0, 5..5, 0..33, 7..8, 31..33, 64..20_000, 33_001..50_001] {
+            assert_eq!(serial[range.clone()], normal_range(3, range.clone()), "{range:?}");
+        }
     }
 
     /// Rounding-exact operations in a fixed order: 1 million numbers, and a last block that isn't

@@ -1,5 +1,6 @@
 //! Normal numbers (Box and Muller, "A note on the generation of random normal deviates", 1958).
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use pulp::Arch;
@@ -33,6 +34,18 @@ pub fn par_fill_normal(seed: u64, out: &mut [f32]) {
 pub fn normal_vec(seed: u64, n: usize) -> Vec<f32> {
     let mut out = vec![0.0; n];
     par_fill_normal(seed, &mut out);
+    out
+}
+
+/// The numbers `range` of the stream `seed`, those of [`normal_vec`] at these places, drawn on all
+/// threads; what lies before them is not drawn.
+pub fn normal_range(seed: u64, range: Range<usize>) -> Vec<f32> {
+    let start = range.start / (2 * LANES) * (2 * LANES);
+    let mut out = vec![0.0; range.end.saturating_sub(start)];
+    out.par_chunks_mut(TASK).enumerate().for_each(|(i, chunk)| {
+        fill_normal_from(arch(), seed, ((start + i * TASK) / 2) as u64, chunk);
+    });
+    out.drain(..(range.start - start).min(out.len()));
     out
 }
 

@@ -44,6 +44,14 @@ pub enum Error {
     /// Weights don't fit the network.
     #[error(transparent)]
     State(#[from] kdm_nn::StateError),
+    /// Workers can't train together.
+    #[error("{problem}; {action}")]
+    Workers {
+        /// Why not, in words.
+        problem: String,
+        /// What to do.
+        action: String,
+    },
     /// The observer wanted the training to stop.
     #[error(
         "stopped at iteration {iteration} of {iterations}; the checkpoint of that iteration is \

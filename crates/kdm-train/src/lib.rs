@@ -1,6 +1,7 @@
 //! What every training shares, a teacher's and a student's: Adam with a moving average of the
 //! weights, learning-rate schedules, checkpoints that resume to the same bits, the loop, and its
-//! log as JSON lines and TensorBoard events.
+//! log as JSON lines and TensorBoard events. A batch may be split into leaves, and these shared out
+//! among several [`Workers`], which end in the same bits as one.
 //!
 //! This crate knows modules, gradients and files. What is trained, and on what, is a [`Task`];
 //! here one of an affine layer and a plane:
@@ -9,7 +10,7 @@
 //! use burn::tensor::{Device, Tensor, TensorData};
 //! use kdm_nn::{InitSeed, Linear, LinearConfig, state::state_dict};
 //! use kdm_observer::Silent;
-//! use kdm_train::{LoopConfig, Losses, OptimizerConfig, Schedule, Stepper, Task, train};
+//! use kdm_train::{Alone, LoopConfig, Losses, OptimizerConfig, Schedule, Stepper, Task, train};
 //!
 //! struct Plane {
 //!     device: Device,
@@ -19,13 +20,17 @@
 //!     type Model = Linear;
 //!
 //!     fn iterate(&self, model: Linear, i: u64, stepper: &mut Stepper) -> (Linear, Losses) {
-//!         // All random numbers are a function of the iteration.
-//!         let x = kdm_random::normal_vec(kdm_random::derive_seed(0, i), 2 * 64);
-//!         let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1]).collect();
-//!         let x = Tensor::<2>::from_data(TensorData::new(x, [64, 2]), &self.device);
-//!         let y = Tensor::<2>::from_data(TensorData::new(y, [64, 1]), &self.device);
-//!         let total = (model.forward(x) - y).square().mean();
-//!         stepper.minimise(model, Losses { total, terms: Vec::new() })
+//!         // The batch comes in leaves. All random numbers are a function of iteration and row.
+//!         stepper.minimise(0, model, |model, leaf| {
+//!             let (seed, rows) = (kdm_random::derive_seed(0, i), leaf.rows(64));
+//!             let x = kdm_random::normal_range(seed, 2 * rows.start..2 * rows.end);
+//!             let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1]).collect();
+//!             let n = rows.len();
+//!             let x = Tensor::<2>::from_data(TensorData::new(x, [n, 2]), &self.device);
+//!             let y = Tensor::<2>::from_data(TensorData::new(y, [n, 1]), &self.device);
+//!             let total = (model.forward(x) - y).square().mean();
+//!             Losses { total, terms: Vec::new() }
+//!         })
 //!     }
 //!
 //!     fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
@@ -43,6 +48,7 @@
 //! let model = LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(0), &task.device);
 //! let config = LoopConfig {
 //!     iterations: 300,
+//!     leaves: 2,
 //!     lr: 0.03,
 //!     schedule: Schedule::Cosine,
 //!     warmup: 0,
@@ -55,8 +61,8 @@
 //! };
 //! let folder = tempfile::tempdir().unwrap();
 //! let best = folder.path().join("best.safetensors");
-//! let inputs = serde_json::json!({"seed": 0});
-//! let trained = train(&task, model, &config, &inputs, folder.path(), &best, &Silent).unwrap();
+//! let (inputs, place) = (serde_json::json!({"seed": 0}), folder.path());
+//! let trained = train(&task, model, &config, &inputs, place, &best, &Alone, &Silent).unwrap();
 //! assert!(trained.best.unwrap().0 < 0.01);
 //! ```
 
@@ -65,20 +71,26 @@ mod ending;
 mod error;
 mod events;
 mod extension;
+mod leaves;
 mod log;
 mod loop_config;
+mod losses;
 mod optimizer;
 mod schedule;
 mod task;
 mod trainer;
+mod workers;
 
 pub use checkpoint::{CHECKPOINT, Checkpoint};
 pub use error::{Error, Result};
 pub use events::EventWriter;
 pub use extension::{Extension, extensions};
+pub use leaves::Leaf;
 pub use log::{METRICS, MetricsLog, SAMPLES, read_metrics};
 pub use loop_config::LoopConfig;
+pub use losses::Losses;
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;
-pub use task::{Losses, Picture, Stepper, Task};
+pub use task::{Picture, Stepper, Task};
 pub use trainer::{Trained, train};
+pub use workers::{Alone, Workers};

@@ -7,6 +7,9 @@ use crate::{OptimizerConfig, Schedule};
 pub struct LoopConfig {
     /// Iterations in all.
     pub iterations: u64,
+    /// The equal parts of a batch whose gradients are computed one by one and summed along a fixed
+    /// tree, a power of two; 1 for the whole batch at once.
+    pub leaves: usize,
     /// Base learning rate.
     pub lr: f64,
     /// How the rate moves.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Shape, Tensor, TensorData};
 use kdm_kernels::{AdamEmaStep, AdamState, adam_ema, sum_of_squares};
 use kdm_nn::StateDict;
@@ -79,6 +79,22 @@ pub struct StepReport {
     pub non_finite: Vec<String>,
 }
 
+impl StepReport {
+    /// What a step along these gradients sees.
+    fn of(gradients: &[(String, Tensor<1>)]) -> Self {
+        let (mut squares, mut non_finite) = (0.0, Vec::new());
+        for (name, gradient) in gradients {
+            let part = f64::from(sum_of_squares(gradient.clone()).into_scalar::<f32>());
+            // The sum of squares overflows before the gradient does.
+            if !part.is_finite() && !gradient.clone().is_finite().all().into_scalar::<bool>() {
+                non_finite.push(name.clone());
+            }
+            squares += part;
+        }
+        Self { gradient_norm: f64::sqrt(squares), non_finite }
+    }
+}
+
 impl Optimizer {
     /// Before the first step; the average starts at the module's weights. The optimizer owns the
     /// parameters whose names begin with `prefix`, and leaves the others alone.
@@ -107,24 +123,38 @@ impl Optimizer {
     /// When a gradient is not finite and the configuration says stop, the module comes back
     /// unchanged.
     pub fn step<M: Module>(&mut self, module: M, mut grads: Gradients, lr: f64) -> (M, StepReport) {
-        let mut collect = Collect {
-            path: NamePath::default(),
-            grads: &mut grads,
-            states: &self.states,
-            found: BTreeMap::new(),
-            squares: 0.0,
-            bad: Vec::new(),
-        };
-        let module = module.map(&mut collect);
-        let Collect { mut found, squares, bad, .. } = collect;
-        let report = StepReport { gradient_norm: squares.sqrt(), non_finite: bad };
+        let gradients = self.collect(&module, &mut grads);
+        self.apply(module, gradients, lr)
+    }
+
+    /// The gradients of this optimizer's parameters, by name in the module's order, each as one
+    /// row.
+    pub(crate) fn collect(
+        &self,
+        module: &impl Module,
+        grads: &mut Gradients,
+    ) -> Vec<(String, Tensor<1>)> {
+        let (path, states) = (NamePath::default(), &self.states);
+        let mut collect = Collect { path, grads, states, found: Vec::new() };
+        module.visit(&mut collect);
+        collect.found
+    }
+
+    /// [`Self::step`] along gradients that were collected.
+    pub(crate) fn apply<M: Module>(
+        &mut self,
+        module: M,
+        mut gradients: Vec<(String, Tensor<1>)>,
+        lr: f64,
+    ) -> (M, StepReport) {
+        let report = StepReport::of(&gradients);
         if !report.non_finite.is_empty() {
             match self.config.non_finite {
                 NonFinite::Stop => return (module, report),
                 NonFinite::Replace => {
-                    for name in &report.non_finite {
-                        if let Some(grad) = found.remove(name) {
-                            found.insert(name.clone(), replace_non_finite(grad));
+                    for (name, gradient) in &mut gradients {
+                        if report.non_finite.contains(name) {
+                            *gradient = replace_non_finite(gradient.clone());
                         }
                     }
                 }
@@ -134,6 +164,7 @@ impl Optimizer {
         let c = self.config;
         let step =
             AdamEmaStep::new(self.steps, lr, c.beta1, c.beta2, c.epsilon, c.decay(self.steps));
+        let found = gradients.into_iter().collect();
         let mut apply = Apply { path: NamePath::default(), found, states: &mut self.states, step };
         (module.map(&mut apply), report)
     }
@@ -191,39 +222,30 @@ fn replace_non_finite(grad: Tensor<1>) -> Tensor<1> {
     grad.mask_where(infinite, bounded).mask_fill(nan, 0.0)
 }
 
-/// Takes the gradients out by name, and looks at them.
+/// Takes the gradients out by name.
 struct Collect<'a> {
     path: NamePath,
     grads: &'a mut Gradients,
     states: &'a BTreeMap<String, AdamState<1>>,
-    found: BTreeMap<String, Tensor<1>>,
-    squares: f64,
-    bad: Vec<String>,
+    found: Vec<(String, Tensor<1>)>,
 }
 
-impl ModuleMapper for Collect<'_> {
+impl ModuleVisitor for Collect<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
         self.path.exit();
     }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.states.contains_key(&self.path.join()) {
-            return param;
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join();
+        if !self.states.contains_key(&name) {
+            return;
         }
         if let Some(grad) = param.val().grad_remove(self.grads) {
             let n = grad.shape().num_elements();
-            let grad = grad.reshape([n]);
-            let squares = f64::from(sum_of_squares(grad.clone()).into_scalar::<f32>());
-            // The sum of squares overflows before the gradient does.
-            if !squares.is_finite() && !grad.clone().is_finite().all().into_scalar::<bool>() {
-                self.bad.push(self.path.join());
-            }
-            self.squares += squares;
-            self.found.insert(self.path.join(), grad);
+            self.found.push((name, grad.reshape([n])));
         }
-        param
     }
 }
 

@@ -1,15 +1,18 @@
 //! What a training is of: the seam between the loop and what is trained in it.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Tensor;
 
+use crate::leaves::{LeafGradient, TreeSum};
 use crate::optimizer::StepReport;
-use crate::{Optimizer, Result};
+use crate::{Alone, Leaf, Losses, Optimizer, Result, Workers};
 
 /// What is trained, and on what. Everything a task draws at random must be a function of the
-/// iteration, so that a resumed training sees the same numbers.
+/// iteration and of the [`Leaf`], so that a resumed training sees the same numbers, and so does one
+/// by another number of workers.
 pub trait Task {
     /// The network.
     type Model: Module;
@@ -71,41 +74,90 @@ impl Picture {
     }
 }
 
-/// The loss of one iteration.
-#[derive(Clone, Debug)]
-pub struct Losses {
-    /// What is minimised: one value.
-    pub total: Tensor<1>,
-    /// Its terms by name, one value each, for the log.
-    pub terms: Vec<(&'static str, Tensor<1>)>,
-}
-
-/// The optimizers during one iteration.
+/// The optimizers during one iteration, and the part of its batch that is this worker's.
 #[derive(Debug)]
 pub struct Stepper<'a> {
     optimizers: &'a mut [Optimizer],
     lr: f64,
+    leaves: usize,
+    workers: &'a dyn Workers,
     pub(crate) report: StepReport,
 }
 
 impl<'a> Stepper<'a> {
-    /// The optimizers at learning rate `lr`, in the order of [`Task::optimizers`].
+    /// The optimizers at learning rate `lr`, in the order of [`Task::optimizers`], of a single
+    /// worker whose batches are one leaf.
     pub fn new(optimizers: &'a mut [Optimizer], lr: f64) -> Self {
-        Self { optimizers, lr, report: StepReport { gradient_norm: 0.0, non_finite: Vec::new() } }
+        let report = StepReport { gradient_norm: 0.0, non_finite: Vec::new() };
+        Self { optimizers, lr, leaves: 1, workers: &Alone, report }
     }
 
-    /// A step of optimizer `which` (see [`Task::optimizers`]) along `grads`. What it saw is added
-    /// to the iteration's report.
-    pub fn step<M: Module>(&mut self, which: usize, model: M, grads: Gradients) -> M {
-        let (model, report) = self.optimizers[which].step(model, grads, self.lr);
+    /// The same with batches of `leaves` parts, a power of two, shared out evenly among `workers`,
+    /// of whom there are no more.
+    #[must_use]
+    pub fn split(self, leaves: usize, workers: &'a dyn Workers) -> Self {
+        debug_assert!(leaves.is_power_of_two() && workers.size() <= leaves);
+        Self { leaves, workers, ..self }
+    }
+
+    /// The leaves that this worker computes.
+    pub fn own_leaves(&self) -> Range<usize> {
+        let own = self.leaves / self.workers.size();
+        self.workers.rank() * own..(self.workers.rank() + 1) * own
+    }
+
+    /// A step of optimizer `which` (see [`Task::optimizers`]) along the gradient of a loss that is
+    /// a mean over the batch. `losses` gives it for one leaf, its total with gradients; leaves are
+    /// computed one after the other, so that one of them is in memory at a time. Gradients and
+    /// losses are summed over all leaves of all workers along a fixed tree, and what comes back are
+    /// the batch's losses. What the step saw is added to the iteration's report.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use kdm_nn::{InitSeed, LinearConfig};
+    /// use kdm_train::{Alone, Losses, Optimizer, OptimizerConfig, Stepper};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let rows = Tensor::<2>::from_floats([[1.0], [2.0], [3.0], [6.0]], &device);
+    /// let model = LinearConfig { inputs: 1, outputs: 1 }.init(&mut InitSeed::new(0), &device);
+    /// let mut losses = Vec::new();
+    /// for leaves in [1, 2, 4] {
+    ///     let mut optimizers = [Optimizer::new(OptimizerConfig::default(), &model, "")];
+    ///     let mut stepper = Stepper::new(&mut optimizers, 1e-3).split(leaves, &Alone);
+    ///     let (_, of_batch) = stepper.minimise(0, model.clone(), |model, leaf| {
+    ///         let total = model.forward(rows.clone().slice([leaf.rows(4)])).square().mean();
+    ///         Losses { total, terms: Vec::new() }
+    ///     });
+    ///     losses.push(of_batch.total.into_scalar::<f32>());
+    /// }
+    /// assert!(losses.iter().all(|loss| (loss / losses[0] - 1.0).abs() < 1e-6));
+    /// ```
+    pub fn minimise<M: Module>(
+        &mut self,
+        which: usize,
+        model: M,
+        mut losses: impl FnMut(&M, Leaf) -> Losses,
+    ) -> (M, Losses) {
+        let (count, own) = (self.leaves, self.own_leaves());
+        let optimizer = &mut self.optimizers[which];
+        let mut sum = TreeSum::new();
+        for index in own {
+            let losses = losses(&model, Leaf { index, count });
+            let mut grads = losses.total.backward();
+            let gradients = optimizer.collect(&model, &mut grads);
+            let losses = losses.map(Tensor::inner);
+            sum.push(LeafGradient { gradients, losses }, LeafGradient::add);
+        }
+        let mut sum = sum.finish();
+        if self.workers.size() > 1 {
+            let mut values = sum.to_vec();
+            self.workers.sum(&mut values);
+            sum = sum.with_values(&values);
+        }
+        let LeafGradient { gradients, losses } = if count > 1 { sum.mean(count) } else { sum };
+        let (model, report) = optimizer.apply(model, gradients, self.lr);
         self.report.gradient_norm = self.report.gradient_norm.hypot(report.gradient_norm);
         self.report.non_finite.extend(report.non_finite);
-        model
-    }
-
-    /// Back-propagates the total loss and steps: for a task of one loss and one optimizer.
-    pub fn minimise<M: Module>(&mut self, model: M, losses: Losses) -> (M, Losses) {
-        let grads = losses.total.backward();
-        (self.step(0, model, grads), losses)
+        (model, losses)
     }
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use kdm_data::hash;
+use kdm_nn::StateDict;
 use kdm_nn::state::{load_state, state_dict};
 use kdm_observer::Observer;
 use serde_json::Value;
@@ -15,7 +17,7 @@ use crate::extension;
 use crate::optimizer::StepReport;
 use crate::{
     CHECKPOINT, Checkpoint, Error, LoopConfig, Losses, MetricsLog, NonFinite, Optimizer, Result,
-    Stepper, Task, ending,
+    Stepper, Task, Workers, ending,
 };
 
 /// A finished training.
@@ -42,10 +44,14 @@ pub struct Trained<M> {
 /// next iteration, with a checkpoint; and a checkpoint is written whenever the last one is
 /// [`Observer::keep_every`] ago.
 ///
+/// Of several `workers` each calls this with the same arguments but for itself, and sees the same
+/// folder. The first one validates and writes; [`Trained::best`] is its alone. The result doesn't
+/// depend on how many they are, as long as they are no more than [`LoopConfig::leaves`].
+///
 /// # Errors
-/// When a file can't be read or written, the checkpoint is of a training with other inputs, a
-/// gradient is not finite and the configuration says stop, what it ends in is not finite, or the
-/// observer stops it ([`Error::Stopped`]).
+/// When workers differ in what they train or are too many, a file can't be read or written, the
+/// checkpoint is of a training with other inputs, a gradient is not finite and the configuration
+/// says stop, what it ends in is not finite, or the observer stops it ([`Error::Stopped`]).
 pub fn train<T: Task>(
     task: &T,
     model: T::Model,
@@ -53,11 +59,15 @@ pub fn train<T: Task>(
     inputs: &Value,
     folder: &Path,
     best_file: &Path,
+    workers: &dyn Workers,
     observer: &dyn Observer,
 ) -> Result<Trained<T::Model>> {
-    kdm_data::atomic::remove_parts(folder);
+    check_number(workers, config)?;
+    if workers.leads() {
+        kdm_data::atomic::remove_parts(folder);
+    }
     let mut progress = observer.begin(task.name(), "iterations");
-    let (mut run, mut model) = Run::begin(task, model, config, inputs, folder, observer)?;
+    let (mut run, mut model) = Run::begin(task, model, config, inputs, folder, workers, observer)?;
     let report = |progress: &mut kdm_observer::Progress, run: &Run| {
         let note =
             if run.loss.is_finite() { format!("loss {:.4}", run.loss) } else { String::new() };
@@ -65,7 +75,7 @@ pub fn train<T: Task>(
     };
     report(&mut progress, &run);
     while run.at.iteration < config.iterations {
-        if observer.check().is_err() {
+        if workers.any(observer.check().is_err()) {
             return Err(run.stop(&model)?);
         }
         model = run.step(task, model)?;
@@ -80,7 +90,9 @@ pub fn train<T: Task>(
         report(&mut progress, &run);
     }
     let averaged = averaged(&model, &run.optimizers)?;
-    run.check_end(task, &averaged, folder)?;
+    if workers.leads() {
+        run.check_end(task, &averaged, folder)?;
+    }
     progress.finish(&match run.at.best {
         Some((value, iteration)) => {
             format!("trained; best {} {value:.4} at {iteration}", config.best_by)
@@ -100,8 +112,10 @@ pub fn train<T: Task>(
 struct Run<'a> {
     config: &'a LoopConfig,
     optimizers: Vec<Optimizer>,
+    workers: &'a dyn Workers,
     at: Checkpoint,
-    log: MetricsLog,
+    /// The first worker's.
+    log: Option<MetricsLog>,
     /// The checkpoint's file, and the iteration that it holds; none before the first.
     path: PathBuf,
     checkpointed: Option<u64>,
@@ -125,6 +139,7 @@ impl<'a> Run<'a> {
         config: &'a LoopConfig,
         inputs: &Value,
         folder: &Path,
+        workers: &'a dyn Workers,
         observer: &dyn Observer,
     ) -> Result<(Self, T::Model)> {
         let path = folder.join(CHECKPOINT);
@@ -150,15 +165,21 @@ impl<'a> Run<'a> {
             let config = inputs.clone();
             (Checkpoint { iteration: 0, best: None, replaced: 0, config }, model)
         };
-        let mut log = MetricsLog::open(folder, at.iteration)?;
-        let configuration = format!("{:#}", at.config).replace('\n', "\n    ");
-        log.text(at.iteration, "configuration", &format!("    {configuration}"))?;
+        check_workers(workers, config, inputs, &at, (&model, &optimizers))?;
+        let open = || -> Result<MetricsLog> {
+            let mut log = MetricsLog::open(folder, at.iteration)?;
+            let configuration = format!("{:#}", at.config).replace('\n', "\n    ");
+            log.text(at.iteration, "configuration", &format!("    {configuration}"))?;
+            Ok(log)
+        };
+        let log = workers.leads().then(open).transpose()?;
         let (checkpointed, started) = (resumed.then_some(at.iteration), Instant::now());
         let logged = (started, at.iteration);
         let (loss, kept, validated) = (f64::NAN, started, None);
         let run = Self {
             config,
             optimizers,
+            workers,
             at,
             log,
             path,
@@ -176,7 +197,7 @@ impl<'a> Run<'a> {
     fn step<T: Task>(&mut self, task: &T, model: T::Model) -> Result<T::Model> {
         let (config, iteration) = (self.config, self.at.iteration);
         let lr = config.lr * config.schedule.factor(iteration, config.iterations, config.warmup);
-        let mut stepper = Stepper::new(&mut self.optimizers, lr);
+        let mut stepper = Stepper::new(&mut self.optimizers, lr).split(config.leaves, self.workers);
         let (model, losses) = task.iterate(model, iteration, &mut stepper);
         let step = stepper.report;
         self.check_gradient(&step, &losses)?;
@@ -230,15 +251,18 @@ impl<'a> Run<'a> {
         values.push(("lr".into(), lr));
         values.push(("replaced".into(), self.at.replaced as f64));
         values.push(("iterations_per_second".into(), rate));
-        Ok(self.log.write(self.at.iteration, "train", &values)?)
+        let Some(log) = &mut self.log else { return Ok(()) };
+        Ok(log.write(self.at.iteration, "train", &values)?)
     }
 
     /// Validates the averaged weights, and keeps them in `best_file` if they are the best so far.
+    /// The first worker does, while the others wait for its next gradient.
     fn validate<T: Task>(&mut self, task: &T, model: &T::Model, best_file: &Path) -> Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
         let averaged = averaged(model, &self.optimizers)?;
         let values = task.validate(&averaged);
         if !values.is_empty() {
-            self.log.write(self.at.iteration, "validation", &values)?;
+            log.write(self.at.iteration, "validation", &values)?;
         }
         let value = values.iter().find(|(name, _)| *name == self.config.best_by).map(|(_, v)| *v);
         if let Some(value) = value
@@ -250,13 +274,16 @@ impl<'a> Run<'a> {
         }
         if let Some(picture) = task.picture(&averaged) {
             let folder = self.path.parent().unwrap_or(Path::new(""));
-            self.log.picture(folder, self.at.iteration, &picture)?;
+            log.picture(folder, self.at.iteration, &picture)?;
         }
         self.validated = Some((self.at.iteration, values));
         Ok(())
     }
 
     fn checkpoint(&mut self, model: &impl Module) -> Result<()> {
+        if !self.workers.leads() {
+            return Ok(());
+        }
         self.at.save(&self.path, model, &self.optimizers)?;
         self.checkpointed = Some(self.at.iteration);
         self.kept = Instant::now();
@@ -274,6 +301,49 @@ impl<'a> Run<'a> {
             checkpoint: self.path,
         })
     }
+}
+
+/// Whether this many workers can train together.
+fn check_number(workers: &dyn Workers, config: &LoopConfig) -> Result<()> {
+    let (size, leaves) = (workers.size(), config.leaves);
+    if size.is_power_of_two() && size <= leaves {
+        return Ok(());
+    }
+    let problem = format!("{size} workers can't share a batch of {leaves} leaves");
+    let action = "start 1, 2, 4, 8, ... workers, no more than there are leaves (train.leaves, \
+                  teacher.train.leaves, --leaves)";
+    Err(Error::Workers { problem, action: action.into() })
+}
+
+/// Whether all workers begin with the same.
+fn check_workers(
+    workers: &dyn Workers,
+    config: &LoopConfig,
+    inputs: &Value,
+    at: &Checkpoint,
+    (model, optimizers): (&impl Module, &[Optimizer]),
+) -> Result<()> {
+    if workers.size() == 1 {
+        return Ok(());
+    }
+    workers.agree(&[
+        ("configuration", &format!("{inputs} {config:?}")),
+        ("checkpoint", &at.iteration.to_string()),
+        ("state of the weights", &fingerprint(model, optimizers)),
+    ])
+}
+
+/// What identifies all weights, their averages and moments.
+fn fingerprint(model: &impl Module, optimizers: &[Optimizer]) -> String {
+    let weights = state_dict(model);
+    let states = optimizers.iter().flat_map(|optimizer| {
+        let moments = [optimizer.first_moments(&weights), optimizer.second_moments(&weights)];
+        moments.into_iter().chain([optimizer.ema(&weights)])
+    });
+    let hashes = |state: &StateDict| -> String {
+        state.values().map(|data| hash::sha256(data.as_bytes())).collect()
+    };
+    hashes(&weights) + &states.map(|state| hashes(&state)).collect::<String>()
 }
 
 /// Whether a training that was begun with some inputs may go on with those given.

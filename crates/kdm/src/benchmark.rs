@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{Labels, Samples};
-use kdm_koopman::distill::{self, Trainee};
+use kdm_koopman::distill::{self, LeafBatch, Trainee};
 use kdm_koopman::loss::{Distance, LatentNoise, Objective};
 use kdm_koopman::{Koopman, LossConfig, Reconstruction, Sampler, StudentConfig};
 use kdm_nn::{
@@ -329,18 +329,13 @@ fn step_of(
         let noisy = objective.config.latent_noise > 0.0;
         let noise = noisy.then(|| LatentNoise { clean: latent(), noise: latent(), states: None });
         let batch = distill::to_tensors(pairs.clone(), config.label_dim, &device);
+        let leaf = |_| LeafBatch {
+            pairs: batch.clone(),
+            latent_noise: noise.clone(),
+            mode: ForwardMode::training(draws),
+        };
         // A rate so small that the weights stay where they are.
         let mut stepper = Stepper::new(&mut optimizers, 1e-9);
-        trainee = Some(
-            distill::step(
-                &objective,
-                model,
-                batch,
-                noise,
-                &ForwardMode::training(draws),
-                &mut stepper,
-            )
-            .0,
-        );
+        trainee = Some(distill::step(&objective, model, leaf, &mut stepper).0);
     }
 }

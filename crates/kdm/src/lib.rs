@@ -73,6 +73,7 @@ pub mod student;
 pub mod studies;
 pub mod timing;
 pub mod usable;
+pub mod workers;
 
 pub use error::{Failure, Outcome};
 pub use experiment::Experiment;

@@ -2,23 +2,34 @@
 //! gives it down, with the observer, as a [`Context`].
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use kdm_data::machine;
 use kdm_observer::{Observer, Silent};
 use kdm_report::PlotFormat;
+use kdm_train::{Alone, Workers};
 
-/// The device that work is computed on, and the threads of the host.
+/// The device that work is computed on, the threads of the host, and the workers that train
+/// together.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     device: Device,
     threads: usize,
+    workers: Arc<dyn Workers>,
 }
 
 impl Runtime {
     /// The CPU, with the threads of the process's pool.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), threads: rayon::current_num_threads() }
+        let threads = rayon::current_num_threads();
+        Self { device: Device::flex(), threads, workers: Arc::new(Alone) }
+    }
+
+    /// The same for one of several processes that train together.
+    #[must_use]
+    pub fn among(self, workers: Arc<dyn Workers>) -> Self {
+        Self { workers, ..self }
     }
 
     /// The device, outside autodiff: for sampling, metrics and analysis.
@@ -29,6 +40,11 @@ impl Runtime {
     /// The device with autodiff: for trainings.
     pub fn training(&self) -> Device {
         self.device.clone().autodiff()
+    }
+
+    /// The workers that train together, of whom this process is one; it may be the only one.
+    pub fn workers(&self) -> &dyn Workers {
+        &*self.workers
     }
 
     /// Threads of the host.

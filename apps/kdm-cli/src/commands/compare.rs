@@ -46,7 +46,7 @@ impl Args {
         }
         let held = self.run.open(&experiment, context)?;
         let folder = held.path().to_path_buf();
-        let rows = in_run_folder(compare(&experiment, &folder, context), held)?;
+        let rows = in_run_folder(compare(&experiment, &folder, context), Some(held))?;
         if self.json {
             return print_json(&rows);
         }

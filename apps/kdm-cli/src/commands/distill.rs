@@ -54,10 +54,18 @@ impl TrainingArgs {
     }
 
     /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
-    /// process's as long as the lock is held.
-    pub fn open(&self, experiment: &Experiment, length: &str) -> Outcome<RunFolder> {
+    /// process's as long as the lock is held. None for a worker that another one opens it for.
+    pub fn open(
+        &self,
+        experiment: &Experiment,
+        length: &str,
+        context: Context,
+    ) -> Outcome<Option<RunFolder>> {
+        if !context.runtime.workers().leads() {
+            return Ok(None);
+        }
         folder(self.out(), &[experiment.teacher.dataset.as_deref().map(Path::new)])?;
-        open_run(self.out(), experiment, self.resume, length)
+        open_run(self.out(), experiment, self.resume, length).map(Some)
     }
 }
 

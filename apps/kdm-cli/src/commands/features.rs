@@ -57,6 +57,10 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 128, value_name = "N")]
     #[arg(value_parser = within(1, BATCH))]
     batch: usize,
+    /// Equal parts of a batch whose gradients are computed one by one, which takes less memory; a
+    /// power of two that divides --batch
+    #[arg(long, default_value_t = 1, value_name = "G")]
+    leaves: usize,
     /// Learning rate, falling to zero
     #[arg(long, default_value_t = 3e-3, value_name = "RATE")]
     lr: f64,
@@ -135,6 +139,7 @@ impl TrainArgs {
             width: self.width,
             epochs: self.epochs,
             batch: self.batch,
+            leaves: self.leaves,
             lr: self.lr,
             seed: self.seed,
         };

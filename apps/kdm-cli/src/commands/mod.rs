@@ -15,6 +15,7 @@ mod import;
 mod info;
 mod interpolate;
 mod invert;
+mod merge;
 mod numbers;
 pub mod output;
 mod pairs;
@@ -27,8 +28,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use kdm::experiment::PRESETS;
 use kdm::runtime::Runtime;
+use kdm::workers::Together;
 use kdm::{Context, Experiment, Failure, Outcome};
 
+use crate::launch::{self, Part};
 use crate::terminal::{self, Terminal};
 use numbers::within;
 use resuming::Keeping;
@@ -200,28 +203,21 @@ impl Command {
             _ => None,
         }
     }
-}
 
-impl Cli {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// The command's failure.
-    pub fn run(self) -> Outcome<()> {
-        let threads = self.threads.unwrap_or(0);
-        // The main thread computes too: it would only wait for the others, and be woken thousands
-        // of times a second.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .use_current_thread()
-            .build_global()
-            .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
-        kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
-        let keeping = self.command.keeping();
-        terminal::stop_on_signals(keeping.is_none());
-        let (runtime, terminal) = (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
-        let context = Context { observer: &terminal, ..Context::silent(&runtime) };
-        match self.command {
+    /// What several processes do that are given the command.
+    fn part(&self) -> Part {
+        match self {
+            Self::Run(_)
+            | Self::Distill(_)
+            | Self::Teacher(teacher::Command::Train(_))
+            | Self::Features(features::Command::Train(_)) => Part::Together,
+            Self::Pairs(pairs::Command::Generate(_)) => Part::Share,
+            _ => Part::Alone,
+        }
+    }
+
+    fn run(self, context: Context) -> Outcome<()> {
+        match self {
             Command::Run(args) => args.run(context),
             Command::Import(args) => args.run(context),
             Command::Export(args) => args.run(context),
@@ -244,10 +240,43 @@ impl Cli {
             Command::Presets { name } => presets(name.as_deref()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "kdm", &mut script);
+                clap_complete::generate(shell, &mut Cli::command(), "kdm", &mut script);
                 output::print(&String::from_utf8_lossy(&script))
             }
         }
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The command's failure.
+    pub fn run(self) -> Outcome<()> {
+        let launched = launch::launched();
+        let together = launch::join(launched, self.command.part())?;
+        let threads = launch::threads(self.threads, launched);
+        // The main thread computes too: it would only wait for the others, and be woken thousands
+        // of times a second.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .use_current_thread()
+            .build_global()
+            .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
+        kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
+        let keeping = self.command.keeping();
+        terminal::stop_on_signals(keeping.is_none(), together.is_some());
+        let (mut runtime, mut terminal) =
+            (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
+        if let Some(together) = &together {
+            runtime = runtime.among(together.workers());
+        }
+        if launch::follows() {
+            terminal = terminal.silent();
+        }
+        let context = Context { observer: &terminal, ..Context::silent(&runtime) };
+        let same = together.as_ref().map_or(Ok(()), Together::check);
+        launch::end(together, same.and_then(|()| self.command.run(context)))
     }
 }
 

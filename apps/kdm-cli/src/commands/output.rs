@@ -14,11 +14,17 @@ use kdm::{Failure, Outcome, assets, sample_files};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::launch::follows;
+
 /// Prints to standard output. A reader that has gone away, as in `kdm ... | head`, is no failure.
+/// Of several processes that work together the first one prints.
 ///
 /// # Errors
 /// When the text can't be written, to a disk that is full, say.
 pub fn print(text: &str) -> Outcome<()> {
+    if follows() {
+        return Ok(());
+    }
     written(io::stdout().lock().write_all(text.as_bytes()))
 }
 

@@ -16,10 +16,10 @@ use kdm::stages::pairs::{
 use kdm::stages::teacher::open_teacher;
 use kdm::{Context, Failure, Outcome};
 
-use super::info;
 use super::output::{Replace, folder, maybe, path, print};
 use super::resuming::{Keeping, or_continued};
 use super::teacher::SolverArgs;
+use super::{info, merge};
 
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
@@ -57,6 +57,11 @@ Examples:
   kdm pairs filter --pairs pairs --outliers-above 4 --out clean
   kdm pairs filter --pairs pairs --classes 3,5 --out fewer")]
     Filter(FilterArgs),
+    /// Write the pairs of several stores into one
+    #[command(after_help = "\
+Examples:
+  kdm pairs merge pairs-a pairs-b pairs-c --out pairs")]
+    Merge(merge::Args),
     /// Copy a store's pairs into one .npz file with arrays noise, image, label and states
     #[command(after_help = "\
 Examples:
@@ -336,6 +341,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Info(args) => args.run(context),
             Self::Filter(args) => args.run(context),
+            Self::Merge(args) => args.run(context),
             Self::Export(args) => args.run(context),
         }
     }

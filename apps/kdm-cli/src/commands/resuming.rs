@@ -34,8 +34,9 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 /// The result of work in a run's folder: one that was stopped says what is kept and ends in the
 /// command that goes on; one that failed before it made anything leaves no folder that would block
-/// the next command.
-pub fn in_run_folder<T>(result: Outcome<T>, folder: RunFolder) -> Outcome<T> {
+/// the next command. The folder is none for a worker that another one speaks for.
+pub fn in_run_folder<T>(result: Outcome<T>, folder: Option<RunFolder>) -> Outcome<T> {
+    let Some(folder) = folder else { return result };
     let out = folder.path().display().to_string();
     let flags = [("--out", Some(out.as_str())), ("--resume", None)];
     let result = or_continued(result, &flags, || format!("what was finished is kept in `{out}`"));

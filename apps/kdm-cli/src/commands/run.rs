@@ -135,13 +135,31 @@ impl Args {
         if self.dry_run {
             return dry_run(&experiment, &self.run.place(&experiment), context);
         }
-        let held = self.run.open(&experiment, context)?;
-        let folder = held.path().to_path_buf();
-        finish(in_run_folder(run(&experiment, &folder, context), held)?, &folder, self.json)
+        let workers = context.runtime.workers();
+        // A new folder's number is the first worker's.
+        let place = self.run.place(&experiment).to_string_lossy().into_owned();
+        let place = String::from_utf8_lossy(&workers.first_says(place.into())).into_owned();
+        let out = self.run.out.clone().unwrap_or_else(|| place.into());
+        let held = match workers.leads() {
+            true => {
+                Some(RunArgs { out: Some(out.clone()), ..self.run }.open(&experiment, context)?)
+            }
+            false => None,
+        };
+        workers.meet();
+        finish(in_run_folder(run(&experiment, &out, context), held)?, &out, self.json)
     }
 
     /// A run for images or a teacher of a person's own.
     fn run_planned(self, context: Context) -> Outcome<()> {
+        let size = context.runtime.workers().size();
+        if size > 1 {
+            return Err(Failure::Usage(format!(
+                "--data and --teacher plan a run for one process, and this is one of {size}; write \
+                 the plan with --dry-run into a .toml file, give `leaves` there, and start that: \
+                 `mpirun -n {size} kdm run FILE.toml`"
+            )));
+        }
         let name = self.name()?;
         let place = self.run.out.clone().unwrap_or_else(|| next_run_folder(&name));
         let begun = Some(place.join(CONFIG)).filter(|config| self.run.resume && config.exists());
@@ -175,7 +193,7 @@ impl Args {
         let held = claim(&place, &experiment, self.run.resume, &inputs)?;
         let prepared = subject.prepare(&experiment, &place, context);
         let values = prepared.and_then(|()| run(&experiment, &place, context));
-        finish(in_run_folder(values, held)?, &place, self.json)
+        finish(in_run_folder(values, Some(held))?, &place, self.json)
     }
 
     /// The name of a planned run: as given, or of what it is of.

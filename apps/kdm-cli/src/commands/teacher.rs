@@ -280,7 +280,8 @@ impl Command {
             Self::Train(args) => {
                 let Some(experiment) = args.load("teacher", context)? else { return Ok(()) };
                 check_teacher_files(&experiment, context)?;
-                let held = args.open(&experiment, TEACHER_LENGTH)?;
+                let held = args.open(&experiment, TEACHER_LENGTH, context)?;
+                context.runtime.workers().meet();
                 in_run_folder(make_teacher(&experiment, args.out(), context), held)?;
                 print(&format!("{}\n", args.out().join(TEACHER).display()))
             }

@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("kdm-kernels", &["random"], &[]),
     ("kdm-nn", &["kernels", "random"], &[]),
     ("kdm-data", &["observer", "random"], &[]),
-    ("kdm-train", &["data", "kernels", "nn", "observer"], &["random"]),
+    ("kdm-train", &["data", "kernels", "nn", "observer", "random"], &[]),
     ("kdm-teacher", &["data", "kernels", "nn", "random", "train", "observer"], &[]),
     ("kdm-metrics", &["data", "nn", "random", "train", "observer"], &[]),
     ("kdm-koopman", &["data", "kernels", "nn", "random", "train", "metrics", "observer"], &[]),

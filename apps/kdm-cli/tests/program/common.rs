@@ -15,7 +15,14 @@ use serde_json::Value;
 pub fn kdm(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kdm"));
     command.args(arguments.iter().flat_map(|words| words.split_whitespace())).stdin(Stdio::null());
-    for variable in ["SLURM_PROCID", "JOB_COMPLETION_INDEX", "OMPI_COMM_WORLD_RANK"] {
+    for variable in [
+        "SLURM_PROCID",
+        "SLURM_STEP_NUM_TASKS",
+        "JOB_COMPLETION_INDEX",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "PMI_SIZE",
+    ] {
         command.env_remove(variable);
     }
     command

@@ -25,3 +25,4 @@ mod sample;
 mod statistics;
 mod teacher;
 mod usage;
+mod workers;

@@ -303,3 +303,20 @@ fn stores_keep_states() {
     done(&["pairs export --pairs", &store(&folder, "plain", "10", &[]), "--out", &plain]);
     fails(&["pairs import", &plain, "--states --out", &folder.at("x")], 1, &["states"]);
 }
+
+/// Stores of successive seeds that were drawn apart become the store that is drawn at once; a pair
+/// is in a store once.
+#[test]
+fn stores_drawn_apart_are_merged() {
+    let folder = Folder::new();
+    store(&folder, "whole", "90", &[]);
+    let (a, b) = (store(&folder, "a", "40", &[]), store(&folder, "b", "50", &["--first-seed 40"]));
+    let merged = folder.at("merged");
+    let said = done(&["pairs merge", &a, &b, "--out", &merged]);
+    assert!(said.starts_with("90 pairs of 2 stores"), "{said}");
+    assert_eq!(contents(&folder.path("whole")), contents(&folder.path("merged")));
+    done(&["pairs verify", &merged, "--teacher checkerboard"]);
+    let other = folder.at("other");
+    fails(&["pairs merge", &a, &merged, "--out", &other], 1, &["seed 0", "a` too"]);
+    fails(&["pairs merge", &a, "--out", &a], 2, &["--out"]);
+}

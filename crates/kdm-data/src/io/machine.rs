@@ -14,6 +14,11 @@ pub fn free_memory() -> Option<u64> {
     Told::by_system().free_memory()
 }
 
+/// Processors of the machine, where the system tells (Linux); a process may be bound to fewer.
+pub fn processors() -> Option<usize> {
+    Told::by_system().processors()
+}
+
 /// Bytes that may be written below `path`, which needn't exist yet; none where the system doesn't
 /// tell.
 pub fn free_disk(path: &Path) -> Option<u64> {
@@ -54,6 +59,17 @@ impl Told {
 
     fn text(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.0.join(path)).ok()
+    }
+
+    /// The length of a list such as 0-3,8.
+    fn processors(&self) -> Option<usize> {
+        let list = self.text("sys/devices/system/cpu/online")?;
+        let number = |text: &str| text.trim().parse::<usize>().ok();
+        let range = |part: &str| match part.split_once('-') {
+            Some((first, last)) => Some((number(last)? + 1).checked_sub(number(first)?)?),
+            None => number(part).map(|_| 1),
+        };
+        list.split(',').map(range).sum()
     }
 
     /// A line of `/proc/meminfo`, in bytes.
@@ -146,6 +162,17 @@ mod tests {
     const MEMINFO: (&str, &str) =
         ("proc/meminfo", "MemTotal:       16000 kB\nMemAvailable:    9000 kB\n");
     const KB: u64 = 1024;
+
+    #[test]
+    fn processors_are_counted() {
+        for (list, count) in
+            [("0-1\n", Some(2)), ("0", Some(1)), ("0-3,8,10-11", Some(7)), ("x", None)]
+        {
+            let (_folder, machine) = told(&[("sys/devices/system/cpu/online", list)]);
+            assert_eq!(machine.processors(), count, "{list}");
+        }
+        assert_eq!(Told("/nowhere".into()).processors(), None);
+    }
 
     #[test]
     fn the_least_limit_of_nested_groups_counts() {

@@ -15,6 +15,7 @@ mod export;
 mod filter;
 mod import;
 mod manifest;
+mod merge;
 mod plausible;
 mod room;
 mod shard;
@@ -32,6 +33,7 @@ pub use manifest::{
     ImageType, MANIFEST, MAX_NOISE_STD, MIN_NOISE_STD, Manifest, NoiseSource, STORE_VERSION,
     Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
+pub use merge::merge;
 pub use states::{MOST_STATES, StateTime};
 pub use store::{PairStore, shards_there, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};

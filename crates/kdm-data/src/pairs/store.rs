@@ -241,6 +241,11 @@ impl PairStore {
         self.0.part.clone()
     }
 
+    /// The seeds of the pairs in [`Self::part`], whose noise is drawn from them.
+    pub(super) fn seeds(&self) -> impl Iterator<Item = u64> {
+        self.part().map(|pair| number(self.place(pair), "seed", u64::from_le_bytes))
+    }
+
     /// Pairs in the whole store.
     pub fn len(&self) -> usize {
         self.0.manifest.count

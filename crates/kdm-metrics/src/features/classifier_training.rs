@@ -1,6 +1,7 @@
 //! Training of a classifier whose features measure images: cross-entropy on a labelled data set,
 //! images mirrored and shifted at random.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -60,6 +61,29 @@ impl ClassifierTask {
         Tensor::from_data(TensorData::new(rows, [classes.len(), width]), device)
     }
 
+    /// These rows of iteration `iteration`'s batch: images drawn at random, each mirrored and
+    /// shifted, and their classes.
+    fn moved_images(&self, iteration: u64, rows: Range<usize>) -> (Vec<f32>, Vec<u32>) {
+        let (mut images, mut classes) = (Vec::new(), Vec::new());
+        for row in rows {
+            let seed = kdm_random::derive_seed(self.seed, iteration);
+            let seed = kdm_random::derive_seed(seed, row as u64);
+            let uniform = |i: u64, n: usize| (kdm_random::uniform_f64(seed, i) * n as f64) as usize;
+            let at = uniform(0, self.images.len());
+            let shift = |i: u64| uniform(i, 2 * SHIFT as usize + 1) as i64 - SHIFT;
+            let mirror = uniform(1, 2) == 1;
+            images.extend(moved(
+                &self.images.image(at),
+                self.images.shape(),
+                mirror,
+                shift(2),
+                shift(3),
+            ));
+            classes.push(self.images.label(at).expect("a labelled set"));
+        }
+        (images, classes)
+    }
+
     /// The share of test images, 0 to 1, that are classified correctly.
     pub fn accuracy(&self, network: &Classifier) -> f64 {
         let device = self.device.clone().inner();
@@ -90,25 +114,13 @@ impl Task for ClassifierTask {
         iteration: u64,
         stepper: &mut Stepper,
     ) -> (Classifier, Losses) {
-        let (mut images, mut classes) = (Vec::new(), Vec::new());
-        for row in 0..self.batch as u64 {
-            let seed = kdm_random::derive_seed(kdm_random::derive_seed(self.seed, iteration), row);
-            let uniform = |i: u64, n: usize| (kdm_random::uniform_f64(seed, i) * n as f64) as usize;
-            let at = uniform(0, self.images.len());
-            let shift = |i: u64| uniform(i, 2 * SHIFT as usize + 1) as i64 - SHIFT;
-            let mirror = uniform(1, 2) == 1;
-            images.extend(moved(
-                &self.images.image(at),
-                self.images.shape(),
-                mirror,
-                shift(2),
-                shift(3),
-            ));
-            classes.push(self.images.label(at).expect("a labelled set"));
-        }
-        let logits = model.forward(image_tensor(images, self.images.shape(), &self.device)).logits;
-        let total = cross_entropy(logits, self.labels(&classes, &self.device));
-        stepper.minimise(model, Losses { total, terms: Vec::new() })
+        stepper.minimise(0, model, |model, leaf| {
+            let (images, classes) = self.moved_images(iteration, leaf.rows(self.batch));
+            let images = image_tensor(images, self.images.shape(), &self.device);
+            let logits = model.forward(images).logits;
+            let total = cross_entropy(logits, self.labels(&classes, &self.device));
+            Losses { total, terms: Vec::new() }
+        })
     }
 
     /// The error rate on the test images.

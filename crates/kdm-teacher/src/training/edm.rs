@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{ImageSet, Labels};
 use kdm_nn::state::state_dict;
 use kdm_nn::{ForwardMode, UNet};
-use kdm_train::{Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, Stepper, Task};
 
 use crate::networks::image::NetworkTeacherConfig;
 use crate::networks::preconditioning::Conditioner;
@@ -45,28 +45,37 @@ const AUGMENT: u64 = 3;
 const DROPOUT: u64 = 4;
 
 impl EdmTask {
-    /// The mean of |F - target|^2 over a batch, which is the weighted mean of |D - x_0|^2.
-    fn loss(&self, network: &UNet, draw: u64, training: bool, device: &Device) -> Tensor<1> {
+    /// The mean of |F - target|^2 over a leaf of a batch, the weighted mean of |D - x_0|^2.
+    fn loss(
+        &self,
+        network: &UNet,
+        (draw, leaf): (u64, Leaf),
+        training: bool,
+        device: &Device,
+    ) -> Tensor<1> {
         let seed =
             |stream| kdm_random::derive_seed(kdm_random::derive_seed(self.seed, draw), stream);
         let [channels, side, _] = self.images.shape();
-        let (n, size) = (self.batch, channels * side * side);
+        let (rows, size) = (leaf.rows(self.batch), channels * side * side);
+        let n = rows.len();
         let augmented =
             training && self.augment > 0.0 && self.config.network.augment_dim() == LABELS;
         let conditioner = Conditioner::new(self.config.preconditioning.clone());
-        let (levels, mut noise) =
-            (kdm_random::normal_vec(seed(LEVEL), n), kdm_random::normal_vec(seed(NOISE), n * size));
+        let levels = kdm_random::normal_range(seed(LEVEL), rows.clone());
+        let values = rows.start * size..rows.end * size;
+        let mut noise = kdm_random::normal_range(seed(NOISE), values);
         let label_dim = self.config.network.label_dim();
         let mut input = vec![0.0f32; n * size];
         let mut labels: Vec<Option<u32>> = Vec::with_capacity(n);
         let mut augment_labels = vec![0.0f32; n * LABELS];
         let mut conditions = vec![0.0f32; n];
         for row in 0..n {
-            let at = kdm_random::uniform_f64(seed(CHOICE), row as u64) * self.images.len() as f64;
+            let of_batch = (rows.start + row) as u64;
+            let at = kdm_random::uniform_f64(seed(CHOICE), of_batch) * self.images.len() as f64;
             let at = (at as usize).min(self.images.len() - 1);
             let mut image = self.images.image(at);
             if augmented {
-                let seed = kdm_random::derive_seed(seed(AUGMENT), row as u64);
+                let seed = kdm_random::derive_seed(seed(AUGMENT), of_batch);
                 let label;
                 (image, label) = augment(&image, channels, side, self.augment, seed);
                 augment_labels[row * LABELS..(row + 1) * LABELS].copy_from_slice(&label);
@@ -87,17 +96,19 @@ impl EdmTask {
         let image = |values| {
             Tensor::<4>::from_data(TensorData::new(values, [n, channels, side, side]), device)
         };
-        let rows =
+        let table =
             |values, width| Tensor::<2>::from_data(TensorData::new(values, [n, width]), device);
-        let mode =
-            if training { ForwardMode::training(seed(DROPOUT)) } else { ForwardMode::evaluation() };
+        let mode = match training {
+            true => ForwardMode::training(leaf.seed(seed(DROPOUT))),
+            false => ForwardMode::evaluation(),
+        };
         let labels = (label_dim > 0)
-            .then(|| rows(labels.into_iter().collect::<Labels>().one_hot(label_dim), label_dim));
+            .then(|| table(labels.into_iter().collect::<Labels>().one_hot(label_dim), label_dim));
         let output = network.forward(
             image(input),
             Tensor::from_data(TensorData::new(conditions, [n]), device),
             labels,
-            augmented.then(|| rows(augment_labels, LABELS)),
+            augmented.then(|| table(augment_labels, LABELS)),
             &mode,
         );
         (output - image(noise)).square().mean()
@@ -112,13 +123,16 @@ impl Task for EdmTask {
     }
 
     fn iterate(&self, model: UNet, iteration: u64, stepper: &mut Stepper) -> (UNet, Losses) {
-        let total = self.loss(&model, iteration, true, &self.device);
-        stepper.minimise(model, Losses { total, terms: Vec::new() })
+        stepper.minimise(0, model, |model, leaf| {
+            let total = self.loss(model, (iteration, leaf), true, &self.device);
+            Losses { total, terms: Vec::new() }
+        })
     }
 
     /// The loss of a fixed draw of images, levels and noise.
     fn validate(&self, averaged: &UNet) -> Vec<(String, f64)> {
-        let loss = self.loss(averaged, VALIDATION, false, &self.device.clone().inner());
+        let (draw, device) = ((VALIDATION, Leaf::WHOLE), self.device.clone().inner());
+        let loss = self.loss(averaged, draw, false, &device);
         vec![("loss".into(), f64::from(loss.into_scalar::<f32>()))]
     }
 

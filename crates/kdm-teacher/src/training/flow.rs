@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Labels;
 use kdm_nn::Mlp;
 use kdm_nn::state::state_dict;
-use kdm_train::{Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, Stepper, Task};
 
 use crate::Denoiser;
 use crate::distributions::Distribution;
@@ -34,20 +34,28 @@ const VALIDATION: u64 = u64::MAX;
 const VALIDATION_BATCH: usize = 8192;
 
 impl FlowTask {
-    /// The mean squared error over `n` draws that are a function of `draw`.
-    fn squared_error(&self, network: &Mlp, draw: u64, n: usize, device: &Device) -> Tensor<1> {
+    /// The mean squared error over a leaf of `batch` draws that are a function of `draw`.
+    fn squared_error(
+        &self,
+        network: &Mlp,
+        draw: u64,
+        (batch, leaf): (usize, Leaf),
+        device: &Device,
+    ) -> Tensor<1> {
         let seed = kdm_random::derive_seed(self.seed, draw);
-        let dim = self.distribution.dim();
-        let (points, classes) = self.distribution.sample(kdm_random::derive_seed(seed, 0), n);
-        let x0: Vec<f32> = points.into_iter().map(|x| x as f32).collect();
-        let e = kdm_random::normal_vec(kdm_random::derive_seed(seed, 1), n * dim);
-        let t: Vec<f32> = (0..n as u64)
-            .map(|i| kdm_random::uniform_f64(kdm_random::derive_seed(seed, 2), i) as f32)
+        let (rows, dim) = (leaf.rows(batch), self.distribution.dim());
+        let (n, values) = (rows.len(), rows.start * dim..rows.end * dim);
+        let (points, classes) = self.distribution.sample(kdm_random::derive_seed(seed, 0), batch);
+        let x0: Vec<f32> = points[values.clone()].iter().map(|x| *x as f32).collect();
+        let classes = &classes[rows.clone()];
+        let e = kdm_random::normal_range(kdm_random::derive_seed(seed, 1), values);
+        let t: Vec<f32> = rows
+            .map(|i| kdm_random::uniform_f64(kdm_random::derive_seed(seed, 2), i as u64) as f32)
             .collect();
         let tensor =
             |data, width| Tensor::<2>::from_data(TensorData::new(data, [n, width]), device);
         let labels = (network.label_dim > 0)
-            .then(|| tensor(Labels::of(&classes).one_hot(network.label_dim), network.label_dim));
+            .then(|| tensor(Labels::of(classes).one_hot(network.label_dim), network.label_dim));
         let (x0, e, t) = (tensor(x0, dim), tensor(e, dim), tensor(t, 1));
         let target = e.clone() - x0.clone();
         let xt = x0 + target.clone() * t.clone();
@@ -63,14 +71,18 @@ impl Task for FlowTask {
     }
 
     fn iterate(&self, model: Mlp, iteration: u64, stepper: &mut Stepper) -> (Mlp, Losses) {
-        let total = self.squared_error(&model, iteration, self.batch, &self.device);
-        stepper.minimise(model, Losses { total, terms: Vec::new() })
+        stepper.minimise(0, model, |model, leaf| {
+            let rows = (self.batch, leaf);
+            let total = self.squared_error(model, iteration, rows, &self.device);
+            Losses { total, terms: Vec::new() }
+        })
     }
 
     /// The loss of a fixed draw of points, noise and times.
     fn validate(&self, averaged: &Mlp) -> Vec<(String, f64)> {
         let device = self.device.clone().inner();
-        let loss = self.squared_error(averaged, VALIDATION, VALIDATION_BATCH, &device);
+        let rows = (VALIDATION_BATCH, Leaf::WHOLE);
+        let loss = self.squared_error(averaged, VALIDATION, rows, &device);
         vec![("loss".into(), f64::from(loss.into_scalar::<f32>()))]
     }
 

@@ -1,8 +1,9 @@
 //! Tests of the training loop, on a training of an affine layer.
 
 use super::*;
-use crate::{OptimizerConfig, Schedule};
-use burn::tensor::{Device, TensorData};
+use crate::workers::threads;
+use crate::{Alone, Leaf, OptimizerConfig, Schedule};
+use burn::tensor::{Device, TensorData, Tolerance};
 use kdm_nn::{InitSeed, Linear, LinearConfig};
 use kdm_observer::{Event, Silent};
 use serde_json::json;
@@ -24,11 +25,13 @@ impl Fit {
         LinearConfig { inputs: 2, outputs: 1 }.init(&mut InitSeed::new(1), &Self::device())
     }
 
-    fn loss(model: &Linear, draw: u64, device: &Device) -> Tensor<1> {
-        let x = kdm_random::normal_vec(kdm_random::derive_seed(7, draw), 32);
+    fn loss(model: &Linear, draw: u64, leaf: Leaf, device: &Device) -> Tensor<1> {
+        let rows = leaf.rows(16);
+        let values = 2 * rows.start..2 * rows.end;
+        let x = kdm_random::normal_range(kdm_random::derive_seed(7, draw), values);
         let y: Vec<f32> = x.chunks(2).map(|x| 2.0 * x[0] - x[1] + 0.5).collect();
         let tensor = |values: Vec<f32>, width: usize| {
-            Tensor::<2>::from_data(TensorData::new(values, [16, width]), device)
+            Tensor::<2>::from_data(TensorData::new(values, [rows.len(), width]), device)
         };
         (model.forward(tensor(x, 2)) - tensor(y, 1)).square().mean()
     }
@@ -39,12 +42,14 @@ impl Task for Fit {
 
     fn iterate(&self, model: Linear, iteration: u64, stepper: &mut Stepper) -> (Linear, Losses) {
         let factor = if iteration < self.bad { 1.0 } else { f64::NAN };
-        let total = Self::loss(&model, iteration, &Self::device()) * factor;
-        stepper.minimise(model, Losses { terms: vec![("fit", total.clone())], total })
+        stepper.minimise(0, model, |model, leaf| {
+            let total = Self::loss(model, iteration, leaf, &Self::device()) * factor;
+            Losses { terms: vec![("fit", total.clone())], total }
+        })
     }
 
     fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
-        let loss = Self::loss(averaged, u64::MAX, &Device::flex());
+        let loss = Self::loss(averaged, u64::MAX, Leaf::WHOLE, &Device::flex());
         vec![("loss".into(), scalar(loss))]
     }
 
@@ -56,6 +61,7 @@ impl Task for Fit {
 fn config() -> LoopConfig {
     LoopConfig {
         iterations: ITERATIONS,
+        leaves: 1,
         lr: 0.2,
         schedule: Schedule::Cosine,
         warmup: 3,
@@ -78,9 +84,19 @@ fn run_with(
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<Trained<Linear>> {
+    run_by(&Alone, config, task, folder, observer)
+}
+
+fn run_by(
+    workers: &dyn Workers,
+    config: &LoopConfig,
+    task: &Fit,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<Trained<Linear>> {
     let inputs = json!({"data": "plane"});
     let best = folder.join("best.safetensors");
-    train(task, Fit::model(), config, &inputs, folder, &best, observer)
+    train(task, Fit::model(), config, &inputs, folder, &best, workers, observer)
 }
 
 /// Stops after some iterations of this process.
@@ -178,7 +194,8 @@ fn a_training_can_grow() {
         };
         let best = folder.join("best.safetensors");
         let extensions = crate::extensions(folder, &config).unwrap();
-        let trained = train(&task, Fit::model(), &config, &inputs, folder, &best, &keep);
+        let model = Fit::model();
+        let trained = train(&task, model, &config, &inputs, folder, &best, &Alone, &keep);
         trained.map(|_| (extensions, told.into_inner()))
     };
     // Iteration 8 is one of those that are validated in the longer training too.
@@ -209,8 +226,9 @@ fn other_inputs_are_refused_and_a_finished_training_stays_finished() {
     run(&task, folder.path(), &Silent).unwrap();
     run(&task, folder.path(), &StopAfter { advanced: Cell::new(9), most: 0 }).unwrap();
     let (inputs, best) = (json!({"data": "sphere"}), folder.path().join("best.safetensors"));
-    let error = train(&task, Fit::model(), &config(), &inputs, folder.path(), &best, &Silent);
-    let text = error.unwrap_err().to_string();
+    let (model, folder) = (Fit::model(), folder.path());
+    let trained = train(&task, model, &config(), &inputs, folder, &best, &Alone, &Silent);
+    let text = trained.unwrap_err().to_string();
     assert!(text.contains("other data") && text.contains("--out"), "{text}");
 }
 
@@ -238,4 +256,64 @@ fn an_end_that_is_not_finite_is_a_failure() {
         let text = error.advise("lower --lr").to_string();
         assert!(text.contains("the loss") && text.ends_with("lower --lr"), "{text}");
     }
+}
+
+/// Leaves change a training by rounding alone. The bytes of one with eight leaves don't depend on
+/// how many workers there are, nor on whether it goes on with another number of them.
+#[test]
+fn workers_train_to_the_same_bytes() {
+    let task = Fit { bad: u64::MAX };
+    let config = LoopConfig { leaves: 8, ..config() };
+    let by = |size: usize, folder: &Path, most: u64| {
+        threads::of(size, |workers| {
+            let last = workers.rank() + 1 == size;
+            let most = if last { most } else { u64::MAX };
+            let observer = StopAfter { advanced: Cell::new(0), most };
+            let trained = run_by(workers, &config, &task, folder, &observer);
+            (trained.map(|trained| state_dict(&trained.last)), workers.leads())
+        })
+    };
+    let [whole, alone] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let expected = run(&task, whole.path(), &Silent).unwrap().last;
+    let weights = by(1, alone.path(), u64::MAX).remove(0).0.unwrap();
+    for (name, values) in state_dict(&expected) {
+        values.assert_approx_eq::<f32>(&weights[&name], Tolerance::relative(1e-4));
+    }
+    assert_ne!(results(whole.path()).0, results(alone.path()).0, "leaves are another order");
+    for size in [2, 4, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        for (last, _) in by(size, folder.path(), u64::MAX) {
+            assert_eq!(last.unwrap(), weights);
+        }
+        assert_eq!(results(folder.path()), results(alone.path()), "{size} workers");
+    }
+    // Begun by one number of workers and gone on with by others, one of which is asked to stop.
+    let folder = tempfile::tempdir().unwrap();
+    for (size, most) in [(4, 9), (1, 3), (8, 4), (2, u64::MAX)] {
+        let stopped = by(size, folder.path(), most);
+        assert!(most == u64::MAX || stopped.iter().all(|(result, _)| result.is_err()));
+    }
+    assert_eq!(results(folder.path()), results(alone.path()));
+}
+
+/// Workers that are asked for something else, are too many, or of a number that a tree can't have,
+/// are told so before a step; a gradient that is not finite ends all of them.
+#[test]
+fn workers_that_differ_or_fail_end_together() {
+    let refused = |size: usize, leaves: usize, bad: u64, other: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let errors = threads::of(size, |workers| {
+            let lr = if workers.rank() == other { 0.1 } else { 0.2 };
+            let config = LoopConfig { leaves, lr, ..config() };
+            run_by(workers, &config, &Fit { bad }, folder.path(), &Silent).unwrap_err().to_string()
+        });
+        assert!(!folder.path().join(CHECKPOINT).exists());
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        errors[0].clone()
+    };
+    let error = refused(4, 4, u64::MAX, 3);
+    assert!(error.contains("worker 3 of 4 has another configuration"), "{error}");
+    assert!(refused(4, 2, u64::MAX, 9).contains("4 workers can't share a batch of 2 leaves"));
+    assert!(refused(3, 8, u64::MAX, 9).contains("3 workers can't share"));
+    assert!(refused(4, 8, 2, 9).contains("iteration 3: the gradient of `"));
 }

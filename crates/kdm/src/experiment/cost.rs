@@ -32,9 +32,11 @@ const FLOAT: f64 = 4.0;
 /// Copies of the weights during a training: weights, gradients, two moments, average.
 const COPIES: f64 = 5.0;
 
-/// Bytes that a training of a network takes.
-fn training_memory(demand: Demand, batch: usize) -> f64 {
-    FLOAT * (COPIES * demand.parameters + batch as f64 * demand.activations)
+/// Bytes that a training of a network takes, whose batch is computed leaf by leaf: beside the
+/// copies, a sum of gradients for each level of the tree over the leaves.
+fn training_memory(demand: Demand, batch: usize, leaves: usize) -> f64 {
+    let copies = COPIES + (leaves as f64).log2();
+    FLOAT * (copies * demand.parameters + (batch / leaves) as f64 * demand.activations)
 }
 
 impl Experiment {
@@ -94,7 +96,7 @@ impl Experiment {
                     t.batch
                 ),
                 operations: teacher.map(|demand| 3.0 * seen * demand.operations),
-                memory: training_memory(demand, t.batch),
+                memory: training_memory(demand, t.batch, t.leaves),
                 disk: FLOAT * COPIES * demand.parameters,
                 key: "teacher.train.batch",
             });
@@ -140,7 +142,7 @@ impl Experiment {
                 t.batch
             ),
             operations: Some(self.training_flops() * t.iterations as f64),
-            memory: training_memory(student, t.batch) + dim * FLOAT * t.held_out as f64,
+            memory: training_memory(student, t.batch, t.leaves) + dim * FLOAT * t.held_out as f64,
             disk: FLOAT * COPIES * student.parameters,
             key: "train.batch",
         });

@@ -72,6 +72,7 @@ impl Experiment {
         let t = &self.train;
         LoopConfig {
             iterations: t.iterations,
+            leaves: t.leaves,
             lr: t.lr,
             schedule: t.schedule,
             warmup: t.warmup,
@@ -96,6 +97,7 @@ impl Experiment {
         let t = &self.teacher.train;
         LoopConfig {
             iterations: t.iterations,
+            leaves: t.leaves,
             lr: t.lr,
             schedule: t.schedule,
             warmup: t.warmup,

@@ -20,4 +20,4 @@ pub use schema::{
     EvaluateSection, Experiment, LossSection, PairsSection, StudentSection, TeacherKind,
     TeacherSection, TeacherTraining, TrainSection, Variant,
 };
-pub use validation::lpips_fits;
+pub use validation::{lpips_fits, split_problem};

@@ -88,6 +88,8 @@ pub struct TeacherSection {
 pub struct TeacherTraining {
     pub iterations: u64,
     pub batch: usize,
+    #[serde(default = "one_leaf", skip_serializing_if = "is_one")]
+    pub leaves: usize,
     pub lr: f64,
     pub schedule: Schedule,
     pub warmup: u64,
@@ -117,6 +119,14 @@ pub struct PairsSection {
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+fn one_leaf() -> usize {
+    1
 }
 
 /// The student.
@@ -185,6 +195,8 @@ impl LossSection {
 pub struct TrainSection {
     pub iterations: u64,
     pub batch: usize,
+    #[serde(default = "one_leaf", skip_serializing_if = "is_one")]
+    pub leaves: usize,
     pub lr: f64,
     pub schedule: Schedule,
     pub warmup: u64,

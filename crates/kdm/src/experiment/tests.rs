@@ -132,3 +132,25 @@ fn states_are_told_and_bounded() {
     assert!(disk(9).is_ok());
     assert!(disk(10).unwrap_err().to_string().contains("have 9 states"));
 }
+
+/// A batch is split into a power of two of equal parts, which take less memory.
+#[test]
+fn leaves_are_bounded_and_take_less_memory() {
+    let load = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        Experiment::load("cifar10-uncond", &settings)
+    };
+    let memory = |leaves: &str| {
+        let experiment = load(&["train.batch=64", leaves]).unwrap();
+        let stages = experiment.stage_costs();
+        stages.iter().find(|stage| stage.name == "student").unwrap().memory
+    };
+    assert!(memory("train.leaves=8") < 0.5 * memory("train.leaves=1"));
+    for (setting, part) in [("train.leaves=3", "a power of two"), ("train.leaves=256", "divide")] {
+        let message = load(&[setting]).unwrap_err().to_string();
+        assert!(message.contains("`train.leaves`") && message.contains(part), "{message}");
+    }
+    // What there is already stays as it was written.
+    let plain = load(&["train.leaves=1", "teacher.train.leaves=1"]).unwrap().to_toml();
+    assert!(!plain.contains("leaves"), "{plain}");
+}

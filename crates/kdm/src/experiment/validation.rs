@@ -15,6 +15,7 @@ impl Experiment {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = self.counts();
         problems.extend(self.numbers());
+        problems.extend(self.leaves());
         problems.extend(self.sections());
         match self.sample() {
             Err(problem) => problems.push(problem),
@@ -46,6 +47,18 @@ impl Experiment {
         ];
         let zeros = counts.into_iter().filter(|(_, count)| *count < 1);
         zeros.map(|(field, _)| Problem::new(field, "is 0 and must be at least 1")).collect()
+    }
+
+    /// Batches that can't be split as asked for.
+    fn leaves(&self) -> Vec<Problem> {
+        let (t, tt) = (&self.train, &self.teacher.train);
+        let splits =
+            [("train.leaves", t.leaves, t.batch), ("teacher.train.leaves", tt.leaves, tt.batch)];
+        let problem = |(field, leaves, batch): (&str, usize, usize)| {
+            let problem = split_problem(leaves, batch)?;
+            Some(Problem::new(field, format!("is {leaves} and {problem}")))
+        };
+        splits.into_iter().filter_map(problem).collect()
     }
 
     /// Numbers outside their ranges.
@@ -215,6 +228,14 @@ impl Experiment {
             },
         }
     }
+}
+
+/// What is wrong about a batch in so many leaves; none when it can be split.
+pub fn split_problem(leaves: usize, batch: usize) -> Option<String> {
+    if !leaves.is_power_of_two() {
+        return Some("must be a power of two".into());
+    }
+    (!batch.is_multiple_of(leaves)).then(|| format!("must divide the batch, which is {batch}"))
 }
 
 /// What names of experiments are made of.

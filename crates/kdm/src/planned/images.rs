@@ -169,6 +169,7 @@ impl OwnImages {
                 width: FEATURE_WIDTH,
                 epochs,
                 batch: FEATURE_BATCH,
+                leaves: 1,
                 lr: 3e-3,
                 seed: kdm_random::derive_seed(experiment.seed, stream),
             };

@@ -8,7 +8,7 @@ use kdm_data::output::check_folder;
 use kdm_data::pairs::PairStore;
 
 use super::distill::{LossFiles, check_init, claim_init, distill, open_loss_network, student_for};
-use super::pairs::open_store;
+use super::pairs::open_shared;
 use crate::assets::{self, Role, paths};
 use crate::run_folder::{LENGTH, RunFolder, check_run, open_run};
 use crate::{Context, Experiment, Outcome};
@@ -29,17 +29,18 @@ pub struct DistillRequest<'a> {
     pub resume: bool,
 }
 
-/// A distillation that has all it needs, and whose folder is this process's.
+/// A distillation that has all it needs, and whose folder is this process's, or its first worker's.
 #[derive(Debug)]
 pub struct BegunDistillation<'a> {
     request: DistillRequest<'a>,
     store: PairStore,
     init: Option<TensorFile>,
-    held: RunFolder,
+    /// None for a worker that another one holds it for.
+    held: Option<RunFolder>,
 }
 
 impl<'a> DistillRequest<'a> {
-    /// Checks everything, and takes the folder.
+    /// Checks everything, and takes the folder; of several workers the first one does.
     ///
     /// # Errors
     /// When the folder holds something else, or is an input; the pairs are damaged or too few; the
@@ -47,8 +48,11 @@ impl<'a> DistillRequest<'a> {
     /// observer stops the reading of pairs. Nothing is written then.
     pub fn begin(self, context: Context) -> Outcome<BegunDistillation<'a>> {
         let Self { experiment, pairs, init_from, out, resume } = self;
-        check_run(out, experiment, resume, LENGTH)?;
-        let store = open_store(pairs, context.observer)?;
+        let leads = context.runtime.workers().leads();
+        if leads {
+            check_run(out, experiment, resume, LENGTH)?;
+        }
+        let store = open_shared(pairs, context)?;
         let student = student_for(experiment, &store)?;
         let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(experiment));
         open_loss_network(loss, files, &student.shape, context.device())?;
@@ -58,18 +62,23 @@ impl<'a> DistillRequest<'a> {
         }
         let dataset = experiment.teacher.dataset.as_deref().map(Path::new);
         check_folder(out, &paths(&[Some(pairs), init_from, dataset]))?;
-        let held = open_run(out, experiment, resume, LENGTH)?;
+        let held = leads.then(|| open_run(out, experiment, resume, LENGTH)).transpose()?;
         Ok(BegunDistillation { request: self, store, init, held })
     }
 }
 
 impl BegunDistillation<'_> {
-    /// Distills. Gives the student's file, and the folder, to be told what came of it
-    /// ([`RunFolder::after`]).
-    pub fn run(self, context: Context) -> (Outcome<PathBuf>, RunFolder) {
+    /// Distills, together with the other workers of the runtime where there are some. Gives the
+    /// student's file, and the folder, to be told what came of it ([`RunFolder::after`]).
+    pub fn run(self, context: Context) -> (Outcome<PathBuf>, Option<RunFolder>) {
         let Self { request, store, init, held } = self;
         let DistillRequest { experiment, out, .. } = request;
+        let init = init.filter(|_| held.is_some());
         let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
-        (claimed.and_then(|()| distill(experiment, store, out, context)), held)
+        let student = claimed.and_then(|()| {
+            context.runtime.workers().meet();
+            distill(experiment, store, out, context)
+        });
+        (student, held)
     }
 }

@@ -224,8 +224,11 @@ pub fn claim_init(folder: &Path, from: &TensorFile) -> Outcome<()> {
 /// ones when none are held out. The student begins with the weights of the folder's [`INIT`] where
 /// there is one.
 ///
+/// Several workers of the runtime train together, and the first one writes the files.
+///
 /// # Errors
-/// When the pairs are too few, a file can't be read or written, or the training stops.
+/// When the pairs are too few, workers have different ones, a file can't be read or written, or the
+/// training stops.
 pub fn distill(
     experiment: &Experiment,
     store: PairStore,
@@ -234,7 +237,8 @@ pub fn distill(
 ) -> Outcome<PathBuf> {
     let student = student_for(experiment, &store)?;
     let (manifest, held_out) = (store.manifest().clone(), experiment.train.held_out);
-    let device = context.runtime.training();
+    let (device, workers) = (context.runtime.training(), context.runtime.workers());
+    workers.agree(&[("store of pairs", &json!(manifest).to_string())])?;
     let files = LossFiles::of(experiment);
     let network =
         open_loss_network(experiment.loss.reconstruction, files, &student.shape, &device)?;
@@ -277,11 +281,15 @@ pub fn distill(
         some.then(|| of_student(&trainee.student, &config, &samples, plain)).flatten()
     };
     let task = Watched { task, draw };
-    let trained = train(&task, trainee, &looping, &inputs, folder, &best_path, context.observer)
+    let observer = context.observer;
+    let trained = train(&task, trainee, &looping, &inputs, folder, &best_path, workers, observer)
         .map_err(|e| e.advise(ADVICE))?;
+    let path = folder.join(STUDENT);
+    if !workers.leads() {
+        return Ok(path);
+    }
     file.save(&trained.averaged.student, &folder.join("last-ema.safetensors"))?;
     file.save(&trained.last.student, &folder.join("last.safetensors"))?;
-    let path = folder.join(STUDENT);
     match trained.best {
         Some(_) => atomic::copy(&best_path, &path)?,
         None => {
@@ -415,6 +423,33 @@ mod tests {
         assert_eq!((training.iterations, training.batch), (12, 16));
         assert_eq!(student.file.perceptual, None);
         assert!(student.process().is_ok());
+    }
+
+    /// A batch in leaves has the loss, its terms and the gradient of the whole batch, but for
+    /// rounding: noise belongs to a row, whichever leaf it is in.
+    #[test]
+    fn leaves_change_a_distillation_by_rounding() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runtime, pairs) = (Runtime::cpu(), store(&folder.path().join("pairs")));
+        let logged = |leaves: usize| {
+            let settings = [format!("train.leaves={leaves}"), "train.log_every=1".into()];
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            let place = folder.path().join(format!("leaves-{leaves}"));
+            atomic::create_folder(&place).unwrap();
+            let experiment = experiment(&settings);
+            distill(&experiment, pairs.clone(), &place, Context::silent(&runtime)).unwrap();
+            kdm_train::read_metrics(&place).unwrap()
+        };
+        let whole = logged(1);
+        for (line, expected) in logged(4).iter().zip(&whole) {
+            for key in ["train/loss", "train/latent", "train/push", "train/gradient_norm"] {
+                let [found, expected] = [line, expected].map(|line| line[key].as_f64());
+                let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-3;
+                assert!(found.zip(expected).is_none_or(|(a, b)| close(a, b)), "{key}: {line}");
+                assert_eq!(found.is_some(), expected.is_some());
+            }
+        }
+        assert!(whole.iter().any(|line| line["train/latent"].is_f64()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::images::{fit_images, open_set};
 use crate::assets::{self, Role};
+use crate::experiment::split_problem;
 use crate::run_folder::FEATURES;
 use crate::usable::{Wanted, instead};
 use crate::{Context, Experiment, Failure, Outcome};
@@ -234,6 +235,9 @@ pub struct FeatureTraining {
     pub epochs: f64,
     /// Images an iteration.
     pub batch: usize,
+    /// Equal parts of a batch whose gradients are computed one by one; a power of two that divides
+    /// it.
+    pub leaves: usize,
     /// Learning rate, falling to zero.
     pub lr: f64,
     /// Seed of everything random.
@@ -294,7 +298,8 @@ fn training_images(
     Ok((images, test))
 }
 
-/// Trains a small classifier in `folder`, whose features can then measure samples.
+/// Trains a small classifier in `folder`, whose features can then measure samples. Several workers
+/// of the runtime train it together, and the first one writes the files.
 ///
 /// # Errors
 /// When the data don't fit, a file can't be written, or the training stops.
@@ -303,7 +308,10 @@ pub fn train_features(
     folder: &Path,
     context: Context,
 ) -> Outcome<TrainedFeatures> {
-    let FeatureTraining { resolution, width, batch, lr, seed, .. } = *training;
+    let FeatureTraining { resolution, width, batch, leaves, lr, seed, .. } = *training;
+    if let Some(problem) = split_problem(leaves, batch) {
+        return Err(Failure::Usage(format!("--leaves {leaves}: {problem}; give 1, 2, 4, ...")));
+    }
     let observer = context.observer;
     let (images, test) = training_images(training, observer)?;
     let shape = images.shape();
@@ -319,6 +327,7 @@ pub fn train_features(
     let device = context.runtime.training();
     let looping = LoopConfig {
         iterations,
+        leaves,
         lr,
         schedule: Schedule::Cosine,
         warmup: 100.min(iterations / 10),
@@ -333,21 +342,27 @@ pub fn train_features(
         best_by: "error".into(),
         length_key: Some("/iterations"),
     };
-    let inputs = json!({
+    let mut inputs = json!({
         "classifier": file, "data": images.sha256(), "batch": batch, "seed": seed,
         "iterations": iterations,
     });
+    if leaves > 1 {
+        inputs["leaves"] = json!(leaves);
+    }
     let init = kdm_random::derive_seed(seed, 0);
     let network = file.network.init(&mut InitSeed::new(init), &device);
     let seed = kdm_random::derive_seed(seed, 1);
     let task = ClassifierTask { file, images, test, batch, seed, device };
     kdm_data::atomic::create_folder(folder)?;
-    let _held = kdm_data::lock::FolderLock::take(folder)?;
+    let workers = context.runtime.workers();
+    let _held = workers.leads().then(|| kdm_data::lock::FolderLock::take(folder)).transpose()?;
     let best = folder.join("best.safetensors");
-    let trained = train(&task, network, &looping, &inputs, folder, &best, observer)
+    let trained = train(&task, network, &looping, &inputs, folder, &best, workers, observer)
         .map_err(|e| e.advise("train with a lower --lr, in another folder (--out)"))?;
     let path = folder.join(FEATURES);
-    task.save(&trained.averaged, &path)?;
+    if workers.leads() {
+        task.save(&trained.averaged, &path)?;
+    }
     let accuracy = task.accuracy(&trained.averaged);
     observer.info(&format!("test accuracy {:.2}%", 100.0 * accuracy));
     Ok(TrainedFeatures { path, accuracy })

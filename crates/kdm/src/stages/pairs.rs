@@ -15,7 +15,7 @@ use kdm_teacher::{
 use serde_json::json;
 
 use crate::usable::{Wanted, instead};
-use crate::{Experiment, Failure, Outcome};
+use crate::{Context, Experiment, Failure, Outcome};
 
 /// How pairs are drawn.
 #[derive(Clone, Debug)]
@@ -167,6 +167,17 @@ pub(super) fn at_a_time(teacher: &Teacher) -> usize {
 pub fn open_store(folder: &Path, observer: &dyn Observer) -> Outcome<PairStore> {
     PairStore::open_observed(folder, observer)
         .map_err(|error| instead(folder, Wanted::Store, error.into()))
+}
+
+/// [`open_store`] for several workers of the runtime: the first one compares the checksums.
+///
+/// # Errors
+/// As [`open_store`].
+pub fn open_shared(folder: &Path, context: Context) -> Outcome<PairStore> {
+    if context.runtime.workers().leads() {
+        return open_store(folder, context.observer);
+    }
+    PairStore::open(folder).map_err(|error| instead(folder, Wanted::Store, error.into()))
 }
 
 /// Brings pairs that another program drew into a store in `folder`: of any form that

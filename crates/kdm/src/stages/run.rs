@@ -7,13 +7,14 @@ use kdm_data::pairs::{PairStore, Worker};
 use kdm_metrics::catalog::{self, Values};
 use kdm_metrics::{MeasureOptions, MetricGroup};
 use kdm_teacher::{Distribution, Teacher};
+use kdm_train::Workers;
 use serde_json::json;
 
 use super::distill::{LossFiles, distill, open_loss_network};
 use super::evaluate::{LossNetworks, board, evaluate, speed_up};
 use super::examine::{ReportInputs, write_run_report};
 use super::features::feature_space;
-use super::pairs::{Drawing, StorePlan, draw_pairs, pair_plan};
+use super::pairs::{Drawing, StorePlan, draw_pairs, open_shared, pair_plan};
 use super::teacher::make_teacher;
 use crate::run_folder::{EVALUATION, STUDENT, pretty};
 use crate::run_time::RunTime;
@@ -37,6 +38,7 @@ pub struct Prepared {
 }
 
 /// Makes the teacher and draws both stores of pairs in `folder`, or goes on with what is there.
+/// Several workers of the runtime draw their shares of the shards.
 ///
 /// # Errors
 /// When a stage fails or is stopped; what earlier stages made is kept.
@@ -51,20 +53,33 @@ pub fn prepare(experiment: &Experiment, folder: &Path, context: Context) -> Outc
         let plan = StorePlan { first_seed, count, dtype, shard_size, states: p.states };
         let plan = pair_plan(&teacher, &drawing, plan)?;
         let place = folder.join(name);
-        let observer = context.observer;
-        draw_pairs(&teacher, &plan, &drawing, &place, Worker::ALONE, task, observer)?;
-        Ok(PairStore::open_observed(&place, observer)?)
+        let (observer, workers) = (context.observer, context.runtime.workers());
+        let worker = share_of(workers);
+        draw_pairs(&teacher, &plan, &drawing, &place, worker, task, observer)?;
+        workers.meet();
+        open_shared(&place, context)
     };
     let pairs = draw("pairs", "pairs", p.first_seed, p.count)?;
     let test = draw("pairs-test", "test pairs", p.first_seed.wrapping_add(TEST_SEEDS), p.test)?;
     Ok(Prepared { teacher, drawing, pairs, test })
 }
 
-/// The whole way, from teacher to report, in `folder`. Gives the evaluation.
+/// What a worker draws of a store.
+fn share_of(workers: &dyn Workers) -> Worker {
+    Worker { index: workers.rank(), count: workers.size() }
+}
+
+/// The whole way, from teacher to report, in `folder`. Gives the evaluation. Of several workers of
+/// the runtime the first one evaluates, and the others give nothing.
 ///
 /// # Errors
 /// When a stage fails or is stopped; what earlier stages made is kept.
 pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Values> {
+    if !context.runtime.workers().leads() {
+        let prepared = prepare(experiment, folder, context)?;
+        distill_in(experiment, prepared.pairs, folder, context)?;
+        return Ok(Values::default());
+    }
     let time = RunTime::go_on(folder, context.observer);
     let context = Context { observer: &time, ..context };
     let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder, context)?;
@@ -114,6 +129,8 @@ fn distill_in(
     atomic::create_folder(&place)?;
     let distilled = distill(experiment, pairs, &place, context)?;
     let path = folder.join(STUDENT);
-    atomic::copy(&distilled, &path)?;
+    if context.runtime.workers().leads() {
+        atomic::copy(&distilled, &path)?;
+    }
     Ok(path)
 }

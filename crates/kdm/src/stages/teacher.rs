@@ -151,6 +151,7 @@ pub fn denoise(teacher: &Teacher, noisy: &[f32], sigma: f64, labels: Labels) -> 
 }
 
 /// The experiment's teacher, trained in `folder` if it has to be, in `folder/teacher.safetensors`.
+/// Several workers of the runtime train it together, and the first one writes the files.
 ///
 /// # Errors
 /// When a file can't be read or written, or the training stops.
@@ -160,16 +161,19 @@ pub fn make_teacher(experiment: &Experiment, folder: &Path, context: Context) ->
     let trained = |file: &TensorFile| file.metadata()["iteration"].as_u64();
     let done = TensorFile::open(&folder.join(CHECKPOINT)).ok().as_ref().and_then(trained);
     let longer = done.is_some_and(|done| done < experiment.teacher.train.iterations);
-    if !path.exists() || longer {
+    let workers = context.runtime.workers();
+    if workers.first_decides(!path.exists() || longer) {
         match experiment.teacher.kind {
+            TeacherKind::Network => train_network(experiment, folder, &path, context)?,
+            TeacherKind::FlowMlp => train_flow_mlp(experiment, folder, &path, context)?,
+            _ if !workers.leads() => {}
             TeacherKind::Exact => {
                 Teacher::exact(experiment.exact()).expect("checked when loaded").save(&path)?;
             }
             TeacherKind::File => copy_teacher(experiment, folder, &path, context.device())?,
-            TeacherKind::Network => train_network(experiment, folder, &path, context)?,
-            TeacherKind::FlowMlp => train_flow_mlp(experiment, folder, &path, context)?,
         }
     }
+    workers.meet();
     Ok(Teacher::load(&path, context.device())?)
 }
 
@@ -249,7 +253,7 @@ fn train_flow_mlp(
     let process = experiment.pairs.process;
     let draw = |network: &Mlp| of_teacher(&FlowMlp::new(network.clone(), dim), &process);
     let task = Watched { task, draw };
-    train_task(experiment, &task, network, folder, path, context.observer)
+    train_task(experiment, &task, network, folder, path, context)
 }
 
 /// Trains an image teacher in `folder` and writes it to `path`.
@@ -292,7 +296,7 @@ fn train_network(
         of_teacher(&teacher, &process.fit(&teacher))
     };
     let task = Watched { task, draw };
-    train_task(experiment, &task, network, folder, path, context.observer)
+    train_task(experiment, &task, network, folder, path, context)
 }
 
 /// Trains `network` in `folder` and writes its averaged weights to `path`.
@@ -302,16 +306,19 @@ fn train_task<T: Task>(
     network: T::Model,
     folder: &Path,
     path: &Path,
-    observer: &dyn Observer,
+    context: Context,
 ) -> Outcome<()> {
     let best = folder.join(BEST);
     let looping = experiment.teacher_loop();
     let inputs = experiment.teacher_inputs();
     let advice =
         "begin another training with a lower `teacher.train.lr`, in another folder (--out)";
-    let trained = train(task, network, &looping, &inputs, folder, &best, observer)
+    let (workers, observer) = (context.runtime.workers(), context.observer);
+    let trained = train(task, network, &looping, &inputs, folder, &best, workers, observer)
         .map_err(|e| e.advise(advice))?;
-    task.save(&trained.averaged, path)?;
+    if workers.leads() {
+        task.save(&trained.averaged, path)?;
+    }
     Ok(())
 }
 
@@ -338,6 +345,26 @@ mod tests {
         assert_eq!(again.stamp(), exact.stamp());
         let by_name = open_teacher("checkerboard", Runtime::cpu().device()).unwrap();
         assert_eq!(by_name.stamp(), exact.stamp());
+    }
+
+    /// A flow-matching teacher in leaves is the teacher of the whole batches, but for rounding.
+    #[test]
+    fn leaves_change_a_teacher_by_rounding() {
+        let trained = |last: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let small = ["teacher.kind=flow-mlp", "teacher.hidden=8", "teacher.train.batch=32"];
+            let train = ["teacher.train.iterations=60", "teacher.train.ema_decay=0"];
+            let teacher = made(&[&small[..], &train, last].concat(), folder.path()).unwrap();
+            denoise(&teacher, &kdm_random::normal_vec(1, 40), 1.0, Labels::none(20)).images
+        };
+        let off =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let quick = "teacher.train.lr=1e-2";
+        let [whole, parts] =
+            ["1", "8"].map(|leaves| trained(&[quick, &format!("teacher.train.leaves={leaves}")]));
+        let untrained = trained(&["teacher.train.lr=1e-9"]);
+        assert!(off(&whole, &untrained) > 0.02);
+        assert!(off(&whole, &parts) < 1e-5);
     }
 
     /// A teacher that isn't there, or draws other samples, is refused before any work.
