@@ -31,31 +31,46 @@ pub const INTERRUPTED: u8 = 130;
 /// How long work that keeps nothing has to stop by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Makes the first Ctrl-C or SIGTERM stop work at its next step, with what was finished kept, and
-/// the second one end the program at once. Work that has `nothing_to_keep` is given two seconds to
-/// come to its next step. One of several processes (`together`) says nothing: a launcher ends them
-/// by such a signal too.
-pub fn stop_on_signals(nothing_to_keep: bool, together: bool) {
+/// What a signal to stop means for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// It has nothing to keep, and is given two seconds to come to its next step.
+    EndSoon,
+    /// It stops at its next step, and keeps what was finished.
+    KeepWork,
+    /// It is done by several processes, which stop together at their next step and say nothing: a
+    /// launcher ends them by such a signal too.
+    SayNothing,
+    /// It takes no more requests, and finishes those that it has.
+    FinishRequests,
+}
+
+/// Makes the first Ctrl-C or SIGTERM stop work as `on_stop` says, and the second one end the
+/// program at once.
+pub fn stop_on_signals(on_stop: OnStop) {
     let handler = move || {
         if STOPPING.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        if nothing_to_keep {
-            thread::spawn(|| {
-                thread::sleep(GRACE);
-                if !ENDING.swap(true, Ordering::SeqCst) {
-                    eprintln!(
-                        "error: stopped; no file is half written; run the same command again"
-                    );
-                    std::process::exit(INTERRUPTED.into());
-                }
-            });
-        } else if !together {
-            eprintln!("\nstopping at the next step; press Ctrl-C again to stop at once");
+        let again = "press Ctrl-C again to stop at once";
+        match on_stop {
+            OnStop::EndSoon => drop(thread::spawn(end_after_grace)),
+            OnStop::SayNothing => {}
+            OnStop::KeepWork => eprintln!("\nstopping at the next step; {again}"),
+            OnStop::FinishRequests => eprintln!("\nfinishing open requests; {again}"),
         }
     };
     // Without a handler a signal ends the program at once, as it would anyway.
     let _ = ctrlc::set_handler(handler);
+}
+
+/// Ends the program, unless the work does so before.
+fn end_after_grace() {
+    thread::sleep(GRACE);
+    if !ENDING.swap(true, Ordering::SeqCst) {
+        eprintln!("error: stopped; no file is half written; run the same command again");
+        std::process::exit(INTERRUPTED.into());
+    }
 }
 
 /// To be called when the work has ended: from then on no signal's message comes between.
@@ -105,6 +120,11 @@ impl Level {
             Self::Info => "info",
         }
     }
+}
+
+/// Whether all that there is to say is said: `KDM_LOG` asks for no less.
+pub fn says_all() -> bool {
+    Level::of(std::env::var("KDM_LOG").ok().as_deref()) == Level::Info
 }
 
 /// One task that is shown.

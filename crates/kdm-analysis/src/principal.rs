@@ -43,6 +43,11 @@ impl Principal {
         Ok(Self { affine: affine.clone(), mean, directions, variances })
     }
 
+    /// The direction of this place, from 0: a row of length 1, the one of most variance first.
+    pub fn direction(&self, place: usize) -> Vec<f64> {
+        (0..self.affine.n).map(|i| self.directions[(i, place)]).collect()
+    }
+
     /// The linear part of [`Self::truncated`] in factors: orthonormal `down` and `up`, so that the
     /// middle stretches as the operator does. Its eigenvalues are not the operator's.
     pub fn low_rank(&self, rank: usize) -> LowRank {

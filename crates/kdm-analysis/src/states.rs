@@ -2,7 +2,7 @@
 //! states that its teacher passes through from the same noise.
 
 use kdm_data::Samples;
-use kdm_data::pairs::StateTime;
+use kdm_data::pairs::{StateTime, scaled_states};
 use kdm_koopman::Stepwise;
 use kdm_koopman::operator::Generator;
 use serde::Serialize;
@@ -36,12 +36,7 @@ impl KnownStates {
         }
         let most = count.min(STATE_TIMES);
         let places: Vec<usize> = (0..most).map(|i| (2 * i + 1) * count / (2 * most)).collect();
-        let rows = |place: usize| -> Vec<f32> {
-            let scale = times[place].scale() as f32;
-            let of = few.states.chunks_exact(dim * count);
-            of.flat_map(|row| &row[place * dim..(place + 1) * dim]).map(|x| x / scale).collect()
-        };
-        let states = places.iter().map(|place| rows(*place)).collect();
+        let states = places.iter().map(|place| scaled_states(&few, times, |_| *place)).collect();
         Some(Self { times: places.iter().map(|place| times[*place]).collect(), states })
     }
 }

@@ -241,13 +241,13 @@ impl StudentConfig {
         let square = Demand::linear(n, n, false);
         let operator = match self.operator.kind {
             OperatorKind::Dense => square + Demand { parameters: n as f64, ..Demand::default() },
-            // Two complex matrices, and two numbers an eigenvalue.
             // A rate and a frequency of half as many coordinates, and their products.
             OperatorKind::Generator => Demand {
                 parameters: n as f64,
                 operations: 4.0 * n as f64,
                 activations: 4.0 * n as f64,
             },
+            // Two complex matrices, and two numbers an eigenvalue.
             OperatorKind::Factorized => Demand {
                 parameters: 4.0 * square.parameters + 2.0 * n as f64,
                 operations: 4.0 * square.operations,

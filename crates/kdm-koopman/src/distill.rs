@@ -54,7 +54,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Samples;
-use kdm_data::pairs::{PairStore, StateTime};
+use kdm_data::pairs::{PairStore, scaled_states};
 use kdm_metrics::paired;
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_observer::{Observer, Silent, Stopped};
@@ -189,15 +189,12 @@ impl DistillTask {
         if !self.has_states() {
             return to_tensors(self.store.batch(&indices), config.label_dim, &self.device);
         }
-        let times = &self.store.manifest().states;
+        let count = self.store.manifest().states.len() as f64;
         let seed = kdm_random::derive_seed(kdm_random::derive_seed(self.seed, STATES), iteration);
         let first = leaf.rows(self.batch).start;
         let uniform = |row: usize| kdm_random::uniform_f64(seed, (first + row) as u64);
-        let chosen = |row: usize| (uniform(row) * times.len() as f64) as usize;
-        let pairs = self.store.batch_with_states(&indices);
-        let states = state_tensors(&pairs, times, config.noise_std, chosen, &self.device);
-        let batch = to_tensors(pairs, config.label_dim, &self.device);
-        PairTensors { states: Some(states), ..batch }
+        let chosen = |row: usize| (uniform(row) * count) as usize;
+        with_states(&self.store, &indices, chosen, config, &self.device)
     }
 
     /// All that a leaf of iteration `iteration` goes through the student with.
@@ -229,23 +226,22 @@ impl LeafBatch {
     }
 }
 
-/// One state of each pair on `device`: of row i the state number `chosen(i)` of those at `times`.
-pub fn state_tensors(
-    pairs: &Samples,
-    times: &[StateTime],
-    noise_std: f64,
+/// Pairs of a store as tensors on `device`, with one state of each: of the i-th of `indices` the
+/// state number `chosen(i)`.
+fn with_states(
+    store: &PairStore,
+    indices: &[usize],
     chosen: impl Fn(usize) -> usize,
+    config: &StudentConfig,
     device: &Device,
-) -> StateTensors {
-    let (dim, count) = (pairs.dim(), times.len());
-    let places: Vec<usize> = (0..pairs.len()).map(chosen).collect();
-    let states = pairs.states.chunks_exact(dim * count).zip(&places).flat_map(|(row, place)| {
-        let scale = times[*place].scale() as f32;
-        row[place * dim..(place + 1) * dim].iter().map(move |x| x / scale)
-    });
-    let tau: Vec<f32> = places.iter().map(|place| times[*place].tau as f32).collect();
-    let tau = Tensor::from_data(TensorData::new(tau, [places.len()]), device);
-    StateTensors { values: rows(states.collect(), dim, device), tau, noise_std }
+) -> PairTensors {
+    let times = &store.manifest().states;
+    let pairs = store.batch_with_states(indices);
+    let values = rows(scaled_states(&pairs, times, &chosen), pairs.dim(), device);
+    let tau: Vec<f32> = (0..indices.len()).map(|i| times[chosen(i)].tau as f32).collect();
+    let tau = Tensor::from_data(TensorData::new(tau, [indices.len()]), device);
+    let states = StateTensors { values, tau, noise_std: config.noise_std };
+    PairTensors { states: Some(states), ..to_tensors(pairs, config.label_dim, device) }
 }
 
 /// Pairs as tensors on `device`, with one-hot labels of `label_dim` classes and without states.
@@ -297,13 +293,8 @@ pub fn evaluate_losses(
         let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
         let batch = if uses_states(config, store) {
-            let times = &store.manifest().states;
-            let indices: Vec<usize> = block.collect();
-            let pairs = store.batch_with_states(&indices);
-            let chosen = |row: usize| indices[row] % times.len();
-            let states = state_tensors(&pairs, times, config.noise_std, chosen, device);
-            let batch = to_tensors(pairs, config.label_dim, device);
-            PairTensors { states: Some(states), ..batch }
+            let (indices, count) = (block.collect::<Vec<usize>>(), store.manifest().states.len());
+            with_states(store, &indices, |row| indices[row] % count, config, device)
         } else {
             to_tensors(store.range(block), config.label_dim, device)
         };

@@ -49,7 +49,8 @@ pub fn spherical(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
         .collect()
 }
 
-fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
+/// The point at `t` (0 to 1) on the straight line from `a` to `b`.
+pub fn linear(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| ((1.0 - t) * f64::from(*a) + t * f64::from(*b)) as f32).collect()
 }
 

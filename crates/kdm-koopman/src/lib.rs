@@ -15,6 +15,7 @@ pub mod config;
 pub mod distill;
 pub mod editing;
 mod error;
+pub mod exploration;
 mod host;
 pub mod interpolation;
 pub mod inversion;

@@ -88,6 +88,21 @@ impl Stepwise<'_> {
         })
     }
 
+    /// [`Self::push_noise`] with label rows y of any values, `[N, label_dim]`: one-hot rows for
+    /// classes, weights for a mix of them. Empty for an unconditional student.
+    pub fn push_noise_labelled(&self, noise: &[f32], y: &[f32]) -> Vec<f32> {
+        let (mode, dim) = (ForwardMode::evaluation(), self.config.dim());
+        self.run_labelled(noise, dim, y, |x, y| {
+            self.student.push(self.student.encode_noise(x, y.clone(), &mode), y)
+        })
+    }
+
+    /// [`Self::decode`] with label rows of any values, as [`Self::push_noise_labelled`] takes them.
+    pub fn decode_labelled(&self, latents: &[f32], y: &[f32]) -> Vec<f32> {
+        let (mode, n) = (ForwardMode::evaluation(), self.config.operator_dim());
+        self.run_labelled(latents, n, y, |z, y| self.student.decode(z, y, &mode))
+    }
+
     /// B y, `[N, n]`; empty for a student without control.
     pub fn control(&self, labels: &Labels) -> Vec<f32> {
         let (Some(control), width) = (&self.student.control, self.config.label_dim) else {
@@ -178,6 +193,16 @@ impl Stepwise<'_> {
         labels: &Labels,
         step: impl Fn(Tensor<2>, Option<Tensor<2>>) -> Tensor<2>,
     ) -> Vec<f32> {
+        self.run_labelled(values, width, &labels.one_hot(self.config.label_dim), step)
+    }
+
+    fn run_labelled(
+        &self,
+        values: &[f32],
+        width: usize,
+        y: &[f32],
+        step: impl Fn(Tensor<2>, Option<Tensor<2>>) -> Tensor<2>,
+    ) -> Vec<f32> {
         let (x, device, classes) = (Rows { values, width }, self.device, self.config.label_dim);
         let image = self.config.shape.len() == 3;
         if classes == 0 {
@@ -188,8 +213,7 @@ impl Stepwise<'_> {
                 in_batches([x], device, network)
             };
         }
-        let one_hot = labels.one_hot(classes);
-        let y = Rows { values: &one_hot, width: classes };
+        let y = Rows { values: y, width: classes };
         let network = |[x, y]: [Tensor<2>; 2]| step(x, Some(y));
         if image {
             in_image_batches([x, y], device, network)

@@ -292,10 +292,7 @@ impl Koopman {
         mode: &ForwardMode,
     ) -> Tensor<2> {
         let z = self.noise_encoder.forward(scaled(x_t, self.noise_scale), NOISE_TIME, labels, mode);
-        match &self.projection {
-            Some(p) => p.noise.forward(z),
-            None => z,
-        }
+        self.projected(z)
     }
 
     /// z_s = E_T(x_s, s) of states between noise and image, which are as loud as x_T, at normalised
@@ -309,15 +306,27 @@ impl Koopman {
     ) -> Tensor<2> {
         let x = scaled(x, self.noise_scale);
         let z = self.noise_encoder.forward_at(x, network_time(tau), labels, mode);
+        self.projected(z)
+    }
+
+    /// The noise encoder's latents at the operator's dimension.
+    fn projected(&self, z: Tensor<2>) -> Tensor<2> {
         match &self.projection {
             Some(p) => p.noise.forward(z),
             None => z,
         }
     }
 
+    /// The operator's latents at the decoder's dimension.
+    fn lifted(&self, z: Tensor<2>) -> Tensor<2> {
+        match &self.projection {
+            Some(p) => p.decoder.forward(z),
+            None => z,
+        }
+    }
+
     /// Latents `[N, n]` a time `[N]` later: C(s -> s + time) z, and what the control adds
-    /// meanwhile.
-    /// [`Self::push`] is the whole time, 1.
+    /// meanwhile. [`Self::push`] is the whole time, 1.
     pub fn advance(
         &self,
         generator: &Generator,
@@ -345,11 +354,7 @@ impl Koopman {
 
     /// D(z): `[N, n]` -> `[N, dim]`.
     pub fn decode(&self, z: Tensor<2>, labels: Option<Tensor<2>>, mode: &ForwardMode) -> Tensor<2> {
-        let z = match &self.projection {
-            Some(p) => p.decoder.forward(z),
-            None => z,
-        };
-        self.decoder.forward(z, CLEAN_TIME, labels, mode)
+        self.decoder.forward(self.lifted(z), CLEAN_TIME, labels, mode)
     }
 
     /// D(z, s) at normalised times `[N]`: `[N, n]` -> `[N, dim]`, states divided by their scale. At
@@ -361,11 +366,7 @@ impl Koopman {
         labels: Option<Tensor<2>>,
         mode: &ForwardMode,
     ) -> Tensor<2> {
-        let z = match &self.projection {
-            Some(p) => p.decoder.forward(z),
-            None => z,
-        };
-        self.decoder.forward_at(z, network_time(tau), labels, mode)
+        self.decoder.forward_at(self.lifted(z), network_time(tau), labels, mode)
     }
 
     /// One-step samples: x_0 = D(C E_T(x_T) + B y), `[N, dim]` -> `[N, dim]`.

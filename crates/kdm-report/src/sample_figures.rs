@@ -58,8 +58,7 @@ fn point_figures(gallery: &PointGallery) -> Vec<Figure> {
     let half = half_edge(teacher.as_ref().unwrap_or(student));
     let some = |points: &[f32]| points[..points.len().min(2 * POINTS)].to_vec();
     let figure = |title: &str, series: Vec<Series>, half: f64, caption: &str| {
-        let plot = Plot::scatter("first coordinate", "second coordinate", series, half);
-        Figure::new(title, plot, caption)
+        Figure::new(title, Plot::points(series, half), caption)
     };
     let mut figures = Vec::new();
     if let Some(teacher) = teacher {

@@ -111,10 +111,10 @@ pub fn solve_through(
         denoiser.denoise(x, process.level(t), labels)
     };
     let x = match solver {
-        Solver::Euler => euler(&times, x, denoise, seen),
-        Solver::Heun => heun(&times, x, denoise, seen),
-        Solver::Midpoint => midpoint(&times, x, denoise, seen),
-        Solver::DpmSolver => dpm_solver(process, &times, x, denoise, seen),
+        Solver::Euler => walk(&times, x, seen, |x, t, next| step(&x, &denoise(&x, t), t, next)),
+        Solver::Heun => walk(&times, x, seen, |x, t, next| heun_step(x, t, next, &denoise)),
+        Solver::Midpoint => walk(&times, x, seen, |x, t, next| midpoint_step(x, t, next, &denoise)),
+        Solver::DpmSolver => walk(&times, x, seen, dpm_solver_step(process, &denoise)),
     };
     state.into_inner().2.map(|()| x)
 }
@@ -208,43 +208,26 @@ pub fn solve_stochastic(
 /// Streams of a seed that churn is drawn from begin here; those before are taken.
 const CHURN: u64 = 1 << 20;
 
-/// Shows the state after step `i` (from 0) unless it is the end.
-fn show(seen: &mut Seen, times: &[f64], i: usize, x: &[f64]) {
-    if i + 2 < times.len() {
-        seen(i + 1, x);
+/// Makes `step` from x at each time to the next, and shows `seen` each state but the last.
+fn walk(
+    times: &[f64],
+    mut x: Vec<f64>,
+    seen: &mut Seen,
+    mut step: impl FnMut(Vec<f64>, f64, f64) -> Vec<f64>,
+) -> Vec<f64> {
+    for (i, w) in times.windows(2).enumerate() {
+        x = step(x, w[0], w[1]);
+        if i + 2 < times.len() {
+            seen(i + 1, &x);
+        }
     }
+    x
 }
 
 /// x + (t_next - t) (x - d) / t
 fn step(x: &[f64], d: &[f64], t: f64, t_next: f64) -> Vec<f64> {
     let h = (t_next - t) / t;
     x.iter().zip(d).map(|(x, d)| x + h * (x - d)).collect()
-}
-
-fn euler(
-    times: &[f64],
-    mut x: Vec<f64>,
-    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
-    seen: &mut Seen,
-) -> Vec<f64> {
-    for (i, w) in times.windows(2).enumerate() {
-        x = step(&x, &denoise(&x, w[0]), w[0], w[1]);
-        show(seen, times, i, &x);
-    }
-    x
-}
-
-fn heun(
-    times: &[f64],
-    mut x: Vec<f64>,
-    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
-    seen: &mut Seen,
-) -> Vec<f64> {
-    for (i, w) in times.windows(2).enumerate() {
-        x = heun_step(x, w[0], w[1], &denoise);
-        show(seen, times, i, &x);
-    }
-    x
 }
 
 /// One step, by the mean of the slopes at its ends; by the first slope alone where it ends at 0.
@@ -268,43 +251,37 @@ fn heun_step(
     x
 }
 
-fn midpoint(
-    times: &[f64],
+/// One step, by the slope at its middle.
+fn midpoint_step(
     mut x: Vec<f64>,
-    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
-    seen: &mut Seen,
+    t: f64,
+    t_next: f64,
+    denoise: &impl Fn(&[f64], f64) -> Vec<f64>,
 ) -> Vec<f64> {
-    for (i, w) in times.windows(2).enumerate() {
-        let (t, t_next) = (w[0], w[1]);
-        let half = 0.5 * (t + t_next);
-        let middle = step(&x, &denoise(&x, t), t, half);
-        let d = denoise(&middle, half);
-        for (i, x) in x.iter_mut().enumerate() {
-            *x += (t_next - t) * (middle[i] - d[i]) / half;
-        }
-        show(seen, times, i, &x);
+    let half = 0.5 * (t + t_next);
+    let middle = step(&x, &denoise(&x, t), t, half);
+    let d = denoise(&middle, half);
+    for (i, x) in x.iter_mut().enumerate() {
+        *x += (t_next - t) * (middle[i] - d[i]) / half;
     }
     x
 }
 
 /// In lambda = ln(alpha / sigma): x' = (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) d, with d
 /// extrapolated from this and the last evaluation. First order in the first and the last step.
-fn dpm_solver(
+fn dpm_solver_step<D: Fn(&[f64], f64) -> Vec<f64>>(
     process: &Process,
-    times: &[f64],
-    mut x: Vec<f64>,
-    denoise: impl Fn(&[f64], f64) -> Vec<f64>,
-    seen: &mut Seen,
-) -> Vec<f64> {
+    denoise: &D,
+) -> impl FnMut(Vec<f64>, f64, f64) -> Vec<f64> {
     let lambda = |t: f64| {
         let level = process.level(t);
         (level.alpha / level.sigma).ln()
     };
     let mut last: Option<(Vec<f64>, f64)> = None;
-    for (i, w) in times.windows(2).enumerate() {
-        let (now, next) = (process.level(w[0]), process.level(w[1]));
-        let d = denoise(&x, w[0]);
-        let h = lambda(w[1]) - lambda(w[0]);
+    move |mut x, t, t_next| {
+        let (now, next) = (process.level(t), process.level(t_next));
+        let d = denoise(&x, t);
+        let h = lambda(t_next) - lambda(t);
         let weight = match &last {
             Some((_, h_last)) if next.sigma > 0.0 && h_last.is_finite() => h / (2.0 * h_last),
             _ => 0.0,
@@ -315,10 +292,9 @@ fn dpm_solver(
             let before = last.as_ref().map_or(d[i], |(d, _)| d[i]);
             *x = ratio * *x + scale * (d[i] + weight * (d[i] - before));
         }
-        show(seen, times, i, &x);
         last = Some((d, h));
+        x
     }
-    x
 }
 
 #[cfg(test)]

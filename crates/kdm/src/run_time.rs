@@ -15,8 +15,10 @@ use crate::run_folder::{TIME, pretty};
 /// than of its work. It watches the run in its observer's place.
 pub struct RunTime<'a> {
     path: PathBuf,
-    /// Seconds of earlier processes.
+    /// Seconds before this was made.
     before: f64,
+    /// Those of them that were other processes'.
+    earlier: f64,
     began: Instant,
     kept: Cell<Instant>,
     observer: &'a dyn Observer,
@@ -34,33 +36,39 @@ impl<'a> RunTime<'a> {
         let (path, now) = (folder.join(TIME), Instant::now());
         let kept = std::fs::read_to_string(&path).ok();
         let kept = kept.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let before = kept.and_then(|kept| kept["seconds"].as_f64()).unwrap_or(0.0).max(0.0);
-        Self { path, before, began: now, kept: Cell::new(now), observer }
-    }
-
-    /// Seconds since this process began with the run.
-    pub fn here(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
+        let kept = kept.unwrap_or_default();
+        let seconds = |key: &str| kept[key].as_f64().unwrap_or(0.0).max(0.0);
+        let before = seconds("seconds");
+        // A run may have its time taken in several parts by one process.
+        let ours = kept["process"].as_u64() == Some(u64::from(std::process::id()));
+        let earlier = if ours { seconds("earlier").min(before) } else { before };
+        Self { path, before, earlier, began: now, kept: Cell::new(now), observer }
     }
 
     /// Seconds of the run so far, those of earlier processes among them.
     pub fn seconds(&self) -> f64 {
-        self.before + self.here()
+        self.before + self.began.elapsed().as_secs_f64()
     }
 
     /// The time for a person.
     pub fn told(&self) -> String {
         let minutes = |seconds: f64| format!("{:.1} minutes", seconds / 60.0);
-        let all = minutes(self.seconds());
-        if self.before == 0.0 {
-            return all;
+        let seconds = self.seconds();
+        if self.earlier == 0.0 {
+            return minutes(seconds);
         }
-        format!("{all}, {} of them since it was last resumed", minutes(self.here()))
+        let ours = minutes(seconds - self.earlier);
+        format!("{}, {ours} of them since it was last resumed", minutes(seconds))
     }
 
     fn keep(&self) -> Result<()> {
         self.kept.set(Instant::now());
-        atomic::write(&self.path, pretty(&json!({ "seconds": self.seconds() })).as_bytes())
+        let kept = json!({
+            "seconds": self.seconds(),
+            "process": std::process::id(),
+            "earlier": self.earlier,
+        });
+        atomic::write(&self.path, pretty(&kept).as_bytes())
     }
 }
 
@@ -107,6 +115,10 @@ mod tests {
         let first = RunTime::go_on(folder.path(), &Silent);
         assert!(first.told().ends_with(" minutes"), "{}", first.told());
         drop(first);
+        // One process that begins anew has not resumed.
+        let again = RunTime::go_on(folder.path(), &Silent);
+        assert!(again.before > 0.0 && again.told().ends_with("0.0 minutes"), "{}", again.told());
+        drop(again);
         std::fs::write(folder.path().join(TIME), "{\"seconds\": 90.0}").unwrap();
         let second = RunTime::go_on(folder.path(), &Often);
         std::thread::sleep(Duration::from_millis(20));

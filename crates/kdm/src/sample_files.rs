@@ -178,7 +178,8 @@ pub fn write_named_samples(
 pub fn check_out(out: &Path) -> Outcome<()> {
     let extension = out.extension().map(|e| e.to_string_lossy().to_lowercase());
     match extension.as_deref() {
-        None | Some("npy" | "npz" | "png" | "svg" | "pdf") => Ok(()),
+        None | Some("npy" | "npz") => Ok(()),
+        Some(picture) if PlotFormat::of_extension(picture).is_some() => Ok(()),
         Some(other) => Err(Failure::Usage(format!(
             "--out {}: `.{other}` can't be written; name a .npy, .npz or .png file (for points \
              also .svg or .pdf), or a folder",

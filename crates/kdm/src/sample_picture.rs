@@ -49,7 +49,7 @@ pub fn check_picture(out: &Path, shape: &[usize]) -> Outcome<()> {
 }
 
 /// The picture of samples that [`check_picture`] lets pass. `form`: of points; images are PNG.
-pub(crate) fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFormat) -> Vec<u8> {
+pub fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFormat) -> Vec<u8> {
     if grid::shows(&samples.shape) {
         let columns = match arrangement {
             Arrangement::Square => (samples.len() as f64).sqrt().ceil() as usize,
@@ -61,7 +61,7 @@ pub(crate) fn picture(samples: &Samples, arrangement: Arrangement, form: PlotFor
         Arrangement::Ways(steps) => ways(samples, steps),
         _ => (vec![Series::of_rows(&samples.images, 0)], half_edge(&samples.images)),
     };
-    form.file(&Plot::scatter("first coordinate", "second coordinate", series, half))
+    form.file(&Plot::points(series, half))
 }
 
 /// An arrow for each `steps` samples with a dot at each of them, and the half edge of the square

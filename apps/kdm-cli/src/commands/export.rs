@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use kdm::data::output::FileKind;
+use kdm::formats;
 use kdm::formats::onnx::{OnnxOptions, Precision, export_onnx};
-use kdm::formats::{self};
 use kdm::{Context, Failure, LoadedStudent, Outcome, assets};
 
 use super::output::{Replace, folder, print};

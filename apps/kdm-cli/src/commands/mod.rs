@@ -22,17 +22,22 @@ mod pairs;
 mod resuming;
 mod run;
 mod sample;
+mod serve;
 mod teacher;
+
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use kdm::data::atomic;
 use kdm::experiment::PRESETS;
 use kdm::runtime::Runtime;
 use kdm::workers::Together;
 use kdm::{Context, Experiment, Failure, Outcome};
 
 use crate::launch::{self, Part};
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, OnStop, Terminal};
 use numbers::within;
 use resuming::Keeping;
 
@@ -126,6 +131,12 @@ Examples:
   kdm sample --model fashion-mnist --seeds 0-7 --each-class --out images
   kdm sample --model student.safetensors --noise x.npy --out samples.npz")]
     Sample(sample::Args),
+    /// Serve students over HTTP, with a page to explore them
+    #[command(after_help = "\
+Examples:
+  kdm serve --model fashion-mnist                                  then open http://127.0.0.1:8000/
+  kdm serve --model a.safetensors --model b.safetensors --listen 0.0.0.0:80 --token-file token")]
+    Serve(serve::Args),
     /// Train feature networks, and compute the statistics that samples are compared with
     #[command(subcommand)]
     Features(features::Command),
@@ -179,6 +190,15 @@ Examples:
         /// The preset to print
         name: Option<String>,
     },
+    /// Write man pages, one for each command
+    #[command(after_help = "\
+Examples:
+  kdm man --out /usr/local/share/man/man1")]
+    Man {
+        /// The folder that they go to; pages of the same names there are replaced
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -230,6 +250,7 @@ impl Command {
             Command::Pairs(command) => command.run(context),
             Command::Distill(args) => args.run(context),
             Command::Sample(args) => args.run(context),
+            Command::Serve(args) => args.run(context),
             Command::Interpolate(args) => args.run(context),
             Command::Edit(args) => args.run(context),
             Command::Invert(args) => args.run(context),
@@ -238,6 +259,7 @@ impl Command {
             Command::Info(args) => args.run(context),
             Command::Bench(command) => command.run(context),
             Command::Presets { name } => presets(name.as_deref()),
+            Command::Man { out } => man_pages(&out),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "kdm", &mut script);
@@ -245,6 +267,27 @@ impl Command {
             }
         }
     }
+}
+
+/// Writes a man page for each command, `kdm.1`, `kdm-run.1` and so on, to a folder.
+fn man_pages(folder: &Path) -> Outcome<()> {
+    let mut whole = Cli::command().disable_help_subcommand(true);
+    whole.build();
+    let mut commands = vec![whole];
+    let mut next = 0;
+    while let Some(command) = commands.get(next) {
+        let below = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+        commands.extend(below.collect::<Vec<clap::Command>>());
+        next += 1;
+    }
+    atomic::create_folder(folder)?;
+    let count = commands.len();
+    for command in commands {
+        let (mut page, man) = (Vec::new(), Man::new(command));
+        man.render(&mut page).expect("writing to memory");
+        atomic::write(&folder.join(man.get_filename()), &page)?;
+    }
+    output::print(&format!("{count} pages in {}\n", folder.display()))
 }
 
 impl Cli {
@@ -265,7 +308,12 @@ impl Cli {
             .map_err(|e| Failure::Usage(format!("--threads {threads}: {e}; give fewer")))?;
         kdm::kernels::instruction_set().map_err(|e| Failure::Usage(e.to_string()))?;
         let keeping = self.command.keeping();
-        terminal::stop_on_signals(keeping.is_none(), together.is_some());
+        terminal::stop_on_signals(match (&self.command, keeping) {
+            _ if together.is_some() => OnStop::SayNothing,
+            (Command::Serve(_), _) => OnStop::FinishRequests,
+            (_, Some(_)) => OnStop::KeepWork,
+            (_, None) => OnStop::EndSoon,
+        });
         let (mut runtime, mut terminal) =
             (Runtime::cpu(), Terminal::new(keeping.map(Keeping::every)));
         if let Some(together) = &together {

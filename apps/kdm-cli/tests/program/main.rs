@@ -22,6 +22,7 @@ mod pairs;
 mod run;
 mod safety;
 mod sample;
+mod serve;
 mod statistics;
 mod teacher;
 mod usage;

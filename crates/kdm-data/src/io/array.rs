@@ -81,7 +81,8 @@ pub fn write_npy(path: &Path, array: &Array) -> Result<()> {
     atomic::write(path, &npy_bytes(array))
 }
 
-fn npy_bytes(array: &Array) -> Vec<u8> {
+/// An array as a `.npy` file has it (float32, C order).
+pub fn npy_bytes(array: &Array) -> Vec<u8> {
     let mut bytes = npy_header("<f4", &array.shape);
     bytes.extend(array.data.iter().flat_map(|x| x.to_le_bytes()));
     bytes

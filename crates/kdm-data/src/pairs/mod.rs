@@ -34,7 +34,7 @@ pub use manifest::{
     Sampling, ShardRecord, TeacherStamp, label_of_seed, noise_of_seed,
 };
 pub use merge::merge;
-pub use states::{MOST_STATES, StateTime};
+pub use states::{MOST_STATES, StateTime, scaled_states};
 pub use store::{PairStore, shards_there, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
 pub use write::{Worker, generate, generate_watched};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Manifest;
 use super::plausible::Fault;
 use super::store::read_row;
-use crate::TensorFile;
 use crate::tensors::RawTensor;
+use crate::{Samples, TensorFile};
 
 /// The name of the states in a shard, `[pairs, states, ...]`.
 pub(super) const STATES: &str = "states";
@@ -41,6 +41,23 @@ impl StateTime {
     pub fn scale(&self) -> f64 {
         self.alpha.hypot(self.sigma)
     }
+}
+
+/// One state of each sample over its scale, rows of a sample's values: of sample i the state number
+/// `chosen(i)` of those at `times`, all of which the samples carry.
+pub fn scaled_states(
+    samples: &Samples,
+    times: &[StateTime],
+    chosen: impl Fn(usize) -> usize,
+) -> Vec<f32> {
+    let dim = samples.dim();
+    let rows = samples.states.chunks_exact(dim * times.len()).enumerate();
+    rows.flat_map(|(i, row)| {
+        let place = chosen(i);
+        let scale = times[place].scale() as f32;
+        row[place * dim..(place + 1) * dim].iter().map(move |x| x / scale)
+    })
+    .collect()
 }
 
 /// What can't be of the times of states.

@@ -1,6 +1,5 @@
 //! A graph that grows node by node.
 
-use burn::tensor::TensorData;
 use half::f16;
 
 use super::Precision;
@@ -98,13 +97,6 @@ impl Builder {
         } else {
             name
         }
-    }
-
-    /// A known tensor of a model, in another shape where `shape` says so.
-    pub fn weight(&mut self, name: &str, data: &TensorData, shape: Option<&[usize]>) -> Value {
-        let values: Vec<f32> = data.iter::<f32>().collect();
-        let own = data.shape().to_vec();
-        self.constant(name, shape.unwrap_or(&own), &values)
     }
 
     /// Known integers, such as a shape.

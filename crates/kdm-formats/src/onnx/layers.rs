@@ -1,13 +1,13 @@
 //! Layers as nodes.
 
-use kdm_nn::{Linear, PlannedKind, Resize, StateDict, state};
+use kdm_nn::layers::GroupNorm;
+use kdm_nn::{Linear, Resize, StateDict, state};
 
 use super::graph::{Builder, Parameter, Value};
 
-/// The weights of one network, and what their names begin with.
+/// The weights of one network.
 pub(super) struct Weights<'a> {
     pub state: &'a StateDict,
-    pub prefix: &'a str,
     /// What tells its tensors from those of the model's other networks.
     pub network: &'a str,
 }
@@ -15,7 +15,7 @@ pub(super) struct Weights<'a> {
 impl Weights<'_> {
     /// Whether there is such a layer.
     pub fn has(&self, layer: &str) -> bool {
-        self.state.contains_key(&format!("{}{layer}.weight", self.prefix))
+        self.state.contains_key(&format!("{layer}.weight"))
     }
 
     /// What an affine layer makes of one row.
@@ -30,18 +30,18 @@ impl Weights<'_> {
     }
 
     fn values(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let data = &self.state[&format!("{}{name}", self.prefix)];
+        let data = &self.state[name];
         (data.shape().to_vec(), data.iter::<f32>().collect())
     }
 
     /// Its name among all of the model.
     pub fn name(&self, layer: &str) -> String {
-        format!("{}.{}{layer}", self.network, self.prefix)
+        format!("{}.{layer}", self.network)
     }
 
     /// Channels out of a convolution, or features of a norm.
     pub fn outputs(&self, layer: &str) -> usize {
-        self.values(&format!("{layer}.weight")).0[0]
+        self.state[&format!("{layer}.weight")].shape()[0]
     }
 }
 
@@ -85,10 +85,8 @@ impl Builder {
     /// A linear layer of its own.
     pub fn linear_of(&mut self, x: &str, name: &str, linear: &Linear) -> Value {
         let state = state::state_dict(linear);
-        let weights = Weights { state: &state, prefix: "", network: name };
-        let (shape, values) = weights.values("weight");
-        let (_, bias) = weights.values("bias");
-        self.matrix(x, name, [shape[0], shape[1]], [&values, &bias])
+        let values = |part: &str| state[part].iter::<f32>().collect::<Vec<f32>>();
+        self.matrix(x, name, linear.weight.dims(), [&values("weight"), &values("bias")])
     }
 
     /// A convolution that keeps the size, of an odd kernel.
@@ -123,7 +121,7 @@ impl Builder {
         epsilon: f64,
     ) -> Value {
         let channels = weights.outputs(layer);
-        let groups = PlannedKind::groups(channels);
+        let groups = GroupNorm::edm_groups(channels);
         let gathered = self.reshape(x, &[0, groups as i64, -1]);
         let name = weights.name(layer);
         let ones = self.constant(&format!("{name}.ones"), &[groups], &vec![1.0; groups]);

@@ -77,8 +77,7 @@ impl Builder {
     ) -> Option<Value> {
         let plan = unet.config().plan()?;
         let state = state::state_dict(unet);
-        let at = |prefix| Weights { state: &state, prefix, network: name };
-        let all = at("");
+        let all = Weights { state: &state, network: name };
         let noise = Tensor::full([1], time, &unet.device());
         let labels = labels.filter(|_| unet.config().label_dim > 0);
         let rows;
@@ -91,8 +90,9 @@ impl Builder {
                 let dim = unet.config().label_dim as f64;
                 let scaled = self.scaled(labels, dim.sqrt());
                 let of_label = self.linear(&scaled, &all, "map_label");
-                let features = unet.noise_features(noise).to_data();
-                let features = self.weight(&format!("{name}.time_features"), &features, None);
+                let features: Vec<f32> = unet.noise_features(noise).to_data().iter().collect();
+                let name = format!("{name}.time_features");
+                let features = self.constant(&name, &[1, features.len()], &features);
                 let mut e = self.node("Add", &[&of_label, &features], &[]);
                 for layer in ["map_layer0", "map_layer1"] {
                     let linear = self.linear(&e, &all, layer);

@@ -2,7 +2,6 @@
 //! that their weights don't tell. The weights are those of
 //! [`state_dict`](crate::state::state_dict), by the layers' names.
 
-use crate::layers::GroupNorm;
 use crate::unet::song::{DecoderKind, EncoderKind, SongUNetConfig};
 use crate::unet::topology::{DecoderStep, EncoderStep, Planned};
 use kdm_kernels::Resize;
@@ -40,7 +39,7 @@ pub enum PlannedKind {
     /// A 3x3 convolution.
     Conv,
     /// A residual block, as `kdm_kernels::residual_block` specifies it. Its groups are those of
-    /// [`GroupNorm::edm_groups`].
+    /// [`GroupNorm::edm_groups`](crate::layers::GroupNorm::edm_groups).
     Block {
         /// What it does to the image's size.
         resize: Resize,
@@ -51,13 +50,6 @@ pub enum PlannedKind {
     },
     /// Group norm and SiLU before the last convolution.
     OutputNorm,
-}
-
-impl PlannedKind {
-    /// The groups of a norm of so many channels.
-    pub fn groups(channels: usize) -> usize {
-        GroupNorm::edm_groups(channels)
-    }
 }
 
 impl SongUNetConfig {

@@ -140,6 +140,11 @@ pub struct Plot {
 }
 
 impl Plot {
+    /// Samples of two coordinates; see [`Self::scatter`].
+    pub fn points(series: Vec<Series>, half: f64) -> Self {
+        Self::scatter("first coordinate", "second coordinate", series, half)
+    }
+
     /// Points in the plane, a square of half edge `half` around the origin.
     pub fn scatter(x: &str, y: &str, series: Vec<Series>, half: f64) -> Self {
         let axis = |label: &str| Axis::linear(label).around_zero(half);

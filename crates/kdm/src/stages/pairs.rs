@@ -15,7 +15,7 @@ use kdm_teacher::{
 use serde_json::json;
 
 use crate::usable::{Wanted, instead};
-use crate::{Context, Experiment, Failure, Outcome};
+use crate::{Context, Experiment, Failure, LoadedStudent, Outcome};
 
 /// How pairs are drawn.
 #[derive(Clone, Debug)]
@@ -43,6 +43,20 @@ impl Drawing {
             guidance: p.guidance,
             batch: p.batch,
         }
+    }
+
+    /// As the pairs were drawn that a student was distilled from, where its file says so.
+    pub fn recorded(student: &LoadedStudent) -> Option<Self> {
+        let sampling = student.file.origin.sampling()?.clone();
+        let Sampling { process, solver, steps, guidance, .. } =
+            serde_json::from_value(sampling).ok()?;
+        Some(Self {
+            process: serde_json::from_value(process).ok()?,
+            solver: serde_json::from_value(solver).ok()?,
+            steps,
+            guidance: guidance.unwrap_or(1.0),
+            batch: 1,
+        })
     }
 
     /// Network passes a pair (NFE); guidance takes two where one is taken without.

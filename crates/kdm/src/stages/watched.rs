@@ -74,7 +74,7 @@ fn picture(samples: &[f32], shape: &[usize]) -> Option<Picture> {
         return Picture::of_png(grid::png(samples, shape, COLUMNS));
     }
     let series = vec![Series::of_rows(samples, 0)];
-    Picture::of_png(Plot::scatter("first coordinate", "second coordinate", series, HALF).png())
+    Picture::of_png(Plot::points(series, HALF).png())
 }
 
 /// What a student draws from the noise of `samples`.

@@ -1,18 +1,12 @@
 //! Samples moved along a direction of the latent space.
 
-use kdm_analysis::Modes;
-use kdm_analysis::modes::largest_first;
 use kdm_data::{Labels, Samples};
-use kdm_koopman::editing::{class_direction, deviation_along, draw_along};
+use kdm_koopman::editing::draw_along;
 use kdm_observer::Observer;
 
+use super::directions::{ModeDirections, ReferenceLatents, between_classes};
 use crate::student::LoadedStudent;
 use crate::{Failure, Outcome};
-
-/// Samples that directions are taken from; their seeds come after all that are likely to be asked
-/// for.
-const SAMPLES: u64 = 512;
-const FIRST_SEED: u64 = 2_000_000_000;
 
 /// A direction of the latent space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +52,24 @@ pub fn edit(
     steps: usize,
     observer: &dyn Observer,
 ) -> Outcome<Samples> {
+    check_steps(reach, steps)?;
+    student.koopman()?;
+    let vector = match direction {
+        Direction::Mode(rank) => {
+            let latents = ReferenceLatents::of(student, observer)?;
+            ModeDirections::of(student, &latents)?.direction(rank, "--mode")?
+        }
+        Direction::Classes { from, to } => between_classes(student, (from, to), observer)?,
+    };
+    let mut samples = student.draw_noise(seeds);
+    if let Direction::Classes { from, .. } = direction {
+        samples.labels = Labels::all(from, seeds.len());
+    }
+    edit_along(student, samples, &vector, reach, steps, observer)
+}
+
+/// Whether a row of samples has such a reach and so many steps.
+fn check_steps(reach: f64, steps: usize) -> Outcome<()> {
     if !(3..=MOST_STEPS).contains(&steps) || steps.is_multiple_of(2) {
         return Err(Failure::Usage(format!(
             "--steps {steps}: give an odd number from 3 to {MOST_STEPS}"
@@ -66,41 +78,23 @@ pub fn edit(
     if !reach.is_finite() {
         return Err(Failure::Usage(format!("--reach {reach}: give a finite number")));
     }
-    let parts = student.stepwise()?;
-    let mut samples = student.draw_noise(seeds);
-    let others = student.draw_noise(&(FIRST_SEED..FIRST_SEED + SAMPLES).collect::<Vec<u64>>());
-    let direction: Vec<f64> = match direction {
-        Direction::Mode(rank) => {
-            let modes = Modes::of(&parts.student.operator.matrix())?;
-            let (noise, labels) = (&others.noise, &others.labels);
-            let latents = parts.encode_noise_observed(noise, labels, observer)?;
-            let amplitudes = modes.amplitudes(&latents);
-            let ranked = largest_first(&amplitudes);
-            let Some(place) = rank.checked_sub(1).and_then(|rank| ranked.get(rank)) else {
-                let most = ranked.len();
-                return Err(Failure::Usage(format!(
-                    "--mode {rank}: the operator has modes 1 to {most}"
-                )));
-            };
-            let direction = modes.direction(&modes.modes()[*place], 0.0);
-            let length = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let deviation = deviation_along(&parts.push(&latents, labels), &direction);
-            direction.into_iter().map(|x| x * deviation / length).collect()
-        }
-        Direction::Classes { from, to } => {
-            student.check_class(from, "--from-class")?;
-            student.check_class(to, "--to-class")?;
-            if from == to {
-                return Err(Failure::Usage(format!(
-                    "--from-class {from} --to-class {to}: there is no way from a class to itself; \
-                     give two classes"
-                )));
-            }
-            samples.labels = Labels::all(from, seeds.len());
-            class_direction(parts, &others.noise, (from, to), observer)?
-        }
-    };
-    let images = draw_along(parts, &samples, &direction, reach, steps, observer)?;
+    Ok(())
+}
+
+/// [`edit`] of samples with noise and labels along a direction of the latent space, `[n]`.
+///
+/// # Errors
+/// When it is a direct student, steps or reach are impossible, or the observer stops the work.
+pub fn edit_along(
+    student: &LoadedStudent,
+    samples: Samples,
+    direction: &[f64],
+    reach: f64,
+    steps: usize,
+    observer: &dyn Observer,
+) -> Outcome<Samples> {
+    check_steps(reach, steps)?;
+    let images = draw_along(student.stepwise()?, &samples, direction, reach, steps, observer)?;
     let labels = samples.labels.repeat_each(steps);
     Ok(Samples { shape: samples.shape, images, labels, ..Samples::default() })
 }
