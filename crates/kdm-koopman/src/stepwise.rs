@@ -125,6 +125,20 @@ impl Stepwise<'_> {
         self.observed(noise, labels, told, observer, |x, y| self.encode_noise(x, y))
     }
 
+    /// [`Self::encode_clean`] that is told of and can be stopped.
+    ///
+    /// # Errors
+    /// When the observer stops it.
+    pub fn encode_clean_observed(
+        &self,
+        images: &[f32],
+        labels: &Labels,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, Stopped> {
+        let told = ("latents", "samples");
+        self.observed(images, labels, told, observer, |x, y| self.encode_clean(x, y))
+    }
+
     /// [`Self::push_noise`] that is told of and can be stopped.
     ///
     /// # Errors

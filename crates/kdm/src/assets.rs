@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use kdm_data::TensorFile;
+use kdm_teacher::distributions::DistributionConfig;
 
 use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
@@ -181,6 +182,15 @@ fn of_role(role: Role, source: &Path) -> Outcome<TensorFile> {
     Ok(TensorFile::open(source)?)
 }
 
+/// Those of `inputs` that are paths, and no names of what ships or of what is in closed form.
+pub fn paths<'a>(inputs: &[Option<&'a Path>]) -> Vec<&'a Path> {
+    let named = |path: &Path| {
+        let name = path.to_string_lossy();
+        ships(&name) || name == "shapes" || DistributionConfig::by_name(&name).is_some()
+    };
+    inputs.iter().flatten().copied().filter(|path| !named(path)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +230,11 @@ mod tests {
         assert!(open(Role::Student, Path::new("fashion-mnist-student")).is_ok());
         assert!(open(Role::Student, Path::new("fashion-mnist-teacher")).is_err());
         assert!(is_any(Path::new("fashion-mnist")) && !is_any(Path::new("nothing")));
+    }
+
+    #[test]
+    fn names_of_what_ships_are_no_paths() {
+        let inputs = ["fashion-mnist", "shapes", "mixture", "./shapes"].map(Path::new).map(Some);
+        assert_eq!(paths(&inputs), [Path::new("./shapes")]);
     }
 }

@@ -55,6 +55,11 @@ impl Failure {
         matches!(error, kdm_data::Error::Io { attempt: "write" | "create" | "open", .. })
     }
 
+    /// Whether the observer stopped the work.
+    pub fn is_stop(&self) -> bool {
+        self.exit_code() == 130
+    }
+
     /// The process's exit code: 2 for wrong usage, 130 for work that was stopped, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -51,6 +51,19 @@ impl RunFolder {
         &self.path
     }
 
+    /// The result of work in this folder: one that failed, and was not stopped, [abandons
+    /// it](Self::abandon).
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn after<T>(self, result: Outcome<T>) -> Outcome<T> {
+        result.inspect_err(|failure| {
+            if !failure.is_stop() {
+                self.abandon();
+            }
+        })
+    }
+
     /// Gives the folder up. Where the run failed before it made anything, what it left behind is
     /// removed: a configuration, a copy of where it was to begin, folders without a file.
     /// Otherwise the next command would find the folder taken, by a run that can't go on. What was

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use kdm::analysis::ClusterConfig;
 use kdm::data::lock::FolderLock;
 use kdm::report::{Table, theory_page};
-use kdm::stages::examine::{AnalysisRequest, analyze_student, write_report};
-use kdm::stages::features::{open_features, open_reference};
-use kdm::stages::teacher::open_teacher;
+use kdm::stages::analyze::{AnalysisRequest, SAMPLES as CLUSTERED, write_analysis};
+use kdm::stages::examine::write_report;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
@@ -63,7 +62,7 @@ pub struct StudentArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Points in the plane: samples to sort into clusters
-    #[arg(long, default_value_t = 5000, value_name = "N")]
+    #[arg(long, default_value_t = CLUSTERED, value_name = "N")]
     #[arg(value_parser = within(1, SAMPLES))]
     samples: usize,
     /// Clusters of points in the plane: samples within this distance are neighbours; of images it
@@ -134,35 +133,6 @@ fn run_theory(out: &Path, json: bool, context: Context) -> Outcome<()> {
 
 impl StudentArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        for (flag, ok) in [("--eps", self.eps > 0.0), ("--z-score", self.z_score > 0.0)] {
-            if !ok {
-                return Err(Failure::Usage(format!("{flag}: give a number above 0")));
-            }
-        }
-        let neighbours = self.neighbours.as_deref().map(Path::new);
-        folder(&self.out, &[Some(&self.model), maybe(&self.pairs), neighbours])?;
-        let student = LoadedStudent::open(&self.model, context.device())?;
-        student.koopman()?;
-        let shape = &student.config().shape;
-        let extractor = self
-            .features
-            .as_deref()
-            .map(|source| open_features(source, context.device()))
-            .transpose()?;
-        if let Some(Err(problem)) = extractor.as_ref().map(|e| e.fits(shape)) {
-            return Err(Failure::Usage(format!("--features: {problem}")));
-        }
-        let reference = match (&extractor, &self.reference) {
-            (Some(extractor), Some(source)) => {
-                Some(open_reference(extractor, source, shape, context.observer)?)
-            }
-            _ => None,
-        };
-        let teacher = self
-            .teacher
-            .as_deref()
-            .map(|source| open_teacher(source, context.device()))
-            .transpose()?;
         let clusters = ClusterConfig {
             eps: self.eps,
             min_neighbours: self.min_neighbours,
@@ -172,12 +142,20 @@ impl StudentArgs {
             pairs: self.pairs.as_deref(),
             samples: self.samples,
             clusters,
-            extractor: extractor.as_ref(),
-            reference: reference.as_ref(),
+            features: self.features.as_deref(),
+            reference: self.reference.as_deref(),
             neighbours: self.neighbours.as_deref(),
-            teacher: teacher.as_ref(),
+            teacher: self.teacher.as_deref(),
         };
-        let found = analyze_student(&student, &request, &self.out, context);
+        request.check()?;
+        let neighbours = self.neighbours.as_deref().map(Path::new);
+        folder(&self.out, &[Some(&self.model), maybe(&self.pairs), neighbours])?;
+        let student = LoadedStudent::open(&self.model, context.device())?;
+        let opened = request.open(&student, context)?;
+        let found = opened.run(Some(&self.out), context).and_then(|found| {
+            let report = write_analysis(&student, &found, &self.out, context)?;
+            Ok((found, report))
+        });
         let (found, report) = or_stopped(found, || NOTHING_KEPT.into())?;
         if self.json {
             return print_json(&found.json());

@@ -2,18 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use kdm::assets::{self, Role};
 use kdm::estimate::measured_stages;
 use kdm::experiment::size;
-use kdm::run_folder::{LENGTH, RunFolder, check_run, open_run};
+use kdm::run_folder::{RunFolder, open_run};
 use kdm::runtime::Machine;
-use kdm::stages::distill::{
-    LossFiles, check_init, claim_init, distill, open_loss_network, student_for,
-};
-use kdm::stages::pairs::open_shared;
+use kdm::stages::begin_distill::DistillRequest;
 use kdm::{Context, Experiment, Outcome};
 
-use super::output::{NOTHING_KEPT, folder, maybe, or_stopped, print};
+use super::output::{NOTHING_KEPT, folder, or_stopped, print};
 use super::resuming::{Keeping, in_run_folder};
 
 /// Flags of a training in a folder of its own.
@@ -55,15 +51,6 @@ impl TrainingArgs {
             return Ok(None);
         }
         Ok(Some(experiment))
-    }
-
-    /// Whether the folder can be opened for the experiment, see [`Self::open`]. The first worker
-    /// looks.
-    pub fn check(&self, experiment: &Experiment, length: &str, context: Context) -> Outcome<()> {
-        if !context.runtime.workers().leads() {
-            return Ok(());
-        }
-        check_run(self.out(), experiment, self.resume, length)
     }
 
     /// Opens the folder for the experiment, in which the key `length` may have grown; it is this
@@ -133,27 +120,14 @@ impl Args {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
         let Some(experiment) = self.training.load("student", context)? else { return Ok(()) };
-        // What is wrong with the pairs is told before a folder is begun.
-        self.training.check(&experiment, LENGTH, context)?;
-        let pairs = self.pairs.as_deref().unwrap_or(Path::new(""));
-        let store = open_shared(pairs, context)?;
-        let student = student_for(&experiment, &store)?;
-        let (loss, files) = (experiment.loss.reconstruction, LossFiles::of(&experiment));
-        open_loss_network(loss, files, &student.shape, context.device())?;
-        let init = self.init_from.as_deref().map(|path| assets::open(Role::Student, path));
-        let init = init.transpose()?;
-        if let Some(init) = &init {
-            check_init(&experiment, &store, init, context.device())?;
-        }
-        let out = self.training.out();
-        folder(out, &[Some(pairs), maybe(&self.init_from)])?;
-        let held = self.training.open(&experiment, LENGTH, context)?;
-        let init = init.filter(|_| held.is_some());
-        let claimed = init.map_or(Ok(()), |init| claim_init(out, &init));
-        let student = claimed.and_then(|()| {
-            context.runtime.workers().meet();
-            distill(&experiment, store, out, context)
-        });
+        let request = DistillRequest {
+            experiment: &experiment,
+            pairs: self.pairs.as_deref().unwrap_or(Path::new("")),
+            init_from: self.init_from.as_deref(),
+            out: self.training.out(),
+            resume: self.training.resume,
+        };
+        let (student, held) = request.begin(context)?.run(context);
         let student = in_run_folder(student, held)?;
         print(&format!("{}\n", student.display()))
     }

@@ -3,16 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kdm::experiment::lpips_fits;
-use kdm::metrics::{FeatureSpace, MeasureOptions, MetricGroup};
-use kdm::nn::{Pooling, vgg};
+use kdm::metrics::MetricGroup;
 use kdm::report::metric_table;
-use kdm::stages::distill::{LossFiles, open_discriminator, open_lpips};
-use kdm::stages::evaluate::{ImagesToMeasure, LossNetworks, board};
-use kdm::stages::evaluate::{evaluate, evaluate_images, open_students_loss_network};
-use kdm::stages::features::open_feature_space;
+use kdm::stages::evaluate::{
+    DIRECTIONS, EvaluationRequest, ImagesToMeasure, NEEDS_FEATURES, evaluate_images,
+};
 use kdm::stages::pairs::open_store;
-use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 use serde_json::json;
 
@@ -49,11 +45,6 @@ impl GroupName {
     }
 }
 
-/// What is missing where features are measured.
-const NEEDS_FEATURES: &str = "FLAG: name the network with --features (Inception's file of `kdm \
-                              import`, a classifier of `kdm features train`, or fashion-mnist) and \
-                              what to compare with by --reference";
-
 /// Flags of `kdm evaluate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
     /// Random projections of the sliced Wasserstein distance
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = DIRECTIONS, value_name = "N")]
     #[arg(value_parser = within(1, STEPS))]
     directions: usize,
     /// LPIPS weights, from `kdm import vgg16.pth --heads vgg.pth`: for the paired metric, and for a
@@ -115,45 +106,29 @@ impl Args {
             let problem = "--resolution and --classes: they are for images given by --samples";
             return Err(Failure::Usage(problem.into()));
         }
-        if self.metrics.is_empty() {
-            self.metrics = vec![GroupName::Losses, GroupName::Paired, GroupName::Distribution];
-        }
         let (Some(model), Some(pairs)) = (&self.model, &self.pairs) else {
             return Err(Failure::Usage("give --model and --pairs, or --samples".into()));
         };
-        if self.directions == 0 {
-            return Err(Failure::Usage("--directions 0: give at least 1".into()));
-        }
-        if let Some(name) = &self.data
-            && DistributionConfig::by_name(name).is_none()
-        {
-            let known = DistributionConfig::NAMES.join(", ");
-            return Err(Failure::Usage(format!("--data {name}: give one of {known}")));
-        }
+        let groups: Vec<MetricGroup> = self.metrics.iter().map(|name| name.group()).collect();
+        let request = EvaluationRequest {
+            groups: &groups,
+            data: self.data.as_deref(),
+            directions: self.directions,
+            lpips: self.lpips.as_deref(),
+            loss_features: self.loss_features.as_deref(),
+            discriminator: self.discriminator.as_deref(),
+            features: self.features.as_deref(),
+            reference: self.reference.as_deref(),
+        };
+        request.check()?;
         let student = LoadedStudent::open(model, context.device())?;
         let store = open_store(pairs, context.observer)?;
-        let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
-        let options = MeasureOptions {
-            groups: self.metrics.iter().map(|name| name.group()).collect(),
-            inside: self.data.as_deref().or(drawn_from).and_then(board),
-            directions: self.directions,
-            lpips: self.paired_lpips(&student, context)?,
-            features: self.feature_space(&student, context)?,
-        };
-        let networks = self.loss_networks(&student, context)?;
-        let values = evaluate(&student, &store, &options, &networks, context);
-        let values = or_stopped(values, || NOTHING_KEPT.into())?;
+        let opened = request.open(&student, &store, context)?;
+        let found = or_stopped(opened.measure(context), || NOTHING_KEPT.into())?;
         if self.json {
-            let mut object = json!(values);
-            if let Some(space) = &options.features {
-                object["features"] = json!({
-                    "network": space.extractor.stamp(), "reference": space.reference.origin,
-                });
-            }
-            object["pairs"] = json!(store.len());
-            return print_json(&object);
+            return print_json(&found.json());
         }
-        print(&metric_table("Evaluation", &values).text())
+        print(&metric_table("Evaluation", &found.values).text())
     }
 
     /// Measures images that are there already.
@@ -180,60 +155,5 @@ impl Args {
         }
         let title = format!("{} images against {}", measured.images, wanted.reference);
         print(&metric_table(&title, &measured.values).text())
-    }
-
-    /// The networks of the loss's terms.
-    fn loss_networks(&self, student: &LoadedStudent, context: Context) -> Outcome<LossNetworks> {
-        if !self.metrics.contains(&GroupName::Losses) {
-            return Ok(LossNetworks::default());
-        }
-        let shape = &student.config().shape;
-        if self.discriminator.is_some() && shape.len() != 3 {
-            return Err(Failure::Usage(
-                "--discriminator: it judges images, and this student draws points; leave it out"
-                    .into(),
-            ));
-        }
-        let files =
-            LossFiles { lpips: self.lpips.as_deref(), features: self.loss_features.as_deref() };
-        let open = |path: &PathBuf| open_discriminator(path, shape[0], context.device());
-        Ok(LossNetworks {
-            perceptual: open_students_loss_network(student, files, context.device())?,
-            discriminator: self.discriminator.as_ref().map(open).transpose()?,
-        })
-    }
-
-    /// LPIPS for the paired metrics, where its weights are given.
-    fn paired_lpips(
-        &self,
-        student: &LoadedStudent,
-        context: Context,
-    ) -> Outcome<Option<kdm::nn::Lpips>> {
-        let paired = self.metrics.contains(&GroupName::Paired);
-        let Some(path) = self.lpips.as_ref().filter(|_| paired) else { return Ok(None) };
-        let shape = &student.config().shape;
-        if !lpips_fits(shape) {
-            return Err(Failure::Usage(format!(
-                "--lpips: it sees images of at least {} pixels a side and 1 or 3 channels, not \
-                 {shape:?}; leave it out",
-                vgg::LEAST_SIDE
-            )));
-        }
-        Ok(Some(open_lpips(path, Pooling::Max, context.device())?.0))
-    }
-
-    /// The features and what they are compared with, where they are asked for.
-    fn feature_space(
-        &self,
-        student: &LoadedStudent,
-        context: Context,
-    ) -> Outcome<Option<FeatureSpace>> {
-        if !self.metrics.contains(&GroupName::Features) {
-            return Ok(None);
-        }
-        let (Some(features), Some(reference)) = (&self.features, &self.reference) else {
-            return Err(Failure::Usage(NEEDS_FEATURES.replace("FLAG", "--metrics features")));
-        };
-        open_feature_space(features, reference, &student.config().shape, context).map(Some)
     }
 }

@@ -10,7 +10,6 @@ use kdm::report::PlotFormat;
 use kdm::run_folder::pretty;
 use kdm::runtime::Context;
 use kdm::sample_picture::Arrangement;
-use kdm::teacher::distributions::DistributionConfig;
 use kdm::{Failure, Outcome, assets, sample_files};
 use serde::Serialize;
 use serde_json::json;
@@ -51,7 +50,7 @@ impl Replace {
     /// Checks the place of a file before any work; `inputs` are the files and folders that the
     /// command reads, names of what ships among them.
     pub fn file(self, out: &Path, kind: FileKind, inputs: &[Option<&Path>]) -> Outcome<()> {
-        Ok(check_file(out, kind, &paths(inputs), self.force)?)
+        Ok(check_file(out, kind, &assets::paths(inputs), self.force)?)
     }
 
     /// The same for samples, which may go to a folder.
@@ -103,16 +102,7 @@ impl Figures {
 
 /// Checks a folder that files go into before any work; see [`Replace::file`].
 pub fn folder(out: &Path, inputs: &[Option<&Path>]) -> Outcome<()> {
-    Ok(check_folder(out, &paths(inputs))?)
-}
-
-/// Those that are paths and no names of what ships or of what is in closed form.
-fn paths<'a>(inputs: &[Option<&'a Path>]) -> Vec<&'a Path> {
-    let named = |path: &Path| {
-        let name = path.to_string_lossy();
-        assets::ships(&name) || name == "shapes" || DistributionConfig::by_name(&name).is_some()
-    };
-    inputs.iter().flatten().copied().filter(|path| !named(path)).collect()
+    Ok(check_folder(out, &assets::paths(inputs))?)
 }
 
 /// The path of a flag's text.
@@ -186,11 +176,5 @@ mod tests {
         let missing = Error::io("read", "a")(io::ErrorKind::NotFound.into());
         let text = or_stopped::<()>(Err(missing.into()), told).unwrap_err().to_string();
         assert!(text.ends_with("check the path"), "{text}");
-    }
-
-    #[test]
-    fn names_of_what_ships_are_no_paths() {
-        let inputs = ["fashion-mnist", "shapes", "mixture", "./shapes"].map(path);
-        assert_eq!(paths(&inputs), [Path::new("./shapes")]);
     }
 }

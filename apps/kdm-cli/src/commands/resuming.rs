@@ -38,14 +38,9 @@ fn minutes(text: &str) -> Result<f64, String> {
 pub fn in_run_folder<T>(result: Outcome<T>, folder: Option<RunFolder>) -> Outcome<T> {
     let Some(folder) = folder else { return result };
     let out = folder.path().display().to_string();
-    or_continued(result, &[("--out", Some(&out)), ("--resume", None)], || {
-        format!("what was finished is kept in `{out}`")
-    })
-    .inspect_err(|failure| {
-        if failure.exit_code() != STOPPED {
-            folder.abandon();
-        }
-    })
+    let flags = [("--out", Some(out.as_str())), ("--resume", None)];
+    let result = or_continued(result, &flags, || format!("what was finished is kept in `{out}`"));
+    folder.after(result)
 }
 
 /// A result whose failure, where the work was stopped, says what is kept and ends in the command
@@ -76,9 +71,6 @@ fn told(failure: &Failure) -> Option<String> {
         _ => None,
     }
 }
-
-/// The exit code of work that was stopped.
-const STOPPED: u8 = 130;
 
 /// The command that this process was started by, as a person would type it, with those of `flags`
 /// that it doesn't have.

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::source::Violation;
 
 /// What each crate may depend on, and what its tests may beside that. Data flows one way: teacher
-/// -> pairs -> student -> distill -> sample -> metrics -> analysis -> report. Programs may depend
-/// on everything, and so may the facade `kdm`.
+/// -> pairs -> student -> distill -> sample -> metrics -> analysis -> report. The facade `kdm` may
+/// depend on everything here.
 const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("kdm-observer", &[], &[]),
     ("kdm-random", &[], &[]),
@@ -22,6 +22,14 @@ const ALLOWED: [(&str, &[&str], &[&str]); 12] = [
     ("kdm-analysis", &["data", "koopman", "metrics", "nn", "random", "observer"], &[]),
     ("kdm-report", &["analysis", "koopman", "metrics", "data"], &["observer", "random"]),
     ("kdm-formats", &["data", "nn", "koopman", "teacher", "observer"], &["random"]),
+];
+
+/// What each program or package in `apps/` may depend on: the facade, the kernels for what is said
+/// of the allocator, and the program on what it serves.
+const APPS: [(&str, &[&str]); 3] = [
+    ("kdm-cli", &["kdm", "kdm-kernels", "kdm-server"]),
+    ("kdm-python", &["kdm", "kdm-kernels"]),
+    ("kdm-server", &["kdm"]),
 ];
 
 /// A crate's `Cargo.toml`.
@@ -107,9 +115,9 @@ fn is_ours(name: &str) -> bool {
     name == "kdm" || name.starts_with("kdm-")
 }
 
-/// Dependencies that [`ALLOWED`] doesn't name, and crates that it doesn't know.
+/// Dependencies that [`ALLOWED`] and [`APPS`] don't name, and crates that they don't know.
 pub fn check(manifests: &[Manifest]) -> Vec<Violation> {
-    let mut found = Vec::new();
+    let mut found = check_apps(manifests);
     for manifest in manifests.iter().filter(|m| m.path.starts_with("crates/") && is_ours(&m.name)) {
         let known = ALLOWED.iter().find(|(name, _, _)| *name == manifest.name);
         if known.is_none() && manifest.name != "kdm" {
@@ -119,6 +127,23 @@ pub fn check(manifests: &[Manifest]) -> Vec<Violation> {
         for entry in manifest.dependencies.iter().filter(|entry| is_ours(&entry.name)) {
             let short = entry.name.trim_start_matches("kdm-");
             if !(always.contains(&short) || entry.dev && in_tests.contains(&short)) {
+                let what = format!("{} may not depend on `{}`", manifest.name, entry.name);
+                found.push(manifest.violation(entry.line, what));
+            }
+        }
+    }
+    found
+}
+
+fn check_apps(manifests: &[Manifest]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for manifest in manifests.iter().filter(|m| m.path.starts_with("apps/")) {
+        let Some((_, allowed)) = APPS.iter().find(|(name, _)| *name == manifest.name) else {
+            found.push(manifest.violation(1, format!("`{}` isn't in the table", manifest.name)));
+            continue;
+        };
+        for entry in manifest.dependencies.iter().filter(|entry| is_ours(&entry.name)) {
+            if !allowed.contains(&entry.name.as_str()) {
                 let what = format!("{} may not depend on `{}`", manifest.name, entry.name);
                 found.push(manifest.violation(entry.line, what));
             }
@@ -191,6 +216,18 @@ mod tests {
         assert_eq!(lines(of("kdm-formats", "[dev-dependencies]\nkdm-random = \"1\"")), []);
         assert_eq!(lines(of("kdm-formats", "[dependencies]\nkdm-random = \"1\"")), [4]);
         assert_eq!(lines(of("kdm-random", "[dev-dependencies]\nkdm-data = \"1\"")), [4]);
+    }
+
+    #[test]
+    fn a_forbidden_dependency_of_a_program_is_noticed() {
+        let of = |name: &str, rest: &str| {
+            let text = format!("[package]\nname = \"{name}\"\n[dependencies]\n{rest}");
+            check(&[Manifest::new(&format!("apps/{name}/Cargo.toml"), &text)])
+        };
+        assert_eq!(lines(of("kdm-python", "kdm = \"1\"\npyo3 = \"1\"")), []);
+        assert_eq!(lines(of("kdm-python", "kdm-koopman = \"1\"")), [4]);
+        assert_eq!(lines(of("kdm-server", "kdm = \"1\"\nkdm-cli = \"1\"")), [5]);
+        assert_eq!(lines(of("kdm-other", "kdm = \"1\"")), [1]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Counting what bytes can't keep.
 
 /// Values that bytes can't keep.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Clipped {
     beyond: usize,
     count: usize,

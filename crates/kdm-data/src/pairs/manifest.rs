@@ -1,15 +1,17 @@
 //! `manifest.json`: how the pairs of a store came to be, and what its files must hash to.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plausible::fault;
 use super::states::StateTime;
 use crate::hash::sha256;
-use crate::{Error, Result, atomic, regular};
+use crate::{Error, Labels, Result, Samples, atomic, regular};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -148,6 +150,19 @@ pub fn noise_of_seed(seed: u64, noise_std: f64, out: &mut [f32]) {
 pub fn label_of_seed(seed: u64, label_dim: usize) -> u32 {
     let draw = kdm_random::uniform_f64(kdm_random::derive_seed(seed, LABEL_STREAM), 0);
     (draw * label_dim as f64) as u32
+}
+
+/// Noise x_T, labels and seeds of the pairs `range` of this plan, whose seeds count up from
+/// `first`; no images.
+pub(super) fn seeded_noise(plan: &Manifest, first: u64, range: Range<usize>) -> Samples {
+    let (dim, classes) = (plan.dim(), plan.label_dim);
+    let seeds: Vec<u64> = range.map(|i| first.wrapping_add(i as u64)).collect();
+    let mut noise = vec![0.0; seeds.len() * dim];
+    let rows = noise.par_chunks_mut(dim).zip(&seeds);
+    rows.for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
+    let label = |seed: &u64| (classes > 0).then(|| label_of_seed(*seed, classes));
+    let labels: Labels = seeds.iter().map(label).collect();
+    Samples { shape: plan.shape.clone(), noise, labels, seeds, ..Samples::default() }
 }
 
 impl Manifest {

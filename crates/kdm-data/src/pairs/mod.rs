@@ -8,6 +8,7 @@
 //! the pairs came to be; once all shards are there it lists their checksums. See `docs/formats.md`.
 
 mod at_hand;
+mod claim;
 mod clipped;
 mod draw;
 mod export;
@@ -22,6 +23,7 @@ mod states;
 mod store;
 mod values;
 mod write;
+mod writer;
 
 pub use draw::{Draw, Drawn, Share, WatchedDraw};
 pub use export::{STATE_TIMES, export};
@@ -36,3 +38,4 @@ pub use states::{MOST_STATES, StateTime, scaled_states};
 pub use store::{PairStore, shards_there, verify};
 pub use values::{Axes, Extremes, UnclearAxes, UnclearRange, ValueRange};
 pub use write::{Worker, generate, generate_watched};
+pub use writer::PairWriter;

@@ -161,7 +161,7 @@ fn check_hash(shard: &TensorFile, record: &ShardRecord) -> Result<()> {
     if found == record.sha256 {
         return Ok(());
     }
-    Err(super::write::changed(shard.path(), &found, &record.sha256))
+    Err(super::claim::changed(shard.path(), &found, &record.sha256))
 }
 
 impl PairStore {

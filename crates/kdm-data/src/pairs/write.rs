@@ -6,24 +6,14 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
 
-use kdm_observer::{Observer, Progress, Stopped};
-use rayon::prelude::*;
+use kdm_observer::{Observer, Progress};
 
-use super::at_hand;
 use super::clipped::Clipped;
 use super::draw::{Draw, Drawn, Share, WatchedDraw};
-use super::manifest::{
-    ImageType, MANIFEST, Manifest, NoiseSource, ShardRecord, label_of_seed, noise_of_seed,
-};
-use super::plausible::fault;
-use super::room::check_room;
-use super::shard::write_pairs;
-use super::store::{DRAW_AGAIN, check_shard};
-use crate::hash::sha256;
-use crate::lock::FolderLock;
-use crate::{Error, Labels, Result, Samples, atomic};
+use super::manifest::{ImageType, Manifest, NoiseSource, seeded_noise};
+use super::writer::PairWriter;
+use crate::{Error, Labels, Result, Samples};
 
 /// One of several workers that fill a store together: it writes the shards k with k mod count =
 /// index.
@@ -82,24 +72,18 @@ pub fn generate_watched(
         return Err(Error::invalid(folder, "noise", problem, "plan a store of seeded noise"));
     };
     debug_assert_eq!(generator, kdm_random::GENERATOR);
-    let (dim, first_seed) = (plan.dim(), *first_seed);
     let mut clipped = Clipped::default();
     let mut draw_range = |range: Range<usize>, share: &mut Share| {
-        let seeds: Vec<u64> = range.map(|i| first_seed.wrapping_add(i as u64)).collect();
-        let mut noise = vec![0.0; seeds.len() * dim];
-        let rows = noise.par_chunks_mut(dim).zip(&seeds);
-        rows.for_each(|(row, seed)| noise_of_seed(*seed, plan.noise_std, row));
-        let class = |seed: &u64| label_of_seed(*seed, plan.label_dim);
-        let labels: Labels =
-            seeds.iter().map(|seed| (plan.label_dim > 0).then(|| class(seed))).collect();
-        let Ok(Drawn { images, states }) = draw(&noise, &labels, share) else { return Ok(None) };
-        assert_eq!(images.len(), noise.len(), "an image for each noise");
-        assert_eq!(states.len(), noise.len() * plan.states.len(), "the states of each");
+        let pairs = seeded_noise(plan, *first_seed, range);
+        let Ok(Drawn { images, states }) = draw(&pairs.noise, &pairs.labels, share) else {
+            return Ok(None);
+        };
+        assert_eq!(images.len(), pairs.noise.len(), "an image for each noise");
+        assert_eq!(states.len(), pairs.noise.len() * plan.states.len(), "the states of each");
         if plan.dtype == ImageType::U8 {
             clipped.add(&images);
         }
-        let noise = Vec::new();
-        Ok(Some(Samples { shape: plan.shape.clone(), noise, images, labels, seeds, states }))
+        Ok(Some(Samples { images, states, ..pairs }))
     };
     let mut progress = observer.begin(task, "pairs");
     let filled = fill_watched(folder, plan, worker, batch, &mut draw_range, &mut progress)?;
@@ -161,189 +145,31 @@ fn fill_watched(
     content: &mut WatchedContent,
     progress: &mut Progress,
 ) -> Result<Filled> {
-    let plan = plan.plan();
-    check_plan(folder, &plan)?;
-    atomic::create_folder(folder)?;
-    let _held = match worker.count {
-        1 => FolderLock::take(folder)?,
-        _ => FolderLock::take_share(folder, worker.index)?,
-    };
-    check_room(folder, &plan)?;
-    let recorded = start(folder, &plan)?;
-    atomic::remove_parts(folder);
-    let mine = || (worker.index..plan.shard_count()).step_by(worker.count);
-    let pairs = |shards: &[usize]| shards.iter().map(|k| plan.shard_range(*k).len()).sum::<usize>();
-    let total = pairs(&mine().collect::<Vec<_>>());
-    if let Some(finished) = &recorded
-        && (0..plan.shard_count()).all(|k| plan.shard_path(folder, k).exists())
-    {
-        progress.report(total as u64, total as u64, "");
-        return Ok(Filled { manifest: finished.clone(), made: 0 });
-    }
-    // A shard that can't be read, or that another plan wrote, is drawn again.
-    let missing: Vec<usize> = mine().filter(|k| check_shard(folder, &plan, *k).is_err()).collect();
-    let earlier = at_hand::earlier(folder);
-    let mut filling =
-        Filling { folder, plan: &plan, total, done: total - pairs(&missing), progress };
-    let mut made = 0;
-    for k in missing {
-        let shard = at_hand::pairs_of(folder, &plan, &earlier, k);
-        made += plan.shard_range(k).len() - shard.len();
-        filling.shard(k, shard, batch.max(1), content)?;
-    }
-    progress.report(total as u64, total as u64, "");
-    Ok(Filled { manifest: complete(folder, plan, recorded)?, made })
-}
-
-/// A worker's shards on their way.
-struct Filling<'a, 'b> {
-    folder: &'a Path,
-    plan: &'a Manifest,
-    /// Pairs in all, and those that are there.
-    total: usize,
-    done: usize,
-    progress: &'a mut Progress<'b>,
-}
-
-impl Filling<'_, '_> {
-    /// Writes shard `k`, whose first pairs are there.
-    fn shard(
-        &mut self,
-        k: usize,
-        mut shard: Samples,
-        batch: usize,
-        content: &mut WatchedContent,
-    ) -> Result<()> {
-        let Self { folder, plan, .. } = *self;
-        let range = plan.shard_range(k);
-        self.done += shard.len();
-        let mut kept = Instant::now();
-        while shard.len() < range.len() {
-            let start = range.start + shard.len();
-            let next = start..start.saturating_add(batch).min(range.end);
-            let Some(pairs) = self.part(next, content)? else {
-                at_hand::keep(folder, plan, k, &shard)?;
-                return Err(self.stopped());
-            };
-            self.done += pairs.len();
-            shard.append(pairs);
-            if kept.elapsed() >= self.progress.observer().keep_every() {
-                at_hand::keep(folder, plan, k, &shard)?;
-                kept = Instant::now();
-            }
+    let writer = PairWriter::of_worker(folder, plan, worker)?;
+    let mut writer = writer.keep_every(progress.observer().keep_every());
+    let total = writer.total() as u64;
+    while let Some(range) = writer.next(batch)? {
+        let (done, count) = (writer.done() as u64, range.len() as f64);
+        let mut pairs = None;
+        if progress.advance(done, total, "").is_ok() {
+            let mut share = |share| progress.advance(done + (share * count) as u64, total, "");
+            pairs = content(range.clone(), &mut share)?;
         }
-        write_pairs(&plan.shard_path(folder, k), plan, k, &shard)?;
-        at_hand::forget(folder, k);
-        Ok(())
-    }
-
-    /// The pairs of a range within a shard; none when the observer stops it.
-    fn part(
-        &mut self,
-        range: Range<usize>,
-        content: &mut WatchedContent,
-    ) -> Result<Option<Samples>> {
-        let (done, total, count) = (self.done as u64, self.total as u64, range.len() as f64);
-        if self.progress.advance(done, total, "").is_err() {
-            return Ok(None);
-        }
-        let progress = &mut *self.progress;
-        content(range, &mut |share| progress.advance(done + (share * count) as u64, total, ""))
-    }
-
-    fn stopped(&self) -> Error {
-        Error::stopped(
-            format!("writing pairs to `{}`", self.folder.display()),
-            format!("{} of {} pairs are kept", self.done, self.total),
-            "run the same command again: it goes on where it was",
-        )(Stopped)
-    }
-}
-
-/// Whether there can be a store of this plan.
-fn check_plan(folder: &Path, plan: &Manifest) -> Result<()> {
-    if plan.dtype == ImageType::U8 && plan.shape.len() == 1 {
-        let problem = "is u8, which keeps images in [-1, 1], and these are points";
-        return Err(Error::invalid(folder, "dtype", problem, "choose f32 or f16"));
-    }
-    if let Some((field, problem)) = fault(plan) {
-        return Err(Error::invalid(folder, field, problem, "plan a store that can be"));
-    }
-    Ok(())
-}
-
-/// Claims `folder` for the plan. Gives the manifest of a store that is already complete.
-fn start(folder: &Path, plan: &Manifest) -> Result<Option<Manifest>> {
-    let path = folder.join(MANIFEST);
-    if path.exists() {
-        let found = Manifest::read(folder)?;
-        if at_hand::grows(&found, plan) {
-            at_hand::grow(folder, found, plan)?;
-            return Ok(None);
-        }
-        if let Some(error) = at_hand::other_store(folder, &found, plan) {
-            return Err(error);
-        }
-        return Ok(found.is_complete().then_some(found));
-    }
-    let mut others = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
-    let foreign = others.find_map(|entry| {
-        let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-        (!name.starts_with('.')).then_some(name)
-    });
-    if let Some(name) = foreign {
-        return Err(Error::invalid(
-            folder,
-            "folder",
-            format!("holds `{name}` and no {MANIFEST}, so it is no pair store"),
-            "choose an empty or a new folder",
-        ));
-    }
-    plan.write(folder)?;
-    Ok(None)
-}
-
-/// Completes the manifest when every shard is there. Several workers may come here at once: they
-/// all write the same. Where the store was complete before and a shard was drawn again, the
-/// checksums on record still hold.
-fn complete(folder: &Path, plan: Manifest, recorded: Option<Manifest>) -> Result<Manifest> {
-    let count = plan.shard_count();
-    if !(0..count).all(|k| plan.shard_path(folder, k).exists()) {
-        return Ok(plan);
-    }
-    let shards: Vec<ShardRecord> = (0..count)
-        .map(|k| {
-            let file = check_shard(folder, &plan, k)?;
-            let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(ShardRecord {
-                file: name,
-                count: plan.shard_range(k).len(),
-                sha256: sha256(file.bytes()),
-            })
-        })
-        .collect::<Result<_>>()?;
-    if let Some(recorded) = recorded {
-        return match shards.iter().zip(&recorded.shards).find(|(new, old)| new != old) {
-            None => Ok(recorded),
-            Some((new, old)) => Err(changed(&folder.join(&new.file), &new.sha256, &old.sha256)),
+        let Some(pairs) = pairs else {
+            writer.keep()?;
+            return Err(writer.stopped());
         };
+        writer.push_part(range, pairs)?;
     }
-    let manifest = Manifest { shards, ..plan };
-    manifest.write(folder)?;
-    at_hand::forget_earlier(folder);
-    Manifest::read(folder)
-}
-
-/// A shard whose bytes are not those on record.
-pub(super) fn changed(path: &Path, found: &str, recorded: &str) -> Error {
-    let problem = format!("is {found} where the manifest has {recorded}: the file has changed");
-    Error::invalid(path, "sha256", problem, DRAW_AGAIN)
+    progress.report(total, total, "");
+    let made = writer.made();
+    Ok(Filled { manifest: writer.finish()?, made })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pairs::{PairStore, verify};
+    use crate::pairs::{PairStore, label_of_seed, noise_of_seed, verify};
     use kdm_observer::{Event, Silent};
     use std::cell::Cell;
 

@@ -51,9 +51,15 @@ pub(super) fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
             )));
         }
     };
-    let mut overlay = text.parse::<Table>().map_err(|e| {
+    let overlay = text.parse::<Table>().map_err(|e| {
         Failure::Usage(format!("{label}: not readable as TOML: {}", e.to_string().trim()))
     })?;
+    let table = over_its_base(&label, overlay, depth)?;
+    Ok((label, table))
+}
+
+/// A table over that of the preset or file which it names as its `base`, or over the common values.
+pub(super) fn over_its_base(label: &str, mut overlay: Table, depth: usize) -> Outcome<Table> {
     let mut table = match overlay.remove("base") {
         None => BASE.parse::<Table>().expect("a file of this project"),
         Some(Value::String(_)) if depth >= MAX_BASES => {
@@ -69,7 +75,7 @@ pub(super) fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         }
     };
     merge(&mut table, overlay);
-    Ok((label, table))
+    Ok(table)
 }
 
 /// A text's table over that of the common values.

@@ -13,7 +13,7 @@ use kdm_train::{NonFinite, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::presets::{layered, merge, over_base, parse_value, suggestion};
+use super::presets::{layered, merge, over_base, over_its_base, parse_value, suggestion};
 use crate::{Failure, Outcome};
 
 /// A whole experiment. Each field is described where it stands in `presets/base.toml`.
@@ -242,6 +242,21 @@ impl Experiment {
         set_all(&mut table, settings)?;
         let experiment = Self::from_table(&label, table)?;
         // What a comparison can't train is told before any work, whichever command it is.
+        experiment.variants()?;
+        Ok(experiment)
+    }
+
+    /// The experiment of a JSON object that says what a file would: nested keys, and an optional
+    /// `base`.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; `label` is what messages call it.
+    pub fn of_json(label: &str, value: &serde_json::Value) -> Outcome<Self> {
+        let table = Table::try_from(value).map_err(|e| {
+            let problem = e.to_string();
+            Failure::Usage(format!("{label}: {}; leave out keys without a value", problem.trim()))
+        })?;
+        let experiment = Self::from_table(label, over_its_base(label, table, 0)?)?;
         experiment.variants()?;
         Ok(experiment)
     }

@@ -1,5 +1,6 @@
 //! Tests of experiments: presets, settings, and mistakes in them.
 
+use serde_json::json;
 use toml::Table;
 
 use super::{Experiment, PRESETS};
@@ -53,6 +54,25 @@ fn settings_reach_every_depth() {
     let other =
         ["pairs.process={kind='diffusion',sigma_min=0.01,sigma_max=10.0,rho=7.0}".to_string()];
     assert_eq!(Experiment::load("checkerboard", &other).unwrap().pairs.process.noise_std(), 10.0);
+}
+
+/// An object says what a file would, over a base that it names.
+#[test]
+fn objects_are_experiments() {
+    let object = json!({"base": "checkerboard", "train": {"iterations": 7, "lr": 0.5}});
+    let of = |object: &serde_json::Value| Experiment::of_json("the experiment", object);
+    let settings = ["train.iterations=7", "train.lr=0.5"].map(String::from);
+    assert_eq!(of(&object).unwrap(), Experiment::load("checkerboard", &settings).unwrap());
+    for (object, part) in [
+        (json!({"base": "checkerbord"}), "did you mean `checkerboard`"),
+        (json!({"train": {"iteration": 7}}), "the experiment: `train.iteration`"),
+        (json!({"train": {"lr": null}}), "the experiment: "),
+        (json!(3), "the experiment: "),
+    ] {
+        let failure = of(&object).unwrap_err();
+        assert_eq!(failure.exit_code(), 2, "{failure}");
+        assert!(failure.to_string().contains(part), "{failure}");
+    }
 }
 
 #[test]

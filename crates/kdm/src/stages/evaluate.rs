@@ -10,18 +10,21 @@ use kdm_koopman::distill;
 use kdm_metrics::statistics::Origin;
 use kdm_metrics::{FeatureSpace, Stamp, measure_features};
 use kdm_metrics::{MeasureOptions, MetricGroup, TeacherSamples, Values, measure};
-use kdm_nn::{Discriminator, Perceptual};
+use kdm_nn::{Discriminator, Lpips, Perceptual, Pooling, vgg};
 use kdm_observer::Observer;
+use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Checkerboard, Teacher, solve};
+use serde_json::{Value, json};
 
-use super::distill::{LossFiles, open_loss_network};
-use super::features::{fit_to_network, open_features, open_reference_with};
+use super::distill::{LossFiles, open_discriminator, open_loss_network, open_lpips};
+use super::features::{fit_to_network, open_feature_space, open_features, open_reference_with};
 use super::images::open_set;
 use super::pairs::Drawing;
 use crate::assets::{self, Role};
+use crate::experiment::lpips_fits;
 use crate::student::LoadedStudent;
 use crate::timing::alternating;
-use crate::{Context, Outcome};
+use crate::{Context, Failure, Outcome};
 
 /// Networks that a loss may take beside the student's.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +100,208 @@ pub fn evaluate(
         values.extend(measure(&drawn, &teacher, options, observer)?);
     }
     Ok(values)
+}
+
+/// What is measured of a student, and with what; networks by their files, or by the names of those
+/// that ship.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationRequest<'a> {
+    /// The groups of metrics; [`DEFAULT_GROUPS`] where there are none.
+    pub groups: &'a [MetricGroup],
+    /// The data, where it isn't what the store says: `checkerboard` measures points off the board.
+    pub data: Option<&'a str>,
+    /// Random projections of the sliced Wasserstein distance, at least 1.
+    pub directions: usize,
+    /// LPIPS weights: for the paired metric, and for a loss that has it.
+    pub lpips: Option<&'a Path>,
+    /// The classifier of the student's loss.
+    pub loss_features: Option<&'a Path>,
+    /// A discriminator, for the adversarial term, which is left out without one.
+    pub discriminator: Option<&'a Path>,
+    /// The feature network.
+    pub features: Option<&'a Path>,
+    /// What features are compared with: statistics, or a data set.
+    pub reference: Option<&'a str>,
+}
+
+/// The groups that are measured unless others are asked for.
+pub const DEFAULT_GROUPS: [MetricGroup; 3] =
+    [MetricGroup::Losses, MetricGroup::Paired, MetricGroup::Distribution];
+
+/// Random projections of the sliced Wasserstein distance unless other are asked for.
+pub const DIRECTIONS: usize = 256;
+
+impl Default for EvaluationRequest<'_> {
+    fn default() -> Self {
+        let (data, lpips, loss_features, discriminator) = (None, None, None, None);
+        let (features, reference) = (None, None);
+        Self {
+            groups: &DEFAULT_GROUPS,
+            data,
+            directions: DIRECTIONS,
+            lpips,
+            loss_features,
+            discriminator,
+            features,
+            reference,
+        }
+    }
+}
+
+/// What is missing where features are measured; `FLAG` stands for what asked for them.
+pub const NEEDS_FEATURES: &str = "FLAG: name the network with --features (Inception's file of `kdm \
+                                  import`, a classifier of `kdm features train`, or \
+                                  fashion-mnist) and what to compare with by --reference";
+
+/// The metrics of a student, and what they are of.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The metrics.
+    pub values: Values,
+    /// Pairs they were measured on.
+    pub pairs: usize,
+    /// The feature network and what it was compared with, where features were measured.
+    pub features: Option<(Stamp, Origin)>,
+}
+
+impl Evaluation {
+    /// The metrics by their keys, with `pairs` and `features`.
+    pub fn json(&self) -> Value {
+        let mut object = json!(self.values);
+        if let Some((network, reference)) = &self.features {
+            object["features"] = json!({"network": network, "reference": reference});
+        }
+        object["pairs"] = json!(self.pairs);
+        object
+    }
+}
+
+/// A student's evaluation that has all it needs.
+#[derive(Debug)]
+pub struct OpenedEvaluation<'a> {
+    student: &'a LoadedStudent,
+    store: &'a PairStore,
+    options: MeasureOptions,
+    networks: LossNetworks,
+}
+
+impl OpenedEvaluation<'_> {
+    /// Measures.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn measure(self, context: Context) -> Outcome<Evaluation> {
+        let Self { student, store, options, networks } = self;
+        let values = evaluate(student, store, &options, &networks, context)?;
+        let stamps =
+            |space: FeatureSpace| (space.extractor.stamp().clone(), space.reference.origin);
+        Ok(Evaluation { values, pairs: store.len(), features: options.features.map(stamps) })
+    }
+}
+
+impl EvaluationRequest<'_> {
+    /// Opens what an evaluation of `student` on all pairs of `store` needs.
+    ///
+    /// # Errors
+    /// When something else is asked for than can be measured, or a network can't be read or doesn't
+    /// fit.
+    pub fn open<'a>(
+        &self,
+        student: &'a LoadedStudent,
+        store: &'a PairStore,
+        context: Context,
+    ) -> Outcome<OpenedEvaluation<'a>> {
+        self.check()?;
+        let groups = if self.groups.is_empty() { &DEFAULT_GROUPS[..] } else { self.groups };
+        let drawn_from = store.manifest().teacher.as_ref().map(|teacher| teacher.data.as_str());
+        let options = MeasureOptions {
+            groups: groups.to_vec(),
+            inside: self.data.or(drawn_from).and_then(board),
+            directions: self.directions,
+            lpips: self.paired_lpips(student, groups, context)?,
+            features: self.feature_space(student, groups, context)?,
+        };
+        let networks = self.loss_networks(student, groups, context)?;
+        Ok(OpenedEvaluation { student, store, options, networks })
+    }
+
+    /// Whether there can be such an evaluation, before anything is read.
+    ///
+    /// # Errors
+    /// When there can't.
+    pub fn check(&self) -> Outcome<()> {
+        if self.directions == 0 {
+            return Err(Failure::Usage("--directions 0: give at least 1".into()));
+        }
+        match self.data {
+            Some(name) if DistributionConfig::by_name(name).is_none() => {
+                let known = DistributionConfig::NAMES.join(", ");
+                Err(Failure::Usage(format!("--data {name}: give one of {known}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The networks of the loss's terms.
+    fn loss_networks(
+        &self,
+        student: &LoadedStudent,
+        groups: &[MetricGroup],
+        context: Context,
+    ) -> Outcome<LossNetworks> {
+        if !groups.contains(&MetricGroup::Losses) {
+            return Ok(LossNetworks::default());
+        }
+        let shape = &student.config().shape;
+        if self.discriminator.is_some() && shape.len() != 3 {
+            return Err(Failure::Usage(
+                "--discriminator: it judges images, and this student draws points; leave it out"
+                    .into(),
+            ));
+        }
+        let files = LossFiles { lpips: self.lpips, features: self.loss_features };
+        let open = |path: &Path| open_discriminator(path, shape[0], context.device());
+        Ok(LossNetworks {
+            perceptual: open_students_loss_network(student, files, context.device())?,
+            discriminator: self.discriminator.map(open).transpose()?,
+        })
+    }
+
+    /// LPIPS for the paired metrics, where its weights are given.
+    fn paired_lpips(
+        &self,
+        student: &LoadedStudent,
+        groups: &[MetricGroup],
+        context: Context,
+    ) -> Outcome<Option<Lpips>> {
+        let paired = groups.contains(&MetricGroup::Paired);
+        let Some(path) = self.lpips.filter(|_| paired) else { return Ok(None) };
+        let shape = &student.config().shape;
+        if !lpips_fits(shape) {
+            return Err(Failure::Usage(format!(
+                "--lpips: it sees images of at least {} pixels a side and 1 or 3 channels, not \
+                 {shape:?}; leave it out",
+                vgg::LEAST_SIDE
+            )));
+        }
+        Ok(Some(open_lpips(path, Pooling::Max, context.device())?.0))
+    }
+
+    /// The features and what they are compared with, where they are asked for.
+    fn feature_space(
+        &self,
+        student: &LoadedStudent,
+        groups: &[MetricGroup],
+        context: Context,
+    ) -> Outcome<Option<FeatureSpace>> {
+        if !groups.contains(&MetricGroup::Features) {
+            return Ok(None);
+        }
+        let (Some(features), Some(reference)) = (self.features, self.reference) else {
+            return Err(Failure::Usage(NEEDS_FEATURES.replace("FLAG", "--metrics features")));
+        };
+        open_feature_space(features, reference, &student.config().shape, context).map(Some)
+    }
 }
 
 /// What is measured of images that are there already.

@@ -13,22 +13,21 @@ use kdm_analysis::{
     memorization,
 };
 use kdm_data::pairs::PairStore;
-use kdm_data::{Array, Samples, Split, array, atomic};
+use kdm_data::{Samples, Split, atomic};
 use kdm_metrics::FeatureSpace;
 use kdm_metrics::catalog::Values;
 use kdm_metrics::{Extractor, Statistics};
 use kdm_report::{
     Page, RunFacts, Section, analysis_sections, metric_table, run_headline, training_section,
 };
-use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Denoiser, Distribution, Process, Teacher, state_time, trajectory};
 use kdm_train::{METRICS, read_metrics};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::images::open_images;
 use super::pairs::Drawing;
 use crate::experiment::TeacherKind;
-use crate::run_folder::{CONFIG, REPORT, pretty};
+use crate::run_folder::{CONFIG, REPORT};
 use crate::run_time::RunTime;
 use crate::student::LoadedStudent;
 use crate::{Context, Experiment, Outcome};
@@ -97,7 +96,7 @@ pub fn examine(inputs: &ExamineInputs, context: Context) -> Outcome<Analysis> {
 }
 
 /// The first pairs of a store with their states, as far as it keeps them.
-fn stored_states(store: &PairStore) -> Option<KnownStates> {
+pub(super) fn stored_states(store: &PairStore) -> Option<KnownStates> {
     let times = &store.manifest().states;
     if times.is_empty() {
         return None;
@@ -306,95 +305,4 @@ pub fn write_report(folder: &Path, page: &Page, context: Context) -> Outcome<Pat
     let path = folder.join(REPORT);
     atomic::write(&path, page.html().as_bytes())?;
     Ok(path)
-}
-
-/// What `kdm analyze` is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct AnalysisRequest<'a> {
-    /// A store of pairs, for the teacher's samples and the noise; none for noise of the seeds 0, 1,
-    /// ...
-    pub pairs: Option<&'a Path>,
-    /// Points that are sorted into clusters; twice as many samples are drawn.
-    pub samples: usize,
-    /// How points are sorted into clusters.
-    pub clusters: ClusterConfig,
-    /// The network that turns images into features.
-    pub extractor: Option<&'a Extractor>,
-    /// The data set's features.
-    pub reference: Option<&'a Statistics>,
-    /// A data set whose images that are nearest to samples are looked for; needs the extractor.
-    pub neighbours: Option<&'a str>,
-    /// The student's own teacher, to follow it from noise to image.
-    pub teacher: Option<&'a Teacher>,
-}
-
-/// Looks into a student and writes the page, its figures and `eigenvalues.npy` into `folder`; gives
-/// what was found and the page's path.
-///
-/// # Errors
-/// When the pairs or the teacher are of another student, its operator has values that are not
-/// finite, files can't be read or written, or the observer stops the work.
-pub fn analyze_student(
-    student: &LoadedStudent,
-    request: &AnalysisRequest,
-    folder: &Path,
-    context: Context,
-) -> Outcome<(Analysis, PathBuf)> {
-    let count = 2 * request.samples;
-    let mut states = None;
-    let (samples, data) = match request.pairs {
-        Some(folder) => {
-            let (store, pairs) = student.first_pairs(folder, count)?;
-            let teacher = store.manifest().teacher.as_ref();
-            states = stored_states(&store);
-            (pairs, teacher.map(|t| t.data.clone()).unwrap_or_default())
-        }
-        None => {
-            let seeds: Vec<u64> = (0..count as u64).collect();
-            let data = student.file.origin.data().unwrap_or_default();
-            (student.draw_noise(&seeds), data.to_string())
-        }
-    };
-    // Noise alone doesn't say which distribution points should follow.
-    let distribution = request
-        .pairs
-        .and_then(|_| DistributionConfig::by_name(&data))
-        .and_then(|config| config.build().ok());
-    let process = request.teacher.map(|_| student.process()).transpose()?;
-    request.teacher.map(|teacher| student.check_teacher(teacher)).transpose()?;
-    atomic::create_folder(folder)?;
-    let inputs = ExamineInputs {
-        student,
-        samples: &samples,
-        extractor: request.extractor,
-        reference: request.reference,
-        data: &data,
-        distribution: distribution.as_ref(),
-        clusters: (request.clusters, request.samples),
-        teacher: request.teacher.zip(process.as_ref()),
-        states: states.as_ref(),
-    };
-    let mut found = examine(&inputs, context)?;
-    if let (Some(source), Some(extractor)) = (request.neighbours, request.extractor) {
-        let near = nearest_training_images(student, &samples, extractor, source, context)?;
-        found.memorization = Some(near);
-    }
-    let mut summary = student.path.display().to_string();
-    if let Some(operator) = &found.operator {
-        let pairs: Vec<f32> =
-            operator.spectrum.eigenvalues.iter().flat_map(|l| [l.0 as f32, l.1 as f32]).collect();
-        let eigenvalues = Array::new([pairs.len() / 2, 2], pairs);
-        array::write_npy(&folder.join("eigenvalues.npy"), &eigenvalues)?;
-        let (kind, n) = (student.config().operator.kind, operator.spectrum.latent);
-        summary = format!("{summary}. Operator: {kind:?}, latent dimension {n}.");
-    }
-    let page = Page {
-        title: "Analysis of a student".into(),
-        summary,
-        sections: analysis_sections(&found),
-        config: pretty(&json!(student.file)),
-        ..Page::default()
-    };
-    let report = write_report(folder, &page, context)?;
-    Ok((found, report))
 }
