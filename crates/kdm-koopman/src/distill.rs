@@ -382,16 +382,18 @@ pub fn step(
     batch: impl Fn(Leaf) -> LeafBatch,
     stepper: &mut Stepper,
 ) -> (Trainee, Losses) {
-    let forward = |trainee: &Trainee, leaf| {
+    let forward = |student: &Student, leaf| {
         let LeafBatch { pairs, latent_noise, mode } = batch(leaf);
-        objective.forward(&trainee.student, pairs, latent_noise, &mode, false)
+        objective.forward(student, pairs, latent_noise, &mode, false)
     };
     let (mut trainee, mut own) = (model, None);
     let mut kept: Option<StudentOutputs> = None;
     if trainee.discriminator.is_some() {
         let keeps = stepper.own_leaves().len() == 1;
+        // A graph that nothing goes back through would stay in memory until the student's step.
+        let without_graph = (!keeps).then(|| trainee.student.clone().no_grad());
         let (better, losses) = stepper.minimise(1, trainee, |trainee, leaf| {
-            let outputs = forward(trainee, leaf);
+            let outputs = forward(without_graph.as_ref().unwrap_or(&trainee.student), leaf);
             let discriminator = trainee.discriminator.as_ref().expect("there is one");
             let total = objective.discriminator_loss(&outputs, discriminator);
             kept = keeps.then_some(outputs);
@@ -401,7 +403,7 @@ pub fn step(
     }
     let judge = trainee.discriminator.clone().map(Module::no_grad);
     let (trainee, mut losses) = stepper.minimise(0, trainee, |trainee, leaf| {
-        let outputs = kept.take().unwrap_or_else(|| forward(trainee, leaf));
+        let outputs = kept.take().unwrap_or_else(|| forward(&trainee.student, leaf));
         let terms = objective.terms(outputs, &trainee.student, judge.as_ref());
         let named = terms.iter().map(|(term, value)| (term.name(), value.clone()));
         Losses { total: terms.total().clone(), terms: named.collect() }
