@@ -302,7 +302,7 @@ def analyze(
     report with its figures.
     """
 
-def experiment(experiment: Union[_Path, Mapping[str, Any]], /) -> dict[str, Any]:
+def experiment(experiment: Union[_Path, Mapping[str, Any]]) -> dict[str, Any]:
     """Every value of an experiment, as `distill` takes it."""
 
 def presets() -> list[str]:

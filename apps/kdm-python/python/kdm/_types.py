@@ -58,6 +58,6 @@ class Operator(NamedTuple):
 
 def reopen(folder):
     """A store that another process has compared with its checksums."""
-    from kdm._kdm import PairStore
+    from kdm import PairStore
 
     return PairStore(folder, verify=False)
