@@ -1,6 +1,6 @@
 //! Students as ONNX files, which onnxruntime, onnxruntime-web and others draw with: one graph from
-//! noise and labels to images, or encoder, operator and decoder as a graph each. Teachers' denoisers
-//! likewise.
+//! noise and labels to images, or encoder, operator and decoder as a graph each; and teachers'
+//! denoisers.
 //!
 //! Time embeddings and all else that never changes are computed here; a factorized operator is one
 //! matrix. The number of rows is free. Operators are those of opset 17 and before.
