@@ -154,8 +154,10 @@ function drawTeacher() {
   if (!shown) return;
   if (!isPlain()) {
     $("teacher-caption").textContent = "A teacher draws plain samples alone: no mix, way or move";
+    staleTeacher(true);
     return;
   }
+  staleTeacher(true);
   teacherWait = setTimeout(async () => {
     const stop = teacherStop = new AbortController();
     const began = performance.now();
@@ -164,6 +166,7 @@ function drawTeacher() {
       const body = { ...request(), source: "teacher" };
       const blob = await (await ask("v1/samples", body, stop.signal)).blob();
       await show(blob, $("teacher-grid"), $("teacher-points"), body.count);
+      staleTeacher(false);
       const ms = Math.round(performance.now() - began);
       $("teacher-caption").textContent = `Teacher, ${about.teacher_evaluations} passes: the same noise, ${ms} ms`;
     } catch (error) {
@@ -171,6 +174,9 @@ function drawTeacher() {
     }
   }, 300);
 }
+
+// What the teacher drew is of other seeds than those that are shown now.
+const staleTeacher = (stale) => $("teacher-figure").firstElementChild.classList.toggle("stale", stale);
 
 // Images lie in the server's picture with gaps of 2 pixels, which are left out here.
 async function show(blob, canvas, img, count) {

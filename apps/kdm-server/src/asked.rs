@@ -299,6 +299,11 @@ impl Request for SamplesRequest {
                                    --teacher";
                     return Err(ApiError::field("source", problem));
                 }
+                if draw.len() > limits.taught {
+                    let most = limits.taught;
+                    let problem = format!("a teacher takes long; ask for {most} samples at most");
+                    return Err(ApiError::too_large("source", problem));
+                }
                 Work::Teacher(draw)
             }
             (Source::Student, Some(field)) => {

@@ -22,6 +22,8 @@ const WINDOW: Duration = Duration::from_millis(2);
 /// Images of a batch, and points.
 const IMAGES: usize = 64;
 const POINTS: usize = 4096;
+/// Samples that a teacher draws before others have their turn.
+const TAUGHT: usize = 4;
 /// How often a thread without work looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -251,7 +253,25 @@ impl Engine {
 
     /// Does work that is not drawn in batches.
     fn work(&mut self) {
-        let Some(pending) = self.pending.pop_front() else { return };
+        let Some(mut pending) = self.pending.pop_front() else { return };
+        if let Work::Teacher(draw) = &pending.job.work {
+            let part = pending.count..(pending.count + TAUGHT).min(draw.len());
+            let model = &self.models[pending.job.model];
+            let began = Instant::now();
+            let drawn =
+                model.of_teacher(draw.part(&model.student, part.clone()), &Waiting(&pending));
+            self.told(part.len(), began);
+            match drawn {
+                Ok(drawn) => pending.drawn.extend(drawn.images),
+                Err(failure) => return drop(pending.job.reply.send(Err(failure))),
+            }
+            pending.count = part.end;
+            if part.end < draw.len() {
+                return self.pending.push_back(pending);
+            }
+            let done = pending.job.work.drawn(&model.student, pending.drawn);
+            return drop(pending.job.reply.send(Ok(done)));
+        }
         let (cost, began) = (pending.job.work.cost(), Instant::now());
         let waiting = Waiting(&pending);
         let done = pending.job.work.run(&self.models[pending.job.model], &waiting);

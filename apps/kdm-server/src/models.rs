@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use kdm::data::Samples;
 use kdm::koopman::Method;
 use kdm::observer::Observer;
-use kdm::run_folder::TEACHER;
+use kdm::run_folder::{STUDENT, TEACHER};
 use kdm::sample_files::NoiseScale;
 use kdm::stages::pairs::Drawing;
 use kdm::stages::teacher::{draw_samples, open_teacher};
@@ -44,7 +44,8 @@ pub struct Model {
 /// What is told of a model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct About {
-    /// The name by which requests choose it: its file's, without the ending.
+    /// The name by which requests choose it: its file's without the ending, or its folder's where
+    /// the file is called as every run calls it.
     pub name: String,
     /// The shape of a sample, such as `[1, 32, 32]` for a grey image, or `[2]` for a point.
     pub shape: Vec<usize>,
@@ -83,7 +84,7 @@ impl Model {
         let evaluations =
             |(teacher, drawing): &(Teacher, Drawing)| drawing.evaluations(teacher.label_dim());
         let about = About {
-            name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            name: name_of(path),
             shape: config.shape.clone(),
             classes: config.label_dim,
             class_names: student.class_names(),
@@ -127,6 +128,13 @@ impl Model {
         found.insert(classes, direction.clone());
         Ok(direction)
     }
+}
+
+/// The name of a student by its file.
+fn name_of(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::file_name).filter(|_| path.ends_with(STUDENT));
+    let name = folder.or(path.file_stem()).unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// The directions of a student's latent space.
@@ -179,10 +187,28 @@ fn teacher_of(
     }
     // Beside the student, under its name among those that ship, or of its data in closed form.
     let data = student.file.origin.data().map(PathBuf::from);
-    let places = [Some(student.path.with_file_name(TEACHER)), Some(student.path.clone()), data];
+    let beside = student.path.with_file_name(TEACHER);
+    let of_run = student.path.with_file_name("teacher").join(TEACHER);
+    let places = [Some(beside), Some(of_run), Some(student.path.clone()), data];
     let own = places.iter().flatten().filter_map(|path| open(path).ok());
     let mut own = own.filter(|teacher| {
         student.file.origin.teacher().is_some() && student.check_teacher(teacher).is_ok()
     });
     Ok(own.next().map(|teacher| (teacher, drawing)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn students_of_runs_are_called_as_their_folders() {
+        let name = |path: &str| name_of(Path::new(path));
+        assert_eq!(name("runs/00001-clothes/student.safetensors"), "00001-clothes");
+        assert_eq!(name("models/small.safetensors"), "small");
+        assert_eq!(
+            (name("student.safetensors"), name("fashion-mnist")),
+            ("student".into(), "fashion-mnist".into())
+        );
+    }
 }

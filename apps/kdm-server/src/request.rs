@@ -19,6 +19,8 @@ pub struct Limits {
     pub values: usize,
     /// Steps of a row.
     pub steps: usize,
+    /// Samples of a teacher.
+    pub taught: usize,
     /// Images that are inverted at a time.
     pub inverted: usize,
     /// Steps of an inversion.
@@ -27,7 +29,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { samples: 1024, values: 16 << 20, steps: 101, inverted: 16, inversion_steps: 200 }
+        Self {
+            samples: 1024,
+            values: 16 << 20,
+            steps: 101,
+            taught: 64,
+            inverted: 16,
+            inversion_steps: 200,
+        }
     }
 }
 

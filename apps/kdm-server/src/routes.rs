@@ -194,7 +194,8 @@ async fn answer<R: Request>(shared: &Shared, request: HttpRequest, deadline: Ins
     let job = Job { model: asked.model, work: asked.work, deadline, reply };
     shared.queue.push(job).map_err(|refused| match refused {
         Refused::Busy(wait) => {
-            let problem = "too much is waiting already; try again in a while";
+            let problem =
+                "the queue is full: samples that others asked for come first; try again later";
             let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, problem);
             error.retry_after = Some((wait.as_secs_f64().ceil() as u64).max(1));
             error

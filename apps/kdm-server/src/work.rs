@@ -163,7 +163,7 @@ impl Work {
     /// The samples that were asked for, drawn.
     pub fn drawn(&self, student: &LoadedStudent, images: Vec<f32>) -> Done {
         let samples = match self {
-            Self::Sample(draw) => draw.all(student),
+            Self::Sample(draw) | Self::Teacher(draw) => draw.all(student),
             _ => Samples::default(),
         };
         Samples { images, ..samples }.into()

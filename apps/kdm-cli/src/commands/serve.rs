@@ -1,7 +1,7 @@
 //! `kdm serve`: students over HTTP, and a page to explore them.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ pub struct Args {
     /// beside the student or ships with the program, where it is its own]
     #[arg(long, value_name = "FILE|NAME")]
     teacher: Option<PathBuf>,
-    /// Where to listen; beyond this machine only with --token-file or --insecure
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    /// Where to listen, such as 127.0.0.1:8000, localhost:8000, or a port of this machine alone;
+    /// beyond this machine only with --token-file or --insecure
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = address)]
     listen: SocketAddr,
     /// A file with the token that requests must bear (`Authorization: Bearer TOKEN`)
     #[arg(long, value_name = "FILE")]
@@ -53,6 +54,15 @@ pub struct Args {
 const MOST_BYTES: usize = 16 << 20;
 /// Files that a server needs beside its connections.
 const FILES: u64 = 64;
+
+/// An address with a port, or a port of the loopback.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| "write ADDRESS:PORT, such as 127.0.0.1:8000, or a port".into())
+}
 
 /// A time from a millisecond to a day.
 fn time(text: &str) -> Result<Duration, String> {
@@ -110,6 +120,15 @@ mod tests {
         assert!(token(&path).unwrap_err().to_string().contains("8 characters"));
         fs::write(&path, "  long enough\nnot this\n").unwrap();
         assert_eq!(token(&path).unwrap(), "long enough");
+    }
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let found = |text: &str| address(text).map(|address| address.to_string());
+        assert_eq!(found("8011").as_deref(), Ok("127.0.0.1:8011"));
+        assert_eq!(found("0.0.0.0:80").as_deref(), Ok("0.0.0.0:80"));
+        assert!(address("localhost:8011").unwrap().ip().is_loopback());
+        assert!(found("127.0.0.1").is_err() && found("x y").is_err());
     }
 
     #[test]

@@ -241,6 +241,8 @@ fn a_student_is_explored() {
     done(&["teacher sample --model fashion-mnist --seeds 3,4 --class 7 --out", &out]);
     let body = json!({ "seeds": [3, 4], "class": 7, "source": "teacher", "format": "npy" });
     assert!(server.post("/v1/samples", &body).body == fs::read(out).unwrap());
+    let many = json!({ "count": 65, "source": "teacher" });
+    assert_eq!(server.post("/v1/samples", &many).error(), (413, "source".into()));
 
     // An image of the student's comes back.
     let image = &plain[..1024];

@@ -87,6 +87,8 @@ const MOST_REPORTING: f64 = 600.0;
 const ENOUGH: [f64; 2] = [40e3, 16e3];
 /// With how many fewer a run makes no sense, as a share of [`ENOUGH`].
 const LEAST: f64 = 0.1;
+/// How much longer a budget is that is proposed: the machine is measured anew then.
+const MARGIN: f64 = 1.25;
 /// Iterations at most: the paper's.
 const MOST_ITERATIONS: f64 = 800e3;
 
@@ -228,7 +230,14 @@ fn spend(request: &Request, sizes: Sizes, rates: &Rates) -> Outcome<Plan> {
     let short = |i: usize| LEAST * ENOUGH[i] / images[i];
     let shortest = if trained { short(0).max(short(1)) } else { short(1) };
     if shortest > 1.0 {
-        let needed = (request.seconds * shortest / 60.0).ceil();
+        let [teacher, _, student, _] = if trained { TRAINED } else { GIVEN };
+        let least = |i: usize, step: f64, share: f64| match share > 0.0 {
+            true => LEAST * ENOUGH[i] * step / share,
+            false => 0.0,
+        };
+        let stages =
+            least(0, rates.teacher_step, teacher).max(least(1, rates.student_step, student));
+        let needed = (MARGIN * (features + stages) / PLANNED / 60.0).ceil();
         return Err(Failure::Usage(format!(
             "--budget: {:.1} minutes are too short to learn anything of images of {side}x{side} \
              pixels on this machine; give --budget {needed}m or more, or a smaller --resolution",
@@ -327,6 +336,20 @@ mod tests {
                 // Numbers of pairs and iterations have an end, which much time comes to.
                 let spent = minutes > 60.0 || share > 0.6;
                 assert!(share < 0.9 && spent, "{minutes} min: {share}\n{:?}", plan.stages);
+            }
+        }
+    }
+
+    /// A budget that is refused is answered with one that is taken.
+    #[test]
+    fn a_budget_that_is_proposed_is_enough() {
+        for seconds in [0.5, 6.0, 30.0] {
+            for images in [Some(500), Some(50_000), None] {
+                let refused = planned(&request(seconds, 200, images)).unwrap_err().to_string();
+                let proposed = refused.split("give --budget ").nth(1).unwrap();
+                let minutes: f64 = proposed.split('m').next().unwrap().parse().unwrap();
+                let plan = planned(&request(60.0 * minutes, 200, images));
+                assert!(minutes > 0.0 && plan.is_ok(), "{refused}");
             }
         }
     }
