@@ -133,7 +133,7 @@ fn what_has_no_onnx_file_is_refused() {
     let folder = Folder::new();
     let out = folder.at("a.onnx");
     let model = "export --model fashion-mnist";
-    fails(&["export --model fashion-mnist-teacher --out", &out], 2, &["student"]);
+    fails(&["export --model fashion-mnist-features --out", &out], 2, &["student"]);
     fails(&[model, "--format onnx --out", &folder.at("a.bin")], 2, &[".onnx"]);
     fails(&[model, "--format original --parts --out", &folder.at("a")], 2, &["--parts", "ONNX"]);
     std::fs::write(folder.path("a.onnx"), "years of work").unwrap();

@@ -189,7 +189,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let first = draw(&at("first"), 0, 12, 3.0);
         for (name, seed, std, part) in
-            [("other", 50, 2.0, "`noise_std`"), ("overlaps", 11, 3.0, "the pair of seed 11")]
+            [("other", 50, 2.0, "noise_std"), ("overlaps", 11, 3.0, "the pair of seed 11")]
         {
             let other = draw(&at(name), seed, 12, std);
             let error = merge(&[first.clone(), other], &at("merged"), &Silent).unwrap_err();
