@@ -25,7 +25,8 @@ pub struct Args {
     teacher: Option<PathBuf>,
     /// Where to listen, such as 127.0.0.1:8000, localhost:8000, or a port of this machine alone;
     /// beyond this machine only with --token-file or --insecure
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    #[arg(value_parser = address)]
     listen: SocketAddr,
     /// A file with the token that requests must bear (`Authorization: Bearer TOKEN`)
     #[arg(long, value_name = "FILE")]
