@@ -1,7 +1,7 @@
 //! Students over HTTP, and a page to explore them: what `kdm serve` does.
 //!
 //! One thread computes, the one that calls [`serve`]; it joins what requests want of one student
-//! into batches ([`engine`]). Others take connections, check requests and write pictures.
+//! into batches. Others take connections, check requests and write pictures.
 
 mod asked;
 mod connections;
