@@ -12,7 +12,7 @@ use crate::request::{
     WayRequest,
 };
 use crate::response::Format;
-use crate::work::{Direction, Draw, Explore, To, Work};
+use crate::work::{Direction, Draw, Explore, To, Whole, Work};
 
 /// Strengths along directions, and noise in standard deviations, beyond this have no use.
 const MOST_STRENGTH: f64 = 100.0;
@@ -308,7 +308,7 @@ impl Request for SamplesRequest {
             }
             (Source::Student, Some(field)) => {
                 has_latents(field, about)?;
-                Work::Explore(Explore { draw, mix, way, moves })
+                Work::Whole(Whole::Explore(Explore { draw, mix, way, moves }))
             }
             (Source::Student, None) => Work::Sample(draw),
         };
@@ -341,7 +341,7 @@ impl Request for InterpolateRequest {
         let labels = labels(self.class, self.classes.as_deref(), count, about)?;
         let stops = Draw { seeds: self.seeds, noise: Vec::new(), count, labels };
         self.format.check(about)?;
-        let work = Work::Interpolate { stops, space: self.space.into(), steps };
+        let work = Work::Whole(Whole::Interpolate { stops, space: self.space.into(), steps });
         Ok(Asked { model, work, format: self.format, arrangement: Arrangement::Ways(steps) })
     }
 }
@@ -366,7 +366,7 @@ impl Request for EditRequest {
         let labels = labels(class, None, count, about)?;
         let draw = Draw { seeds: self.seeds, noise: Vec::new(), count, labels };
         self.format.check(about)?;
-        let work = Work::Edit { draw, direction, reach, steps };
+        let work = Work::Whole(Whole::Edit { draw, direction, reach, steps });
         Ok(Asked { model, work, format: self.format, arrangement: Arrangement::Ways(steps) })
     }
 }
@@ -424,7 +424,7 @@ impl Request for InvertRequest {
         };
         self.format.check(about)?;
         let images = Samples { shape: about.shape.clone(), images, labels, ..Samples::default() };
-        let work = Work::Invert { images, steps };
+        let work = Work::Whole(Whole::Invert { images, steps });
         Ok(Asked { model, work, format: self.format, arrangement: Arrangement::Square })
     }
 }

@@ -174,7 +174,7 @@ impl Engine {
             match self.pending.front().map(|first| &first.job.work) {
                 None => {}
                 Some(Work::Sample(_)) => self.draw_batch(),
-                Some(_) => self.work(),
+                Some(_) => self.work_on_first(),
             }
         }
     }
@@ -246,36 +246,38 @@ impl Engine {
                 continue;
             }
             let Pending { job, drawn, .. } = self.pending.remove(place).expect("it is there");
-            let done = student.check_finite(&drawn).map(|()| job.work.drawn(student, drawn));
+            let Work::Sample(draw) = &job.work else { continue };
+            let done = student.check_finite(&drawn).map(|()| draw.drawn(student, drawn).into());
             let _ = job.reply.send(done);
         }
     }
 
-    /// Does work that is not drawn in batches.
-    fn work(&mut self) {
+    /// Does the first job, which is not drawn in batches, or the next part of it.
+    fn work_on_first(&mut self) {
         let Some(mut pending) = self.pending.pop_front() else { return };
-        if let Work::Teacher(draw) = &pending.job.work {
-            let part = pending.count..(pending.count + TAUGHT).min(draw.len());
-            let model = &self.models[pending.job.model];
-            let began = Instant::now();
-            let drawn =
-                model.of_teacher(draw.part(&model.student, part.clone()), &Waiting(&pending));
-            self.told(part.len(), began);
-            match drawn {
-                Ok(drawn) => pending.drawn.extend(drawn.images),
-                Err(failure) => return drop(pending.job.reply.send(Err(failure))),
+        let (model, began) = (&self.models[pending.job.model], Instant::now());
+        let done = match &pending.job.work {
+            Work::Sample(_) => return self.pending.push_front(pending),
+            Work::Whole(whole) => {
+                let done = whole.run(model, &Waiting(&pending));
+                self.told(pending.job.work.cost(), began);
+                done
             }
-            pending.count = part.end;
-            if part.end < draw.len() {
-                return self.pending.push_back(pending);
+            Work::Teacher(draw) => {
+                let end = (pending.count + TAUGHT).min(draw.len());
+                let part = draw.part(&model.student, pending.count..end);
+                let drawn = model.of_teacher(part, &Waiting(&pending));
+                self.told(end - pending.count, began);
+                let whole = drawn.map(|drawn| [&pending.drawn[..], &drawn.images].concat());
+                match whole {
+                    Ok(drawn) if end < draw.len() => {
+                        (pending.drawn, pending.count) = (drawn, end);
+                        return self.pending.push_back(pending);
+                    }
+                    whole => whole.map(|drawn| draw.drawn(&model.student, drawn).into()),
+                }
             }
-            let done = pending.job.work.drawn(&model.student, pending.drawn);
-            return drop(pending.job.reply.send(Ok(done)));
-        }
-        let (cost, began) = (pending.job.work.cost(), Instant::now());
-        let waiting = Waiting(&pending);
-        let done = pending.job.work.run(&self.models[pending.job.model], &waiting);
-        self.told(cost, began);
+        };
         let _ = pending.job.reply.send(done);
     }
 

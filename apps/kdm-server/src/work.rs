@@ -20,6 +20,13 @@ pub enum Work {
     Sample(Draw),
     /// The teacher's samples of the same noise.
     Teacher(Draw),
+    /// What is done whole.
+    Whole(Whole),
+}
+
+/// Work that is not shared out into batches.
+#[derive(Clone, Debug)]
+pub enum Whole {
     /// Samples from a mix of classes, on the way to others, or moved in the latent space.
     Explore(Explore),
     /// Rows from each sample to the next.
@@ -139,6 +146,16 @@ impl Draw {
         samples
     }
 
+    /// All of them with the images that were drawn.
+    pub fn drawn(&self, student: &LoadedStudent, images: Vec<f32>) -> Samples {
+        let labels = self.labels.clone().unwrap_or_else(|| match self.seeds.is_empty() {
+            true => Labels::none(self.count),
+            false => student.draw_labels(&self.seeds),
+        });
+        let (shape, seeds) = (student.config().shape.clone(), self.seeds.clone());
+        Samples { shape, seeds, labels, images, ..Samples::default() }
+    }
+
     /// All of them.
     pub fn all(&self, student: &LoadedStudent) -> Samples {
         self.part(student, 0..self.count)
@@ -152,21 +169,21 @@ impl Work {
             Self::Sample(draw) => draw.len(),
             // Some dozen passes of a network like the student's.
             Self::Teacher(draw) => 32 * draw.len(),
+            Self::Whole(whole) => whole.cost(),
+        }
+    }
+}
+
+impl Whole {
+    /// How much work it is about, in samples.
+    fn cost(&self) -> usize {
+        match self {
             Self::Explore(explore) => 2 * explore.draw.len(),
             Self::Interpolate { stops, steps, .. } => 2 * stops.len() * steps,
             Self::Edit { draw, steps, .. } => 2 * draw.len() * steps,
             // Two descents, a step of which is a pass forward and back.
             Self::Invert { images, steps } => 6 * images.len() * (1 + steps),
         }
-    }
-
-    /// The samples that were asked for, drawn.
-    pub fn drawn(&self, student: &LoadedStudent, images: Vec<f32>) -> Done {
-        let samples = match self {
-            Self::Sample(draw) | Self::Teacher(draw) => draw.all(student),
-            _ => Samples::default(),
-        };
-        Samples { images, ..samples }.into()
     }
 
     /// Does it.
@@ -176,10 +193,6 @@ impl Work {
     pub fn run(&self, model: &Model, observer: &dyn Observer) -> Outcome<Done> {
         let student = &model.student;
         match self {
-            Self::Sample(draw) => {
-                Ok(kdm::stages::sample::sample(student, draw.all(student), observer)?.into())
-            }
-            Self::Teacher(draw) => Ok(model.of_teacher(draw.all(student), observer)?.into()),
             Self::Explore(explore) => explore.run(model, observer),
             Self::Interpolate { stops, space, steps } => {
                 Ok(interpolate(student, *space, &stops.all(student), *steps, observer)?.into())

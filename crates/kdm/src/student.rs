@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use kdm_data::Samples;
 use kdm_data::pairs::{Manifest, PairStore, TeacherStamp, label_of_seed, noise_of_seed};
+use kdm_data::{Labels, Samples};
 use kdm_koopman::stepwise::Stepwise;
 use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::{Koopman, Sampler, Student, StudentConfig};
@@ -93,19 +93,25 @@ impl LoadedStudent {
     /// Noise x_T and labels that these seeds draw, the same as for pairs; no images yet.
     pub fn draw_noise(&self, seeds: &[u64]) -> Samples {
         let config = self.config();
-        let (dim, classes) = (config.dim(), config.label_dim);
+        let dim = config.dim();
         let mut noise = vec![0.0; seeds.len() * dim];
         let rows = noise.chunks_mut(dim).zip(seeds);
         rows.for_each(|(row, seed)| noise_of_seed(*seed, config.noise_std, row));
-        let label = |seed: &u64| (classes > 0).then(|| label_of_seed(*seed, classes));
         Samples {
             shape: config.shape.clone(),
             noise,
             images: Vec::new(),
-            labels: seeds.iter().map(label).collect(),
+            labels: self.draw_labels(seeds),
             seeds: seeds.to_vec(),
             states: Vec::new(),
         }
+    }
+
+    /// The classes that these seeds draw; none for an unconditional student.
+    pub fn draw_labels(&self, seeds: &[u64]) -> Labels {
+        let classes = self.config().label_dim;
+        let label = |seed: &u64| (classes > 0).then(|| label_of_seed(*seed, classes));
+        seeds.iter().map(label).collect()
     }
 
     /// Whether images that it drew are numbers.

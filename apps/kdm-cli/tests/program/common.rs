@@ -157,6 +157,20 @@ pub fn store(folder: &Folder, name: &str, count: &str, more: &[&str]) -> String 
     out
 }
 
+/// A store of 24 pairs of noise and unrelated images, 3 x 32 x 32; gives its path.
+pub fn image_store(folder: &Folder) -> String {
+    let (count, dim) = (24, 3 * 32 * 32);
+    let draw = |seed, scale: f32| -> Vec<f32> {
+        kdm::random::normal_vec(seed, count * dim).iter().map(|x| scale * x).collect()
+    };
+    let shape = [count, 3, 32, 32];
+    let (noise, images) = (Array::new(shape, draw(1, 80.0)), Array::new(shape, draw(2, 0.5)));
+    array::write_npz(&folder.path("pairs.npz"), &[("noise", &noise), ("image", &images)]).unwrap();
+    let pairs = folder.at("pairs");
+    done(&["pairs import", &folder.at("pairs.npz"), "--out", &pairs]);
+    pairs
+}
+
 /// A small distillation's settings: seconds, with several checkpoints.
 pub const SMALL: [&str; 4] = [
     "--set train.iterations=60 --set train.batch=64 --set train.held_out=200",

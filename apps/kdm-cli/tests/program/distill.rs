@@ -6,12 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use kdm::data::{Array, array};
 use serde_json::Value;
 
 use crate::common::{
-    Folder, distill, done, fails, image_experiment, interrupted, json, kdm, kill, start, store,
-    text, wait_for,
+    Folder, distill, done, fails, image_experiment, image_store, interrupted, json, kdm, kill,
+    start, store, text, wait_for,
 };
 
 /// A distillation killed at random moments and resumed ends in the same bytes as one never killed.
@@ -144,15 +143,7 @@ fn nan_in_training_stops_with_the_checkpoint_kept() {
 #[test]
 fn adversarial_training_resumes_to_the_same_bytes() {
     let folder = Folder::new();
-    let (count, dim) = (24, 3 * 32 * 32);
-    let draw = |seed, scale: f32| -> Vec<f32> {
-        kdm::random::normal_vec(seed, count * dim).iter().map(|x| scale * x).collect()
-    };
-    let shape = [count, 3, 32, 32];
-    let (noise, images) = (Array::new(shape, draw(1, 80.0)), Array::new(shape, draw(2, 0.5)));
-    array::write_npz(&folder.path("pairs.npz"), &[("noise", &noise), ("image", &images)]).unwrap();
-    let pairs = folder.at("pairs");
-    done(&["pairs import", &folder.at("pairs.npz"), "--out", &pairs]);
+    let pairs = image_store(&folder);
     let distill = |out: &str, more: &[&str]| {
         let out = folder.at(out);
         let network = "student.network={kind='unet',model_channels=8,channel_mult=[1,1],\

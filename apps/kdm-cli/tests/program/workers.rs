@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use kdm::data::{Array, array};
-
 use crate::common::{
-    Folder, SMALL, check_failure, distill, done, fails, image_zip, kdm, store, text, wait_for,
+    Folder, SMALL, check_failure, distill, fails, image_store, image_zip, kdm, store, text,
+    wait_for,
 };
 
 /// Whether several processes can be started, by a build with MPI; says so where not.
@@ -145,15 +144,7 @@ fn adversarial_students_do_not_depend_on_the_number_of_processes() {
         return;
     }
     let folder = Folder::new();
-    let (count, dim) = (24, 3 * 32 * 32);
-    let draw = |seed, scale: f32| -> Vec<f32> {
-        kdm::random::normal_vec(seed, count * dim).iter().map(|x| scale * x).collect()
-    };
-    let shape = [count, 3, 32, 32];
-    let (noise, images) = (Array::new(shape, draw(1, 80.0)), Array::new(shape, draw(2, 0.5)));
-    array::write_npz(&folder.path("pairs.npz"), &[("noise", &noise), ("image", &images)]).unwrap();
-    let pairs = folder.at("pairs");
-    done(&["pairs import", &folder.at("pairs.npz"), "--out", &pairs]);
+    let pairs = image_store(&folder);
     let distill = |size: usize, out: &str, more: &[&str]| {
         let out = folder.at(out);
         let network = "student.network={kind='unet',model_channels=8,channel_mult=[1,1],\
