@@ -1,6 +1,7 @@
-//! The one thread that computes: it takes jobs from a bounded queue, and joins samples that
-//! different requests want of one student into batches. A sample depends on its own noise and class
-//! alone, so that whoever asks gets the same bits in any company.
+//! The threads that compute: each takes jobs from a bounded queue of its own. One draws samples,
+//! and joins those that different requests want of one student into batches. A sample depends on
+//! its own noise and class alone, so that whoever asks gets the same bits in any company. The other
+//! does what takes longer, so that nobody who draws waits for somebody's inversion.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,12 +50,19 @@ pub enum Refused {
     Stopping,
 }
 
-/// The queue's entrance.
+/// The queues' entrance.
 #[derive(Clone, Debug)]
 pub struct Queue {
+    drawing: Lane,
+    working: Lane,
+    most: usize,
+}
+
+/// The entrance to one engine's queue.
+#[derive(Clone, Debug)]
+struct Lane {
     jobs: Sender<(Job, Ticket)>,
     load: Arc<Load>,
-    most: usize,
 }
 
 /// What is in the queue and being worked on, in samples.
@@ -84,20 +92,24 @@ impl Queue {
     /// # Errors
     /// When the queue is full, or the server is stopping.
     pub fn push(&self, job: Job) -> Result<(), Refused> {
-        let samples = job.work.cost();
-        let before = self.load.samples.fetch_add(samples, Ordering::Relaxed);
-        let ticket = Ticket { load: self.load.clone(), samples };
+        let lane = if job.work.is_quick() { &self.drawing } else { &self.working };
+        let (load, samples) = (lane.load.clone(), job.work.cost());
+        let before = load.samples.fetch_add(samples, Ordering::Relaxed);
+        let ticket = Ticket { load, samples };
         // A job larger than the queue is taken by an empty one.
         if before > 0 && before + samples > self.most {
-            let rate = self.load.rate.load(Ordering::Relaxed).max(1);
+            let rate = lane.load.rate.load(Ordering::Relaxed).max(1);
             return Err(Refused::Busy(Duration::from_secs_f64(before as f64 / rate as f64)));
         }
-        self.jobs.send((job, ticket)).map_err(|_| Refused::Stopping)
+        lane.jobs.send((job, ticket)).map_err(|_| Refused::Stopping)
     }
 
     /// Samples that are waited for.
     pub fn waiting(&self) -> usize {
-        self.load.samples.load(Ordering::Relaxed)
+        [&self.drawing, &self.working]
+            .map(|lane| lane.load.samples.load(Ordering::Relaxed))
+            .iter()
+            .sum()
     }
 }
 
@@ -136,12 +148,22 @@ impl Pending {
     }
 }
 
-/// An engine for `models`, and the entrance to its queue of `most` samples.
-pub fn engine(models: Arc<Vec<Model>>, most: usize, metrics: Arc<Metrics>) -> (Engine, Queue) {
-    let (send, jobs) = channel();
-    let load = Arc::new(Load::default());
-    let queue = Queue { jobs: send, load: load.clone(), most };
-    (Engine { models, jobs, load, metrics, pending: VecDeque::new() }, queue)
+/// Engines for `models`, one that draws and one that does longer work, and the entrance to their
+/// queues of `most` samples each.
+pub fn engines(
+    models: &Arc<Vec<Model>>,
+    most: usize,
+    metrics: &Arc<Metrics>,
+) -> ([Engine; 2], Queue) {
+    let engine = || {
+        let (send, jobs) = channel();
+        let load = Arc::new(Load::default());
+        let lane = Lane { jobs: send, load: load.clone() };
+        let (models, metrics) = (models.clone(), metrics.clone());
+        (Engine { models, jobs, load, metrics, pending: VecDeque::new() }, lane)
+    };
+    let ((draws, drawing), (works, working)) = (engine(), engine());
+    ([draws, works], Queue { drawing, working, most })
 }
 
 impl Engine {

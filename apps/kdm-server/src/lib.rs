@@ -1,7 +1,8 @@
 //! Students over HTTP, and a page to explore them: what `kdm serve` does.
 //!
-//! One thread computes, the one that calls [`serve`]; it joins what requests want of one student
-//! into batches. Others take connections, check requests and write pictures.
+//! The thread that calls [`serve`] draws; it joins what requests want of one student into batches.
+//! Another does longer work, such as edits and inversions. Others take connections, check requests
+//! and write pictures.
 
 mod asked;
 mod connections;
@@ -91,7 +92,7 @@ pub fn serve(
     let address = listener.local_addr().map_err(refused)?;
     let models = Arc::new(open(&settings, context)?);
     let metrics = Arc::new(Metrics::default());
-    let (engine, queue) = engine::engine(models.clone(), settings.queue, metrics.clone());
+    let ([draws, works], queue) = engine::engines(&models, settings.queue, &metrics);
     let (stop, stopping) = watch::channel(false);
     let shared = Arc::new(Shared {
         models,
@@ -120,9 +121,11 @@ pub fn serve(
                 Ok(())
             })
         });
+        let worker = scope.spawn(move || works.run(|| ()));
         listening(address);
-        engine.run(|| {
-            if context.observer.stopping() {
+        draws.run(|| {
+            // A worker that has ended while there is a queue has panicked.
+            if context.observer.stopping() || worker.is_finished() {
                 stop.send_replace(true);
             }
         });

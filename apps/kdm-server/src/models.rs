@@ -7,14 +7,14 @@ use std::sync::Mutex;
 
 use kdm::data::Samples;
 use kdm::koopman::Method;
+use kdm::koopman::editing::difference;
 use kdm::observer::Observer;
 use kdm::run_folder::{STUDENT, TEACHER};
 use kdm::sample_files::NoiseScale;
 use kdm::stages::pairs::Drawing;
 use kdm::stages::teacher::{draw_samples, open_teacher};
 use kdm::studies::directions::{
-    ModeDirections, PrincipalDirections, RankedDirection, RankedMode, ReferenceLatents,
-    between_classes,
+    ModeDirections, PrincipalDirections, RankedDirection, RankedMode, ReferenceLatents, class_mean,
 };
 use kdm::teacher::{Denoiser, Teacher};
 use kdm::{Context, Failure, LoadedStudent, Outcome};
@@ -37,8 +37,8 @@ pub struct Model {
     pub directions: Option<(ModeDirections, PrincipalDirections)>,
     /// Its teacher, and how it drew the pairs.
     pub teacher: Option<(Teacher, Drawing)>,
-    /// Directions from class to class, as far as somebody asked for them.
-    between: Mutex<HashMap<(u32, u32), Vec<f64>>>,
+    /// Mean latents of classes, as far as somebody asked for them.
+    class_means: Mutex<HashMap<u32, Vec<f64>>>,
 }
 
 /// What is told of a model.
@@ -95,7 +95,7 @@ impl Model {
             modes: directions.as_ref().map(|found| found.0.ranked()).unwrap_or_default(),
             principal: directions.as_ref().map(|found| found.1.ranked()).unwrap_or_default(),
         };
-        Ok(Self { about, student, directions, teacher, between: Mutex::default() })
+        Ok(Self { about, student, directions, teacher, class_means: Mutex::default() })
     }
 
     /// Samples of the teacher from `noise`.
@@ -112,21 +112,21 @@ impl Model {
         draw_samples(teacher, drawing, noise, NoiseScale::SigmaMax, None, observer)
     }
 
-    /// The direction from class to class, found once.
+    /// The direction from class to class. The mean latents of classes are found once.
     ///
     /// # Errors
     /// When there is none, or the observer stops the work.
-    pub fn between(&self, classes: (u32, u32), observer: &dyn Observer) -> Outcome<Vec<f64>> {
-        let known = |found: &Mutex<HashMap<(u32, u32), Vec<f64>>>| {
-            found.lock().expect("nothing panics with it").get(&classes).cloned()
+    pub fn between(&self, (from, to): (u32, u32), observer: &dyn Observer) -> Outcome<Vec<f64>> {
+        let mean = |class: u32| -> Outcome<Vec<f64>> {
+            let known = || self.class_means.lock().expect("nothing panics with it");
+            if let Some(mean) = known().get(&class) {
+                return Ok(mean.clone());
+            }
+            let mean = class_mean(&self.student, class, observer)?;
+            known().insert(class, mean.clone());
+            Ok(mean)
         };
-        if let Some(direction) = known(&self.between) {
-            return Ok(direction);
-        }
-        let direction = between_classes(&self.student, classes, observer)?;
-        let mut found = self.between.lock().expect("nothing panics with it");
-        found.insert(classes, direction.clone());
-        Ok(direction)
+        Ok(difference(&mean(from)?, &mean(to)?))
     }
 }
 

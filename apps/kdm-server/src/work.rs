@@ -163,6 +163,11 @@ impl Draw {
 }
 
 impl Work {
+    /// Whether it takes no longer than drawing its samples: others may wait for it.
+    pub fn is_quick(&self) -> bool {
+        matches!(self, Self::Sample(_) | Self::Whole(Whole::Explore(_)))
+    }
+
     /// How much work it is about, in samples.
     pub fn cost(&self) -> usize {
         match self {

@@ -37,27 +37,29 @@ pub fn mean_row(rows: &[f32], width: usize) -> Vec<f64> {
     sum.into_iter().map(|s| s / count).collect()
 }
 
-/// The direction from one class to another, `[n]`: the difference of the means of pushed latents
-/// C E_T(x_T) + B y of the same noise (`[N, dim]`), labelled with the one and with the other.
+/// The mean of pushed latents C E_T(x_T) + B y of noise (`[N, dim]`) labelled with a class, `[n]`.
 ///
 /// # Errors
-/// When the student doesn't have one of the classes, or the observer stops the work.
-pub fn class_direction(
+/// When the student doesn't have the class, or the observer stops the work.
+pub fn class_mean(
     parts: Stepwise,
     noise: &[f32],
-    (from, to): (u32, u32),
+    class: u32,
     observer: &dyn Observer,
 ) -> Result<Vec<f64>> {
     let label_dim = parts.config.label_dim;
-    if let Some(class) = [from, to].into_iter().find(|class| *class as usize >= label_dim) {
+    if class as usize >= label_dim {
         return Err(Error::UnknownClass { class, label_dim });
     }
-    let count = noise.len() / parts.config.dim();
-    let mean = |class| -> Result<Vec<f64>> {
-        let pushed = parts.push_noise_observed(noise, &Labels::all(class, count), observer)?;
-        Ok(mean_row(&pushed, parts.config.operator_dim()))
-    };
-    Ok(mean(to)?.into_iter().zip(mean(from)?).map(|(to, from)| to - from).collect())
+    let labels = Labels::all(class, noise.len() / parts.config.dim());
+    let pushed = parts.push_noise_observed(noise, &labels, observer)?;
+    Ok(mean_row(&pushed, parts.config.operator_dim()))
+}
+
+/// What leads from one place to another: the direction between two classes, of their
+/// [`class_mean`]s.
+pub fn difference(from: &[f64], to: &[f64]) -> Vec<f64> {
+    from.iter().zip(to).map(|(from, to)| to - from).collect()
 }
 
 /// Latents `[N, n]` moved along `direction` (`[n]`) by up to `reach` of its lengths to either side,
@@ -126,7 +128,8 @@ mod tests {
         let parts =
             Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
         let noise = normal_vec(1, 30);
-        let direction = class_direction(parts, &noise, (0, 1), &Silent).unwrap();
+        let mean = |class| class_mean(parts, &noise, class, &Silent).unwrap();
+        let direction = difference(&mean(0), &mean(1));
         let labels = |class| Labels::all(class, 10);
         let (from, to) =
             (parts.push_noise(&noise, &labels(0)), parts.push_noise(&noise, &labels(1)));
@@ -161,7 +164,7 @@ mod tests {
         let student = config.init(2, &device);
         let parts =
             Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
-        let error = class_direction(parts, &[0.0; 3], (0, 2), &Silent).unwrap_err();
+        let error = class_mean(parts, &[0.0; 3], 2, &Silent).unwrap_err();
         assert!(matches!(error, Error::UnknownClass { class: 2, label_dim: 2 }));
         assert!(error.to_string().contains("classes 0 to 1"), "{error}");
     }

@@ -82,7 +82,7 @@ Examples:
   kdm import vgg16.pth --heads vgg.pth --out lpips.safetensors")]
     Import(import::Args),
     /// Write a model for other programs: as a state dict for PyTorch with the names of its original
-    /// implementation, or a student or a teacher's denoiser as ONNX
+    /// implementation, or a student or an image teacher's denoiser as ONNX
     #[command(after_help = "\
 Examples:
   kdm export --model student.safetensors --out weights.safetensors

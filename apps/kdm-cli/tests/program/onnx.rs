@@ -180,3 +180,50 @@ fn onnxruntime_denoises_as_the_teacher_does() {
     fails(&["export --parts", model, "--out", &folder.at("parts")], 2, &["--parts"]);
     fails(&["export --model", &images, "--out", &out], 1, &[]);
 }
+
+/// Teachers of other programs, imported: continuous and discrete noise levels, with classes and
+/// without. All kinds of networks are compared in kdm-formats.
+#[test]
+fn onnxruntime_denoises_as_imported_teachers_do() {
+    let Some(python) = python("numpy, onnx, onnxruntime") else { return };
+    let folder = Folder::new();
+    let foreign =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/kdm-formats/tests/foreign");
+    let small = ["edm_VPPrecond.pkl", "edm_VEPrecond.pkl", "diffusers"];
+    let small = small.map(|name| Some(foreign.join(name)));
+    let official = ["edm_ncsnpp_cond.pkl", "edm_adm_cond.pkl", "edm_ddpmpp_uncond.pkl"];
+    let official = official.map(reference);
+    for (i, path) in small.into_iter().chain(official).flatten().enumerate() {
+        let model = folder.at(&format!("teacher-{i}.safetensors"));
+        done(&["import", &path.to_string_lossy(), "--out", &model]);
+        let onnx = folder.at(&format!("teacher-{i}.onnx"));
+        done(&["export --model", &model, "--out", &onnx]);
+        let file = kdm::data::TensorFile::open(Path::new(&model)).unwrap();
+        let network = &file.metadata()["config"]["network"];
+        let size = |names: [&str; 2]| {
+            let found = names.iter().find_map(|name| network[*name].as_u64());
+            found.unwrap_or(0) as usize
+        };
+        let (channels, side) = (size(["in_channels"; 2]), size(["resolution", "sample_size"]));
+        let classes = size(["label_dim", "num_class_embeds"]);
+        let shape = [3, channels, side, side];
+        for sigma in [0.1, 4.0] {
+            let (x, expected) = (folder.at("x.npy"), folder.at("expected.npy"));
+            let values = kdm::random::normal_vec(i as u64, shape.iter().product());
+            let values = values.into_iter().map(|e| (1.0 + sigma) * e).collect();
+            array::write_npy(Path::new(&x), &kdm::data::Array::new(shape, values)).unwrap();
+            let (labels, zeros) = (folder.at("labels.npy"), vec![0.0; 3 * classes]);
+            let zeros = kdm::data::Array::new([3, classes], zeros);
+            array::write_npy(Path::new(&labels), &zeros).unwrap();
+            let level = format!("--sigma {sigma} --force");
+            done(&["teacher denoise --model", &model, "--input", &x, &level, "--out", &expected]);
+            let labels = if classes > 0 { &labels } else { "-" };
+            let level = sigma.to_string();
+            let arguments = [CHECK, &onnx, &x, labels, &expected, &level];
+            let output = Command::new(&python).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{path:?}: {}", text(&output.stderr));
+            let off: f64 = text(&output.stdout).trim().parse().unwrap();
+            assert!(off < TOLERANCE, "{path:?} at {sigma}: {off}");
+        }
+    }
+}

@@ -434,6 +434,35 @@ fn overload_is_told_and_a_stop_loses_nothing() {
     assert!(TcpStream::connect(&server.address).is_err());
 }
 
+/// While an image is inverted (some hundred passes forward and back), samples are drawn.
+#[test]
+fn nobody_who_draws_waits_for_an_inversion() {
+    let server = Server::new(&["--model fashion-mnist"]);
+    let images = vec![vec![0.0; 1024]; 8];
+    let body = json!({ "images": images, "class": 4, "steps": 200 }).to_string();
+    let mut inverting = server.connect();
+    let json = "Content-Type: application/json\r\n";
+    inverting.send("POST", "/v1/invert", json, body.as_bytes());
+    let waiting = || {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        let line = metrics.lines().find(|line| line.starts_with("kdm_waiting_samples "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    while waiting() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for body in [
+        json!({ "count": 3, "format": "npy" }),
+        json!({ "seeds": [1], "class": 4, "moves": [{ "mode": 1, "strength": 1.0 }] }),
+    ] {
+        assert_eq!(server.post("/v1/samples", &body).status, 200);
+    }
+    let stream = inverting.0.get_ref();
+    stream.set_nonblocking(true).unwrap();
+    let answered = stream.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(answered, Err(std::io::ErrorKind::WouldBlock), "the inversion was done before");
+}
+
 /// Students of points, direct ones, and several at once.
 #[test]
 fn other_students_are_served() {

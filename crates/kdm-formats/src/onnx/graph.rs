@@ -9,8 +9,8 @@ use super::proto::{
 };
 
 /// ONNX's numbers of element types.
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
+pub(super) const FLOAT: i32 = 1;
+pub(super) const INT64: i32 = 7;
 const HALF: i32 = 10;
 
 /// The name of a value.

@@ -1,7 +1,10 @@
 //! Layers as nodes.
 
-use kdm_nn::layers::GroupNorm;
+use kdm_nn::unet::diffusers::Activation;
+use kdm_nn::unet::plan::{ChannelOrder, QueryLayers};
 use kdm_nn::{Linear, Resize, StateDict, state};
+
+use std::ops::Range;
 
 use super::graph::{Builder, Parameter, Value};
 
@@ -12,24 +15,46 @@ pub(super) struct Weights<'a> {
     pub network: &'a str,
 }
 
+/// An affine layer's weights, in rows of `inputs`, and its bias.
+pub(super) struct Affine {
+    pub inputs: usize,
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
 impl Weights<'_> {
     /// Whether there is such a layer.
     pub fn has(&self, layer: &str) -> bool {
         self.state.contains_key(&format!("{layer}.weight"))
     }
 
-    /// What an affine layer makes of one row.
-    pub fn affine(&self, layer: &str, x: &[f32]) -> Vec<f32> {
-        let (shape, weight) = self.values(&format!("{layer}.weight"));
-        let (_, bias) = self.values(&format!("{layer}.bias"));
-        let dot = |row: &[f32]| -> f64 {
-            row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
-        };
-        let rows = weight.chunks_exact(shape[1]).zip(&bias);
-        rows.map(|(row, b)| (dot(row) + f64::from(*b)) as f32).collect()
+    /// Weights and bias (zeros where there is none) of a layer's outputs `rows`: of an affine layer
+    /// or of a convolution, whose kernels then lie in a row each.
+    pub fn affine(&self, layer: &str, rows: Range<usize>) -> Affine {
+        self.chosen(layer, rows)
     }
 
-    fn values(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+    /// [`Self::affine`] of outputs in another order.
+    pub fn chosen(&self, layer: &str, rows: impl Iterator<Item = usize> + Clone) -> Affine {
+        let (shape, weight) = self.values(&format!("{layer}.weight"));
+        let inputs = shape[1..].iter().product();
+        let weight = rows.clone().flat_map(|row| weight[row * inputs..(row + 1) * inputs].to_vec());
+        let weight = weight.collect();
+        let bias = match self.has_bias(layer) {
+            true => {
+                let (_, bias) = self.values(&format!("{layer}.bias"));
+                rows.map(|row| bias[row]).collect()
+            }
+            false => rows.map(|_| 0.0).collect(),
+        };
+        Affine { inputs, weight, bias }
+    }
+
+    fn has_bias(&self, layer: &str) -> bool {
+        self.state.contains_key(&format!("{layer}.bias"))
+    }
+
+    pub fn values(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
         let data = &self.state[name];
         (data.shape().to_vec(), data.iter::<f32>().collect())
     }
@@ -39,10 +64,34 @@ impl Weights<'_> {
         format!("{}.{layer}", self.network)
     }
 
-    /// Channels out of a convolution, or features of a norm.
+    /// Outputs of an affine layer, channels out of a convolution, or features of a norm.
     pub fn outputs(&self, layer: &str) -> usize {
         self.state[&format!("{layer}.weight")].shape()[0]
     }
+}
+
+impl Affine {
+    /// What it makes of one row.
+    pub fn of(&self, x: &[f32]) -> Vec<f32> {
+        let dot = |row: &[f32]| -> f64 {
+            row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+        };
+        let rows = self.weight.chunks_exact(self.inputs).zip(&self.bias);
+        rows.map(|(row, b)| (dot(row) + f64::from(*b)) as f32).collect()
+    }
+
+    fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+}
+
+/// Self-attention on images of height and width `side`.
+pub(super) struct Attention<'a> {
+    /// The layer's name.
+    pub layer: &'a str,
+    pub queries: QueryLayers,
+    pub heads: usize,
+    pub side: usize,
 }
 
 impl Builder {
@@ -50,6 +99,22 @@ impl Builder {
     pub fn silu(&mut self, x: &str) -> Value {
         let gate = self.node("Sigmoid", &[x], &[]);
         self.node("Mul", &[x, &gate], &[])
+    }
+
+    /// An activation.
+    pub fn activated(&mut self, x: &str, activation: Activation) -> Value {
+        match activation {
+            Activation::Silu => self.silu(x),
+            Activation::Relu => self.node("Relu", &[x], &[]),
+            Activation::Gelu => {
+                // x Phi(x); ONNX has it as an operator from opset 20 on.
+                let within = self.scaled(x, 0.5f64.sqrt());
+                let error = self.node("Erf", &[&within], &[]);
+                let twice = self.plus(&error, 1.0);
+                let half = self.scaled(x, 0.5);
+                self.node("Mul", &[&half, &twice], &[])
+            }
+        }
     }
 
     /// A value times a number.
@@ -82,11 +147,16 @@ impl Builder {
         self.node("Gemm", &[x, &weight, &bias], &[("transB", Parameter::Int(1))])
     }
 
-    /// A linear layer by name.
+    /// An affine layer by name.
     pub fn linear(&mut self, x: &str, weights: &Weights, layer: &str) -> Value {
-        let (shape, values) = weights.values(&format!("{layer}.weight"));
-        let (_, bias) = weights.values(&format!("{layer}.bias"));
-        self.matrix(x, &weights.name(layer), [shape[0], shape[1]], [&values, &bias])
+        let affine = weights.affine(layer, 0..weights.outputs(layer));
+        self.affine(x, &weights.name(layer), &affine)
+    }
+
+    /// An affine layer.
+    pub fn affine(&mut self, x: &str, name: &str, affine: &Affine) -> Value {
+        let sizes = [affine.outputs(), affine.inputs];
+        self.matrix(x, name, sizes, [&affine.weight, &affine.bias])
     }
 
     /// A linear layer of its own.
@@ -98,23 +168,37 @@ impl Builder {
 
     /// A convolution that keeps the size, of an odd kernel.
     pub fn conv(&mut self, x: &str, weights: &Weights, layer: &str) -> Value {
-        let (shape, values) = weights.values(&format!("{layer}.weight"));
-        let (_, bias) = weights.values(&format!("{layer}.bias"));
-        self.conv_of(x, &weights.name(layer), &shape, &values, &bias)
+        let shape = weights.state[&format!("{layer}.weight")].shape();
+        self.conv_with(x, weights, layer, 1, [shape[2] / 2; 4])
     }
 
-    fn conv_of(
+    /// A convolution with zero padding above, to the left, below and to the right.
+    pub fn conv_with(
         &mut self,
         x: &str,
-        name: &str,
-        shape: &[usize],
-        values: &[f32],
-        bias: &[f32],
+        weights: &Weights,
+        layer: &str,
+        stride: usize,
+        padding: [usize; 4],
     ) -> Value {
-        let weight = self.constant(&format!("{name}.weight"), shape, values);
-        let bias = self.constant(&format!("{name}.bias"), &shape[..1], bias);
-        let pad = shape[2] as i64 / 2;
-        self.node("Conv", &[x, &weight, &bias], &[("pads", Parameter::Ints(&[pad; 4]))])
+        let (shape, values) = weights.values(&format!("{layer}.weight"));
+        let (_, bias) = weights.values(&format!("{layer}.bias"));
+        let name = weights.name(layer);
+        let weight = self.constant(&format!("{name}.weight"), &shape, &values);
+        let bias = self.constant(&format!("{name}.bias"), &shape[..1], &bias);
+        let parameters = [
+            ("pads", Parameter::Ints(&padding.map(|n| n as i64))),
+            ("strides", Parameter::Ints(&[stride as i64; 2])),
+        ];
+        self.node("Conv", &[x, &weight, &bias], &parameters)
+    }
+
+    /// An affine layer of every pixel's channels.
+    fn pixelwise(&mut self, x: &str, name: &str, affine: &Affine) -> Value {
+        let shape = [affine.outputs(), affine.inputs, 1, 1];
+        let weight = self.constant(&format!("{name}.weight"), &shape, &affine.weight);
+        let bias = self.constant(&format!("{name}.bias"), &shape[..1], &affine.bias);
+        self.node("Conv", &[x, &weight, &bias], &[])
     }
 
     /// A group norm of images: ONNX normalises instances, which groups are when an image's channels
@@ -124,11 +208,11 @@ impl Builder {
         x: &str,
         weights: &Weights,
         layer: &str,
+        groups: usize,
         side: usize,
         epsilon: f64,
     ) -> Value {
         let channels = weights.outputs(layer);
-        let groups = GroupNorm::edm_groups(channels);
         let gathered = self.reshape(x, &[0, groups as i64, -1]);
         let name = weights.name(layer);
         let ones = self.constant(&format!("{name}.ones"), &[groups], &vec![1.0; groups]);
@@ -147,50 +231,68 @@ impl Builder {
 
     /// Halves or doubles images of so many channels by a separable filter.
     pub fn resized(&mut self, x: &str, resize: Resize, channels: usize, taps: &[f32]) -> Value {
-        let (kind, gain) = match resize {
-            Resize::Keep => return x.to_string(),
-            Resize::Down => ("Conv", 1.0),
-            Resize::Up => ("ConvTranspose", 4.0),
-        };
+        let padding = (taps.len() - 1) / 2;
+        match resize {
+            Resize::Keep => x.to_string(),
+            Resize::Down => self.filtered("Conv", x, channels, taps, 1.0, padding),
+            Resize::Up => self.filtered("ConvTranspose", x, channels, taps, 4.0, padding),
+        }
+    }
+
+    /// Images halved by a filter that sees no zeros around them.
+    pub fn halved_within(&mut self, x: &str, channels: usize, taps: &[f32]) -> Value {
+        self.filtered("Conv", x, channels, taps, 1.0, 0)
+    }
+
+    fn filtered(
+        &mut self,
+        kind: &str,
+        x: &str,
+        channels: usize,
+        taps: &[f32],
+        gain: f32,
+        padding: usize,
+    ) -> Value {
         let length = taps.len();
         let one: Vec<f32> =
             taps.iter().flat_map(|a| taps.iter().map(move |b| gain * a * b)).collect();
         let name = format!("filter_{}", self.fresh());
         let filter = self.constant(&name, &[channels, 1, length, length], &one.repeat(channels));
-        let pad = (length as i64 - 1) / 2;
         let parameters = [
             ("group", Parameter::Int(channels as i64)),
-            ("pads", Parameter::Ints(&[pad; 4])),
+            ("pads", Parameter::Ints(&[padding as i64; 4])),
             ("strides", Parameter::Ints(&[2, 2])),
         ];
         self.node(kind, &[x, &filter], &parameters)
     }
 
-    /// Self-attention: `qkv` gives queries, keys and values, which lie interleaved in a head's
-    /// channels there; here their rows are gathered.
-    pub fn attention(
-        &mut self,
-        x: &str,
-        weights: &Weights,
-        layer: &str,
-        heads: usize,
-        side: usize,
-    ) -> Value {
-        let (shape, values) = weights.values(&format!("{layer}.weight"));
-        let (_, bias) = weights.values(&format!("{layer}.bias"));
-        let (channels, inputs) = (shape[0] / 3, shape[1]);
-        let depth = channels / heads;
-        let (side, heads, deep) = (side as i64, heads as i64, depth as i64);
-        let mut part = |which: usize| {
-            let rows: Vec<usize> = (0..channels).map(|c| 3 * c + which).collect();
-            let weight: Vec<f32> =
-                rows.iter().flat_map(|r| values[r * inputs..(r + 1) * inputs].to_vec()).collect();
-            let bias: Vec<f32> = rows.iter().map(|r| bias[*r]).collect();
-            let name = format!("{}.{}", weights.name(layer), ["queries", "keys", "values"][which]);
-            let found = self.conv_of(x, &name, &[channels, inputs, 1, 1], &weight, &bias);
-            self.reshape(&found, &[0, heads, deep, side * side])
+    /// What the pixels attend to: values by the softmax of queries and keys, before the last layer.
+    pub fn attention(&mut self, x: &str, weights: &Weights, attention: Attention) -> Value {
+        let Attention { layer, queries, heads, side } = attention;
+        let part = |name: &str| format!("{layer}.{name}");
+        let channels = match queries {
+            QueryLayers::Together(name, _) => weights.outputs(&part(name)) / 3,
+            QueryLayers::Apart([name, ..]) => weights.outputs(&part(name)),
         };
-        let [queries, keys, taken] = [part(0), part(1), part(2)];
+        let depth = channels / heads;
+        let shape = [0, heads as i64, depth as i64, (side * side) as i64];
+        let [queries, keys, taken] = [0, 1, 2].map(|which| {
+            let (name, affine) = match queries {
+                QueryLayers::Together(name, order) => {
+                    let place = |c| ChannelOrder::place(order, which, c, [heads, depth]);
+                    let role = ["queries", "keys", "values"][which];
+                    let affine = weights.chosen(&part(name), (0..channels).map(place));
+                    (format!("{}.{role}", part(name)), affine)
+                }
+                QueryLayers::Apart(names) => {
+                    let name = part(names[which]);
+                    let affine = weights.affine(&name, 0..channels);
+                    (name, affine)
+                }
+            };
+            let found = self.pixelwise(x, &weights.name(&name), &affine);
+            self.reshape(&found, &shape)
+        });
         let queries = self.scaled(&queries, 1.0 / (depth as f64).sqrt());
         let turned = [("perm", Parameter::Ints(&[0, 1, 3, 2]))];
         let queries = self.node("Transpose", &[&queries], &turned);
@@ -198,6 +300,12 @@ impl Builder {
         let shares = self.node("Softmax", &[&products], &[("axis", Parameter::Int(-1))]);
         let shares = self.node("Transpose", &[&shares], &turned);
         let mixed = self.node("MatMul", &[&taken, &shares], &[]);
-        self.reshape(&mixed, &[0, channels as i64, side, side])
+        self.reshape(&mixed, &[0, channels as i64, side as i64, side as i64])
+    }
+
+    /// [`Self::linear`] of every pixel's channels.
+    pub fn linear_of_pixels(&mut self, x: &str, weights: &Weights, layer: &str) -> Value {
+        let affine = weights.affine(layer, 0..weights.outputs(layer));
+        self.pixelwise(x, &weights.name(layer), &affine)
     }
 }

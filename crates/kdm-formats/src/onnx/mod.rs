@@ -6,10 +6,12 @@
 //! matrix. The number of rows is free. Operators are those of opset 17 and before.
 
 mod denoiser;
+mod factors;
 mod graph;
 mod layers;
 mod network;
 mod proto;
+mod unet;
 
 use kdm_data::{Error, Result, atomic};
 use kdm_koopman::student::{CLEAN_TIME, Koopman, NOISE_TIME};
@@ -75,12 +77,8 @@ pub fn export_onnx(
             let problem = "is a direct student, which has no encoder, operator and decoder";
             return Err(Error::invalid(path, "method", problem, "leave --parts out"));
         }
-        _ => whole(student, &told.student, options.precision).map(|graph| vec![("student", graph)]),
+        _ => vec![("student", whole(student, &told.student, options.precision))],
     };
-    let graphs = graphs.ok_or_else(|| {
-        let problem = "has a U-Net of another kind than students have";
-        Error::invalid(path, "student.network", problem, "distill with a network of kind `unet`")
-    })?;
     let mut written = Vec::new();
     if options.parts {
         atomic::create_folder(out)?;
@@ -164,36 +162,36 @@ fn images(builder: &mut Builder, config: &StudentConfig, flat: Value) {
     builder.output(shaped, "images", &config.shape, IMAGES);
 }
 
-fn whole(student: &Student, config: &StudentConfig, precision: Precision) -> Option<proto::Graph> {
+fn whole(student: &Student, config: &StudentConfig, precision: Precision) -> proto::Graph {
     let mut builder = Builder::new("student", precision);
     let drawn = match student {
         Student::Direct(direct) => {
             let x = noise(&mut builder, config, direct.noise_scale);
             let y = labels(&mut builder, config);
-            builder.network(&x, "network", &direct.network, NOISE_TIME, y.as_deref())?
+            builder.network(&x, "network", &direct.network, NOISE_TIME, y.as_deref())
         }
         Student::Koopman(student) => {
             let x = noise(&mut builder, config, student.noise_scale);
             let y = labels(&mut builder, config);
-            let z = encode(&mut builder, student, &x, y.as_deref())?;
+            let z = encode(&mut builder, student, &x, y.as_deref());
             let pushed = push(&mut builder, student, &z, y.as_deref());
-            decode(&mut builder, student, &pushed, y.as_deref())?
+            decode(&mut builder, student, &pushed, y.as_deref())
         }
     };
     images(&mut builder, config, drawn);
-    Some(builder.finish())
+    builder.finish()
 }
 
 fn parts(
     student: &Koopman,
     config: &StudentConfig,
     precision: Precision,
-) -> Option<Vec<(&'static str, proto::Graph)>> {
+) -> Vec<(&'static str, proto::Graph)> {
     let n = config.operator_dim();
     let mut encoder = Builder::new("encoder", precision);
     let x = noise(&mut encoder, config, student.noise_scale);
     let y = labels(&mut encoder, config);
-    let z = encode(&mut encoder, student, &x, y.as_deref())?;
+    let z = encode(&mut encoder, student, &x, y.as_deref());
     encoder.output(z, "latent", &[n], LATENT);
 
     let mut operator = Builder::new("operator", precision);
@@ -205,24 +203,19 @@ fn parts(
     let mut decoder = Builder::new("decoder", precision);
     let z = decoder.input("pushed", &[n], PUSHED);
     let y = labels(&mut decoder, config);
-    let drawn = decode(&mut decoder, student, &z, y.as_deref())?;
+    let drawn = decode(&mut decoder, student, &z, y.as_deref());
     images(&mut decoder, config, drawn);
     let graphs = [("encoder", encoder), ("operator", operator), ("decoder", decoder)];
-    Some(graphs.map(|(name, builder)| (name, builder.finish())).into())
+    graphs.map(|(name, builder)| (name, builder.finish())).into()
 }
 
 /// z_T of flat rows.
-fn encode(
-    builder: &mut Builder,
-    student: &Koopman,
-    x: &str,
-    labels: Option<&str>,
-) -> Option<Value> {
-    let z = builder.network(x, "noise_encoder", &student.noise_encoder, NOISE_TIME, labels)?;
-    Some(match &student.projection {
+fn encode(builder: &mut Builder, student: &Koopman, x: &str, labels: Option<&str>) -> Value {
+    let z = builder.network(x, "noise_encoder", &student.noise_encoder, NOISE_TIME, labels);
+    match &student.projection {
         Some(projection) => builder.linear_of(&z, "projection.noise", &projection.noise),
         None => z,
-    })
+    }
 }
 
 /// C z_T + B y.
@@ -241,12 +234,7 @@ fn push(builder: &mut Builder, student: &Koopman, z: &str, labels: Option<&str>)
 }
 
 /// D(z) as flat rows.
-fn decode(
-    builder: &mut Builder,
-    student: &Koopman,
-    z: &str,
-    labels: Option<&str>,
-) -> Option<Value> {
+fn decode(builder: &mut Builder, student: &Koopman, z: &str, labels: Option<&str>) -> Value {
     let z = match &student.projection {
         Some(projection) => builder.linear_of(z, "projection.decoder", &projection.decoder),
         None => z.to_string(),

@@ -6,9 +6,16 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::layers::{Conv2d, Conv2dConfig, Filter, GroupNorm, positional_embedding};
+use crate::layers::{
+    Conv2d, Conv2dConfig, Filter, GroupNorm, positional_embedding, positional_frequencies,
+};
+use crate::state::to_host;
 use crate::unet::block::BlockStyle;
+use crate::unet::diffusers::Activation;
 use crate::unet::paths::{self, Decoder, Encoder};
+use crate::unet::plan::{
+    EmbeddingPlan, LabelPlan, NVLABS, PlannedKind, PlannedLayer, UNetPlan, nvlabs_layers,
+};
 use crate::unet::sizes::{UNetSizes, usual_embedding};
 use crate::unet::topology::{ADM_HEAD, Family, topology};
 use crate::{Demand, ForwardMode, Init, InitSeed, Linear, LinearConfig, Problem};
@@ -195,6 +202,36 @@ impl AdmUNet {
         let skips = self.enc.forward(x, &embedding, mode);
         let (main, _) = self.dec.forward(skips, &embedding, mode);
         self.out_conv.forward(self.out_norm.forward_silu(main.planes()))
+    }
+
+    /// The network as plain data.
+    pub fn plan(&self) -> UNetPlan {
+        let style = self.config.style();
+        let (encoder, decoder) = topology(&self.config.sizes(), Family::Adm);
+        let mut layers = nvlabs_layers(&encoder, &decoder, &style);
+        let (norm, groups) = ("out_norm".into(), self.out_norm.groups());
+        let output = PlannedKind::Output { norm, groups };
+        layers.push(PlannedLayer::new("out_conv".into(), self.config.resolution, output));
+        let device = self.map_layer0.weight.device();
+        let width = self.config.model_channels;
+        UNetPlan {
+            embedding: EmbeddingPlan {
+                frequencies: to_host(positional_frequencies(width, 0.0, &device)),
+                of_logarithm: false,
+                cosines_first: true,
+                layers: ["map_layer0", "map_layer1"],
+                label: self.map_label.as_ref().map(|_| LabelPlan::ToEmbedding("map_label")),
+                activation: Activation::Silu,
+            },
+            layers,
+            names: &NVLABS,
+            epsilon: style.epsilon,
+            adaptive: style.adaptive_scale,
+            activation: Activation::Silu,
+            taps: style.filter.taps(),
+            centers_input: false,
+            divides_by_noise: false,
+        }
     }
 
     /// The embedding of noise level, label and augmentation: `[N, embedding]`.

@@ -45,7 +45,12 @@ pub(crate) struct BlockStyle {
 impl BlockStyle {
     /// A group norm with these channels.
     pub fn norm(&self, channels: usize, device: &Device) -> GroupNorm {
-        GroupNorm::new(GroupNorm::edm_groups(channels), channels, self.epsilon, device)
+        GroupNorm::new(self.groups(channels), channels, self.epsilon, device)
+    }
+
+    /// Groups of a norm with these channels.
+    pub fn groups(&self, channels: usize) -> usize {
+        GroupNorm::edm_groups(channels)
     }
 }
 

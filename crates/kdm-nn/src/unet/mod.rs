@@ -159,6 +159,16 @@ impl UNetConfig {
 }
 
 impl UNet {
+    /// The network as plain data.
+    pub fn plan(&self) -> plan::UNetPlan {
+        match self {
+            Self::Song(net) => net.plan(),
+            Self::Adm(net) => net.plan(),
+            Self::Diffusers(net) => net.plan(),
+            Self::OpenAi(net) => net.plan(),
+        }
+    }
+
     /// Images `[N, C, R, R]`, noise conditions or times `[N]`, one-hot labels `[N, label_dim]`
     /// (none: any class), augmentation labels `[N, augment_dim]` (none: no augmentation; ignored by
     /// diffusers' network) -> `[N, C', R, R]`.

@@ -268,6 +268,11 @@ impl Conditioner {
         Self { kind, levels }
     }
 
+    /// Discrete noise levels, rising; empty for continuous ones.
+    pub fn levels(&self) -> &[f64] {
+        &self.levels
+    }
+
     /// The noise levels that the network knows: the least and the largest.
     pub fn range(&self) -> (f64, f64) {
         match &self.kind {

@@ -4,7 +4,7 @@
 use kdm_analysis::modes::largest_first;
 use kdm_analysis::{Modes, Principal};
 use kdm_data::Samples;
-use kdm_koopman::editing::{class_direction, deviation_along};
+use kdm_koopman::editing::{self, deviation_along, difference};
 use kdm_observer::Observer;
 use serde::Serialize;
 
@@ -173,7 +173,20 @@ pub fn between_classes(
              classes"
         )));
     }
-    Ok(class_direction(student.stepwise()?, &samples(student).noise, (from, to), observer)?)
+    let [from, to] = [from, to].map(|class| class_mean(student, class, observer));
+    Ok(difference(&from?, &to?))
+}
+
+/// The mean of pushed latents of a class, `[n]`: of the same noise for every class.
+///
+/// # Errors
+/// When the student lacks the class, or the observer stops the work.
+pub fn class_mean(
+    student: &LoadedStudent,
+    class: u32,
+    observer: &dyn Observer,
+) -> Outcome<Vec<f64>> {
+    Ok(editing::class_mean(student.stepwise()?, &samples(student).noise, class, observer)?)
 }
 
 #[cfg(test)]

@@ -113,13 +113,13 @@ impl Maker<'_> {
 /// A residual block: group norm, activation, convolution, twice, and the time between.
 #[derive(Module, Debug)]
 pub(super) struct ResnetBlock {
-    norm1: GroupNorm,
+    pub norm1: GroupNorm,
     conv1: Conv2d,
     time_emb_proj: Linear,
-    norm2: GroupNorm,
+    pub norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
-    output_scale: f64,
+    pub output_scale: f64,
     dropout: f64,
     scale_shift: bool,
     #[module(skip)]
@@ -129,13 +129,13 @@ pub(super) struct ResnetBlock {
 /// Multi-head self-attention over an image's pixels, with a residual path.
 #[derive(Module, Debug)]
 pub(super) struct SelfAttention {
-    group_norm: GroupNorm,
+    pub group_norm: GroupNorm,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
     to_out: Vec<Linear>,
-    heads: usize,
-    output_scale: f64,
+    pub heads: usize,
+    pub output_scale: f64,
 }
 
 /// A convolution that halves images, or follows their doubling.

@@ -6,6 +6,7 @@ mod config;
 mod demand;
 mod layers;
 mod network;
+mod plan;
 
 pub use config::{
     Activation, DiffusersUNetConfig, DownBlockType, TimeEmbedding, TimeScaleShift, UpBlockType,

@@ -13,14 +13,14 @@ use crate::{ForwardMode, InitSeed, Linear};
 /// The network; see [`DiffusersUNetConfig`].
 #[derive(Module, Debug)]
 pub struct DiffusersUNet {
-    conv_in: Conv2d,
-    time_proj: Option<Table<1>>,
+    pub(super) conv_in: Conv2d,
+    pub(super) time_proj: Option<Table<1>>,
     time_embedding: TimestepEmbedding,
     class_embedding: Option<Table<2>>,
-    down_blocks: Vec<Level>,
-    mid_block: Level,
-    up_blocks: Vec<Level>,
-    conv_norm_out: GroupNorm,
+    pub(super) down_blocks: Vec<Level>,
+    pub(super) mid_block: Level,
+    pub(super) up_blocks: Vec<Level>,
+    pub(super) conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     #[module(skip)]
     config: DiffusersUNetConfig,
@@ -34,8 +34,8 @@ struct TimestepEmbedding {
 
 /// Embeddings of classes, or frequencies.
 #[derive(Module, Debug)]
-struct Table<const D: usize> {
-    weight: Param<Tensor<D>>,
+pub(super) struct Table<const D: usize> {
+    pub weight: Param<Tensor<D>>,
 }
 
 /// Bound of the fresh random frequencies; loaded ones replace them.

@@ -4,6 +4,7 @@
 mod config;
 mod demand;
 mod network;
+mod plan;
 
 pub use config::OpenAiUNetConfig;
 pub use network::OpenAiUNet;

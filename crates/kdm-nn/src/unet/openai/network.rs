@@ -23,33 +23,33 @@ use crate::layers::{Conv2d, Conv2dConfig, GroupNorm, positional_embedding};
 use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig};
 
 /// Of the group norms.
-const EPSILON: f64 = 1e-5;
+pub(super) const EPSILON: f64 = 1e-5;
 
 /// The network; see [`OpenAiUNetConfig`].
 #[derive(Module, Debug)]
 pub struct OpenAiUNet {
     time_embed0: Linear,
     time_embed2: Linear,
-    label_emb: Option<Table>,
-    input_blocks: Vec<Vec<Layer>>,
-    middle_block: Vec<Layer>,
-    output_blocks: Vec<Vec<Layer>>,
-    out_norm: GroupNorm,
-    out_conv: Conv2d,
+    pub(super) label_emb: Option<Table>,
+    pub(super) input_blocks: Vec<Vec<Layer>>,
+    pub(super) middle_block: Vec<Layer>,
+    pub(super) output_blocks: Vec<Vec<Layer>>,
+    pub(super) out_norm: GroupNorm,
+    pub(super) out_conv: Conv2d,
     #[module(skip)]
     config: OpenAiUNetConfig,
 }
 
 /// Embeddings of classes.
 #[derive(Module, Debug)]
-struct Table {
+pub(super) struct Table {
     weight: Param<Tensor<2>>,
 }
 
 /// A layer of a block.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "most layers are residual blocks")]
-enum Layer {
+pub(super) enum Layer {
     Conv(Conv2d),
     Residual(ResidualBlock),
     Attention(AttentionBlock),
@@ -58,35 +58,35 @@ enum Layer {
 
 /// Group norm, SiLU and convolution twice, the time between.
 #[derive(Module, Debug)]
-struct ResidualBlock {
-    norm0: GroupNorm,
+pub(super) struct ResidualBlock {
+    pub norm0: GroupNorm,
     conv0: Conv2d,
     affine: Linear,
-    norm1: GroupNorm,
+    pub norm1: GroupNorm,
     conv1: Conv2d,
     skip: Option<Conv2d>,
     dropout: f64,
     scale_shift: bool,
     #[module(skip)]
-    resize: Resize,
+    pub resize: Resize,
 }
 
 /// Multi-head self-attention over an image's pixels, with a residual path.
 #[derive(Module, Debug)]
-struct AttentionBlock {
-    norm: GroupNorm,
+pub(super) struct AttentionBlock {
+    pub norm: GroupNorm,
     qkv: Linear,
     proj_out: Linear,
-    heads: usize,
+    pub heads: usize,
     new_order: bool,
 }
 
 /// Halves or doubles images, by a convolution where there is one.
 #[derive(Module, Debug)]
-struct Resampler {
-    conv: Option<Conv2d>,
+pub(super) struct Resampler {
+    pub conv: Option<Conv2d>,
     #[module(skip)]
-    resize: Resize,
+    pub resize: Resize,
 }
 
 /// Makes layers with fresh weights, as PyTorch's start.

@@ -8,7 +8,10 @@ use crate::layers::{
     fourier_embedding, fourier_frequencies, positional_embedding, positional_frequencies,
     swap_halves,
 };
+use crate::state::to_host;
+use crate::unet::diffusers::Activation;
 use crate::unet::paths::{Decoder, Encoder};
+use crate::unet::plan::{EmbeddingPlan, LabelPlan, NVLABS, UNetPlan, nvlabs_layers};
 use crate::{ForwardMode, Init, InitSeed, Linear, LinearConfig};
 
 /// The network; see [`SongUNetConfig`].
@@ -130,9 +133,37 @@ impl SongUNet {
         swap_halves(features)
     }
 
+    /// The network as plain data.
+    pub fn plan(&self) -> UNetPlan {
+        let (encoder, decoder) = self.config.topology();
+        let style = self.config.style();
+        let scale = (self.config.label_dim as f64).sqrt();
+        UNetPlan {
+            embedding: EmbeddingPlan {
+                frequencies: to_host(self.noise_frequencies()),
+                of_logarithm: false,
+                cosines_first: false,
+                layers: ["map_layer0", "map_layer1"],
+                label: self
+                    .map_label
+                    .as_ref()
+                    .map(|_| LabelPlan::ToFeatures { layer: "map_label", scale }),
+                activation: Activation::Silu,
+            },
+            layers: nvlabs_layers(&encoder, &decoder, &style),
+            names: &NVLABS,
+            epsilon: style.epsilon,
+            adaptive: style.adaptive_scale,
+            activation: Activation::Silu,
+            taps: style.filter.taps(),
+            centers_input: false,
+            divides_by_noise: false,
+        }
+    }
+
     /// What noise conditions are multiplied with before [`Self::noise_features`] takes their sines,
     /// then their cosines: `[features / 2]`.
-    pub fn noise_frequencies(&self) -> Tensor<1> {
+    fn noise_frequencies(&self) -> Tensor<1> {
         match &self.map_noise {
             Some(fourier) => fourier_frequencies(fourier.freqs.val()),
             None => positional_frequencies(self.config.noise_width(), 1.0, &self.device()),
