@@ -1,7 +1,7 @@
 -- Load on a server, by wrk (https://github.com/wg/wrk):
 --   kdm serve --model fashion-mnist &
 --   wrk -t1 -c64 -d60s --latency -s benches/serve.lua http://127.0.0.1:8000
--- Prints images a second beside wrk's own numbers; compare with `kdm bench sample --model fashion-mnist --batch 64`.
+-- Prints images a second beside wrk's own numbers. serve.py runs it, beside `kdm bench sample` and more.
 -- COUNT: images a request.
 
 local count = tonumber(os.getenv("COUNT") or "16")

@@ -98,8 +98,12 @@ impl Queue {
         let ticket = Ticket { load, samples };
         // A job larger than the queue is taken by an empty one.
         if before > 0 && before + samples > self.most {
-            let rate = lane.load.rate.load(Ordering::Relaxed).max(1);
-            return Err(Refused::Busy(Duration::from_secs_f64(before as f64 / rate as f64)));
+            // Before anything is drawn nothing is known of how long it takes.
+            let wait = match lane.load.rate.load(Ordering::Relaxed) {
+                0 => Duration::ZERO,
+                rate => Duration::from_secs_f64(before as f64 / rate as f64),
+            };
+            return Err(Refused::Busy(wait));
         }
         lane.jobs.send((job, ticket)).map_err(|_| Refused::Stopping)
     }

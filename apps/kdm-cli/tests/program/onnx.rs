@@ -57,6 +57,10 @@ const TOLERANCE: f64 = 1e-4;
 /// Weights have 11 bits: errors of 2^-12 each, which in part cancel.
 const HALF_TOLERANCE: f64 = 2e-2;
 
+/// Of values in [-1, 1]: f32 rounding in two programs, noise of standard deviation 80 going in.
+/// Measured: 5e-6 for the shipped student, 1.3e-5 for official ones.
+const TORCH_TOLERANCE: f32 = 2e-5;
+
 /// The shipped student (images, classes, control), ones of points (dense, direct, generator) and,
 /// where they are, the official ones.
 fn models(folder: &Folder) -> Vec<String> {
@@ -122,9 +126,8 @@ fn pytorch_draws_the_same_samples() {
         assert!(output.status.success(), "{model}: {}", text(&output.stderr));
         let [found, expected] = [&out, &samples].map(|path| array::read_npy(Path::new(path)));
         let (found, expected) = (found.unwrap().data, expected.unwrap().data);
-        let std = (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
         let off = found.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
-        assert!(f64::from(off / std) < TOLERANCE, "{model}: {off} of {std}");
+        assert!(off < TORCH_TOLERANCE, "{model}: {off}");
     }
 }
 
