@@ -14,7 +14,11 @@ use crate::arrays::{array, classes, plain, rows};
 use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
-/// See the package's `__init__.pyi`.
+/// A store of noise-image pairs. It is a data set for PyTorch's `DataLoader`, which turns its
+/// items into tensors.
+///
+/// Opens a complete store, comparing every shard with its checksum unless `verify` is
+/// false.
 #[pyclass(frozen, module = "kdm")]
 pub struct PairStore(pairs::PairStore);
 
@@ -77,12 +81,14 @@ impl PairStore {
         }
     }
 
+    /// The pairs with these numbers, in this order.
     fn batch<'py>(&self, py: Python<'py>, indices: Vec<isize>) -> PyResult<Bound<'py, PyAny>> {
         let places = indices.into_iter().map(|index| self.place(index));
         let places = places.collect::<PyResult<Vec<usize>>>()?;
         self.read(py, &places)
     }
 
+    /// Pairs in a row, or all of them.
     #[pyo3(signature = (start=0, stop=None))]
     fn arrays<'py>(
         &self,
@@ -94,6 +100,8 @@ impl PairStore {
         self.read(py, &(start.min(stop)..stop).collect::<Vec<usize>>())
     }
 
+    /// All pairs, `size` at a time; in the random order of the seed `shuffle` where it is
+    /// given.
     #[pyo3(signature = (size, *, shuffle=None, drop_last=false))]
     fn batches(
         store: PyRef<'_, Self>,
@@ -110,26 +118,31 @@ impl PairStore {
         Ok(StoreBatches { store: store.into(), size, order, at: 0, end })
     }
 
+    /// The folder.
     #[getter]
     fn path(&self) -> PathBuf {
         self.0.folder().to_path_buf()
     }
 
+    /// Shape of a sample: (C, H, W) of images, (D,) of points.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, &self.0.manifest().shape)
     }
 
+    /// Classes; 0 for pairs without.
     #[getter]
     fn classes(&self) -> usize {
         self.0.manifest().label_dim
     }
 
+    /// Standard deviation of the noise x_T.
     #[getter]
     fn noise_std(&self) -> f64 {
         self.0.manifest().noise_std
     }
 
+    /// How the pairs came to be: `manifest.json`.
     #[getter]
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         plain(py, &json!(self.0.manifest()))

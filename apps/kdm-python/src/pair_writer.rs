@@ -14,7 +14,23 @@ use crate::arrays::{self, Given, array, rows};
 use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
-/// See the package's `__init__.pyi`.
+/// Writes a store from any generator's loop.
+///
+///     with kdm.PairWriter("pairs", shape=(3, 32, 32), count=50_000, noise_std=80.0) as writer:
+///         for batch in writer.batches(64):
+///             writer.write(generate(batch.noise))
+///
+/// Each shard is a file that is written whole or not at all. A loop that is stopped or killed is
+/// started again with the same arguments, and goes on with the pairs that are missing. Pairs of an
+/// unfinished shard are kept at least every five minutes and at the end of the `with` block; the
+/// store can be read once all pairs are there (`complete`).
+///
+/// Begins a store of `count` pairs of samples of `shape`, or goes on with it.
+///
+/// The noise of pair i is drawn from the seed first_seed + i, and only the seed is kept; with
+/// `store_noise` the store keeps noise that it is given. `noise_std` is the standard deviation
+/// of the noise. `dtype` is how images are kept; "u8" is for images in [-1, 1]. `source` tells
+/// who drew the pairs and stands in the manifest's history.
 #[pyclass(frozen, module = "kdm")]
 pub struct PairWriter {
     plan: Manifest,
@@ -96,6 +112,7 @@ impl PairWriter {
         Ok(Self { plan, folder, writer: Mutex::new(Some(Box::new(writer))), done, complete })
     }
 
+    /// The pairs that come next, `size` or fewer; none when all are there.
     fn next<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
         if size == 0 {
             return given(py, Err(usage("size 0: give at least 1")));
@@ -116,10 +133,16 @@ impl PairWriter {
         class.call1((range.start, range.end, noise, labels, seeds)).map(Some)
     }
 
+    /// The pairs that are missing, `size` or fewer at a time, each to be written before the next
+    /// comes.
     fn batches(writer: Py<Self>, size: usize) -> Batches {
         Batches { writer, size, before: None }
     }
 
+    /// Adds images of the pairs that come next, (N, *shape).
+    ///
+    /// Noise is given where the store keeps it. Labels are given in a store of classes, unless they
+    /// are those that the seeds draw.
     #[pyo3(signature = (images, *, noise=None, labels=None))]
     fn write(
         &self,
@@ -160,10 +183,12 @@ impl PairWriter {
         self.with(py, |writer| Ok(writer.push(pairs)?))
     }
 
+    /// Keeps the pairs of the shard that is on its way.
     fn keep(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |writer| Ok(writer.keep()?))
     }
 
+    /// Ends the writing, and completes the store when all pairs are there.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let Some(writer) = self.writer(py)?.take() else { return Ok(()) };
         let complete = work(py, &Watching::by(None), |context| {
@@ -197,21 +222,25 @@ impl PairWriter {
         self.plan.count
     }
 
+    /// Pairs that are there.
     #[getter]
     fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// Whether the writer is closed and the store can be read.
     #[getter]
     fn complete(&self) -> bool {
         self.complete.load(Ordering::Relaxed)
     }
 
+    /// The folder.
     #[getter]
     fn path(&self) -> PathBuf {
         self.folder.clone()
     }
 
+    /// Shape of a sample: (C, H, W) of images, (D,) of points.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, &self.plan.shape)

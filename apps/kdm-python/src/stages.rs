@@ -21,7 +21,17 @@ use crate::errors::{given, usage};
 use crate::student::Student;
 use crate::work::{Watching, work};
 
-/// See the package's `__init__.pyi`.
+/// Distills a student from stored pairs, in the folder `out`, as `kdm distill` does.
+///
+/// The experiment is a preset's name, a TOML file, or a dictionary that says what a file would,
+/// over the preset or file that it names as its "base":
+///
+///     {"base": "checkerboard", "train": {"iterations": 2000, "lr": 1e-3}}
+///
+/// `on_progress` is called with a `Progress` some times a second. Ctrl-C, or an exception of
+/// `on_progress`, stops the training at its next iteration and leaves a checkpoint; `resume=True`
+/// goes on from it, and ends in the bytes of a training that was never stopped. `init_from` is a
+/// student whose weights the new one begins with, where they fit.
 #[pyfunction]
 #[pyo3(signature = (
     pairs, experiment, *, out, resume=false, init_from=None, on_progress=None,
@@ -63,7 +73,10 @@ pub fn distill(
     Student::open(py, student)
 }
 
-/// See the package's `__init__.pyi`.
+/// Measures a student on all pairs of a store, as `kdm evaluate --json` does.
+///
+/// `metrics` are some of "losses", "paired", "distribution" and "features"; all but the last unless
+/// given. Features need a network, `features`, and what they are compared with, `reference`.
 #[pyfunction]
 #[pyo3(signature = (
     student, pairs, *, metrics=None, data=None, directions=256, features=None, reference=None,
@@ -118,7 +131,11 @@ fn groups(names: &[String]) -> Outcome<Vec<MetricGroup>> {
     names.iter().map(group).collect()
 }
 
-/// See the package's `__init__.pyi`.
+/// Looks into a student and gives what `kdm analyze --json` does: the operator's spectrum, its
+/// modes and what each carries, truncation, clusters, and more.
+///
+/// Noise is that of the first pairs of a store, or of the seeds 0, 1, ... A folder `out` gets the
+/// report with its figures.
 #[pyfunction]
 #[pyo3(signature = (
     student, *, pairs=None, out=None, samples=5000, features=None, reference=None,
@@ -174,20 +191,20 @@ pub fn analyze<'py>(
     plain(py, &found.json())
 }
 
-/// See the package's `__init__.pyi`.
+/// The names of the presets.
 #[pyfunction]
 pub fn presets() -> Vec<&'static str> {
     PRESETS.iter().map(|(name, _)| *name).collect()
 }
 
-/// See the package's `__init__.pyi`.
+/// Every value of an experiment, as `distill` takes it.
 #[pyfunction]
 pub fn experiment<'py>(experiment: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = experiment.py();
     plain(py, &json!(arguments::experiment(experiment)?))
 }
 
-/// See the package's `__init__.pyi`.
+/// The rows of a training's log, for curves: the folder is that of `distill`.
 #[pyfunction]
 pub fn training_log(py: Python<'_>, folder: PathBuf) -> PyResult<Bound<'_, PyAny>> {
     let rows = given(py, read_metrics(&folder).map_err(Into::into))?;

@@ -15,9 +15,8 @@ use crate::arrays::{self, Given, array, classes, plain, rows};
 use crate::errors::{given, usage};
 use crate::work::{Watching, work};
 
-/// See the package's `__init__.pyi`.
-///
-/// In a box of its own: Python aligns objects to 16 bytes, and parts of networks want 64.
+/// A one-step generator: x_0 = D(C E_T(x_T) + B y).
+// In a box of its own: Python aligns objects to 16 bytes, and parts of networks want 64.
 #[pyclass(frozen, module = "kdm")]
 pub struct Student(Box<LoadedStudent>);
 
@@ -71,11 +70,18 @@ impl Student {
 
 #[pymethods]
 impl Student {
+    /// Reads a student: a model file, or the name of one that ships, such as "fashion-mnist".
     #[staticmethod]
     fn load(py: Python<'_>, model: PathBuf) -> PyResult<Self> {
         Self::open(py, model)
     }
 
+    /// Draws samples, (N, *shape), from seeds or from noise.
+    ///
+    /// A sample depends on its seed (or its noise) and class alone, bit by bit: it is that of
+    /// `kdm sample --seeds`. A seed draws its class too unless labels are given: one class for all,
+    /// class numbers, or one-hot rows, of which one of zeros is no class. Noise is x_T at its full
+    /// standard deviation `noise_std`.
     #[pyo3(signature = (seeds=None, *, noise=None, labels=None, on_progress=None))]
     fn sample<'py>(
         &self,
@@ -114,6 +120,7 @@ impl Student {
         rows(py, &config.shape, &drawn.images)
     }
 
+    /// The noise x_T, (N, *shape), and the classes that these seeds draw.
     fn draw_noise<'py>(
         &self,
         py: Python<'py>,
@@ -124,6 +131,7 @@ impl Student {
         Ok((rows(py, &drawn.shape, &drawn.noise)?, labels))
     }
 
+    /// Latents z_0 = E_0(x_0) of images, (N, latent).
     #[pyo3(signature = (images, labels=None))]
     fn encode<'py>(
         &self,
@@ -134,11 +142,12 @@ impl Student {
         let config = self.0.config();
         let latents =
             self.part(py, ("images", images, config.dim()), labels, |parts, x, y, o| {
-                Ok(parts.encode_clean_observed(x, y, o)?)
+                Ok(parts.observed("latents", x, y, o, Stepwise::encode_clean)?)
             })?;
         rows(py, &[config.operator_dim()], &latents)
     }
 
+    /// Latents z_T = E_T(x_T) of noise, (N, latent).
     #[pyo3(signature = (noise, labels=None))]
     fn encode_noise<'py>(
         &self,
@@ -148,11 +157,12 @@ impl Student {
     ) -> PyResult<Bound<'py, PyAny>> {
         let config = self.0.config();
         let latents = self.part(py, ("noise", noise, config.dim()), labels, |parts, x, y, o| {
-            Ok(parts.encode_noise_observed(x, y, o)?)
+            Ok(parts.observed("latents", x, y, o, Stepwise::encode_noise)?)
         })?;
         rows(py, &[config.operator_dim()], &latents)
     }
 
+    /// The operator with its control, C z + B y, (N, latent).
     #[pyo3(signature = (latents, labels=None))]
     fn push<'py>(
         &self,
@@ -166,6 +176,7 @@ impl Student {
         rows(py, &[n], &pushed)
     }
 
+    /// Images D(z) of latents, (N, *shape).
     #[pyo3(signature = (latents, labels=None))]
     fn decode<'py>(
         &self,
@@ -175,11 +186,13 @@ impl Student {
     ) -> PyResult<Bound<'py, PyAny>> {
         let config = self.0.config();
         let what = ("latents", latents, config.operator_dim());
-        let images =
-            self.part(py, what, labels, |parts, z, y, o| Ok(parts.decode_observed(z, y, o)?))?;
+        let images = self.part(py, what, labels, |parts, z, y, o| {
+            Ok(parts.observed("decoding", z, y, o, Stepwise::decode)?)
+        })?;
         rows(py, &config.shape, &images)
     }
 
+    /// The operator as numbers.
     fn operator<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (affine, control) = work(py, &Watching::by(None), |_| {
             let parts = self.0.stepwise()?;
@@ -195,36 +208,43 @@ impl Student {
         py.import("kdm._types")?.getattr("Operator")?.call1(fields)
     }
 
+    /// The file or name it was loaded by.
     #[getter]
     fn path(&self) -> PathBuf {
         self.0.path.clone()
     }
 
+    /// Shape of a sample: (C, H, W) of images, (D,) of points.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, &self.0.config().shape)
     }
 
+    /// Classes; 0 for an unconditional student.
     #[getter]
     fn classes(&self) -> usize {
         self.0.config().label_dim
     }
 
+    /// The names of its classes, where its data set is known by name.
     #[getter]
     fn class_names(&self) -> Vec<String> {
         self.0.class_names()
     }
 
+    /// Standard deviation of the noise x_T.
     #[getter]
     fn noise_std(&self) -> f64 {
         self.0.config().noise_std
     }
 
+    /// Dimension of the operator; none for a direct student.
     #[getter]
     fn latent(&self) -> Option<usize> {
         self.0.koopman().ok().map(|_| self.0.config().operator_dim())
     }
 
+    /// What its file says: the networks, the loss, and where it is from.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         plain(py, &json!(self.0.file))

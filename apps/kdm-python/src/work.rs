@@ -27,17 +27,17 @@ const STACK: usize = 8 << 20;
 #[pyclass(frozen, get_all, module = "kdm")]
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// The task.
+    /// What is being done.
     task: String,
-    /// What is counted.
+    /// What is counted, such as "iterations".
     unit: String,
-    /// Units done.
+    /// How many are done.
     done: u64,
-    /// Units in all.
+    /// How many there are.
     total: u64,
-    /// Units a second.
+    /// Units a second; none before there is something to measure.
     rate: Option<f64>,
-    /// A few words beside the numbers.
+    /// A few words beside the numbers, such as the loss.
     note: String,
 }
 
@@ -250,7 +250,7 @@ fn pool(py: Python<'_>) -> PyResult<Arc<ThreadPool>> {
     Ok(pool)
 }
 
-/// Computes with this many threads from now on.
+/// Computes with this many threads from now on; with as many as there are cores unless set.
 #[pyfunction]
 pub fn set_threads(py: Python<'_>, count: usize) -> PyResult<()> {
     const MOST: usize = 4096;

@@ -83,7 +83,8 @@ impl Activations {
         let Subject { sampler, config, extractor, samples, .. } = subject;
         let (noise, labels) = (&samples.noise, &samples.labels);
         let images = sampler.sample_observed(noise, labels, observer)?;
-        let latents = stepwise.encode_noise_observed(noise, labels, observer)?;
+        let latents =
+            stepwise.observed("latents", noise, labels, observer, Stepwise::encode_noise)?;
         let pushed = stepwise.push(&latents, labels);
         let features =
             extractor.map(|e| e.inspect(&images, &config.shape, observer)).transpose()?;

@@ -52,7 +52,7 @@ pub fn class_mean(
         return Err(Error::UnknownClass { class, label_dim });
     }
     let labels = Labels::all(class, noise.len() / parts.config.dim());
-    let pushed = parts.push_noise_observed(noise, &labels, observer)?;
+    let pushed = parts.observed("latents", noise, &labels, observer, Stepwise::push_noise)?;
     Ok(mean_row(&pushed, parts.config.operator_dim()))
 }
 
@@ -90,9 +90,11 @@ pub fn draw_along(
     steps: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<f32>> {
-    let latents = parts.push_noise_observed(&samples.noise, &samples.labels, observer)?;
+    let (noise, labels) = (&samples.noise, &samples.labels);
+    let latents = parts.observed("latents", noise, labels, observer, Stepwise::push_noise)?;
     let moved = moved(&latents, direction, reach, steps);
-    Ok(parts.decode_observed(&moved, &samples.labels.repeat_each(steps), observer)?)
+    let labels = labels.repeat_each(steps);
+    Ok(parts.observed("decoding", &moved, &labels, observer, Stepwise::decode)?)
 }
 
 #[cfg(test)]

@@ -111,78 +111,27 @@ impl Stepwise<'_> {
         values(control.forward(rows(labels.one_hot(width), width, self.device)))
     }
 
-    /// [`Self::encode_noise`] that is told of and can be stopped.
+    /// One of the steps above, such as [`Self::encode_noise`], on rows in parts: the observer is
+    /// told of them as `task` and may stop between two.
     ///
     /// # Errors
     /// When the observer stops it.
-    pub fn encode_noise_observed(
+    pub fn observed(
         &self,
-        noise: &[f32],
-        labels: &Labels,
-        observer: &dyn Observer,
-    ) -> Result<Vec<f32>, Stopped> {
-        let told = ("latents", "samples");
-        self.observed(noise, labels, told, observer, |x, y| self.encode_noise(x, y))
-    }
-
-    /// [`Self::encode_clean`] that is told of and can be stopped.
-    ///
-    /// # Errors
-    /// When the observer stops it.
-    pub fn encode_clean_observed(
-        &self,
-        images: &[f32],
-        labels: &Labels,
-        observer: &dyn Observer,
-    ) -> Result<Vec<f32>, Stopped> {
-        let told = ("latents", "samples");
-        self.observed(images, labels, told, observer, |x, y| self.encode_clean(x, y))
-    }
-
-    /// [`Self::push_noise`] that is told of and can be stopped.
-    ///
-    /// # Errors
-    /// When the observer stops it.
-    pub fn push_noise_observed(
-        &self,
-        noise: &[f32],
-        labels: &Labels,
-        observer: &dyn Observer,
-    ) -> Result<Vec<f32>, Stopped> {
-        let told = ("latents", "samples");
-        self.observed(noise, labels, told, observer, |x, y| self.push_noise(x, y))
-    }
-
-    /// [`Self::decode`] that is told of and can be stopped.
-    ///
-    /// # Errors
-    /// When the observer stops it.
-    pub fn decode_observed(
-        &self,
-        latents: &[f32],
-        labels: &Labels,
-        observer: &dyn Observer,
-    ) -> Result<Vec<f32>, Stopped> {
-        let told = ("decoding", "samples");
-        self.observed(latents, labels, told, observer, |z, y| self.decode(z, y))
-    }
-
-    /// Rows in parts of whole batches, so that none is filled up with zeros but the last.
-    fn observed(
-        &self,
+        task: &str,
         values: &[f32],
         labels: &Labels,
-        told: (&str, &'static str),
         observer: &dyn Observer,
-        step: impl Fn(&[f32], &Labels) -> Vec<f32>,
+        step: impl Fn(&Self, &[f32], &Labels) -> Vec<f32>,
     ) -> Result<Vec<f32>, Stopped> {
+        // Whole batches, so that none is filled up with zeros but the last.
         let at_a_time = match self.config.shape.len() {
             3 => IMAGES,
             _ => fixed_batches::ROWS_PER_BATCH,
         };
         let width = values.len() / labels.len().max(1);
-        observer.in_parts(told, labels.len(), at_a_time, |rows| {
-            step(&values[rows.start * width..rows.end * width], &labels.range(rows))
+        observer.in_parts((task, "samples"), labels.len(), at_a_time, |rows| {
+            step(self, &values[rows.start * width..rows.end * width], &labels.range(rows))
         })
     }
 

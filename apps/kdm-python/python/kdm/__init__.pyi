@@ -53,13 +53,17 @@ class Progress:
     """How far a task has come."""
 
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """What is being done."""
     @property
-    def unit(self) -> str: ...
+    def unit(self) -> str:
+        """What is counted, such as "iterations"."""
     @property
-    def done(self) -> int: ...
+    def done(self) -> int:
+        """How many are done."""
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """How many there are."""
     @property
     def rate(self) -> Optional[float]:
         """Units a second; none before there is something to measure."""
@@ -153,13 +157,17 @@ class PairStore:
         """All pairs, `size` at a time; in the random order of the seed `shuffle` where it is
         given."""
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The folder."""
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample: (C, H, W) of images, (D,) of points."""
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """Classes; 0 for pairs without."""
     @property
-    def noise_std(self) -> float: ...
+    def noise_std(self) -> float:
+        """Standard deviation of the noise x_T."""
     @property
     def manifest(self) -> dict[str, Any]:
         """How the pairs came to be: `manifest.json`."""
@@ -236,9 +244,11 @@ class PairWriter:
     def complete(self) -> bool:
         """Whether the writer is closed and the store can be read."""
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The folder."""
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample: (C, H, W) of images, (D,) of points."""
 
 def distill(
     pairs: Union[PairStore, _Path],

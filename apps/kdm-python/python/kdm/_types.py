@@ -45,8 +45,8 @@ class NextPairs(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """A student's operator: a latent z of a sample of class c goes to matrix @ z + bias +
-    control[c]."""
+    """A student's operator: a latent z of a sample of class c goes to
+    matrix @ z + bias + control[c]."""
 
     matrix: Any
     """C, (n, n), float64."""

@@ -6,7 +6,7 @@ use kdm_analysis::rank_reduction::{ReducedOperator, reduce_rank};
 use kdm_data::{Samples, TensorFile, model};
 use kdm_koopman::low_rank::{RankBy, with_low_rank_operator};
 use kdm_koopman::origin::Compression;
-use kdm_koopman::{OperatorKind, Sampler, Student, StudentConfig};
+use kdm_koopman::{OperatorKind, Sampler, Stepwise, Student, StudentConfig};
 use kdm_observer::Observer;
 use serde::Serialize;
 
@@ -76,7 +76,8 @@ pub fn compress(
     }
     check_gain(config, rank)?;
     let (noise, labels) = (&samples.noise, &samples.labels);
-    let latents = student.stepwise()?.encode_noise_observed(noise, labels, context.observer)?;
+    let (parts, observer) = (student.stepwise()?, context.observer);
+    let latents = parts.observed("latents", noise, labels, observer, Stepwise::encode_noise)?;
     let ReducedOperator { low, added } =
         reduce_rank(&koopman.operator.matrix(), &latents, by, rank)?;
     if low.rank == 0 {

@@ -4,6 +4,7 @@
 use kdm_analysis::modes::largest_first;
 use kdm_analysis::{Modes, Principal};
 use kdm_data::Samples;
+use kdm_koopman::Stepwise;
 use kdm_koopman::editing::{self, deviation_along, difference};
 use kdm_observer::Observer;
 use serde::Serialize;
@@ -56,7 +57,8 @@ impl ReferenceLatents {
     /// When it is a direct student, or the observer stops the work.
     pub fn of(student: &LoadedStudent, observer: &dyn Observer) -> Outcome<Self> {
         let (parts, Samples { noise, labels, .. }) = (student.stepwise()?, samples(student));
-        let encoded = parts.encode_noise_observed(&noise, &labels, observer)?;
+        let encoded =
+            parts.observed("latents", &noise, &labels, observer, Stepwise::encode_noise)?;
         let pushed = parts.push(&encoded, &labels);
         Ok(Self { encoded, pushed })
     }
