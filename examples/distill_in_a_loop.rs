@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         label_dim: 0,
         noise_std: 1.0,
         latent: 64,
+        levels: Vec::new(),
         network: NetworkConfig::Mlp { hidden: 64, layers: 3 },
         operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: false },
     };

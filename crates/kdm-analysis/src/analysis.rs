@@ -154,6 +154,7 @@ pub struct ClusterCount {
 ///     label_dim: 0,
 ///     noise_std: 1.0,
 ///     latent: 8,
+///     levels: Vec::new(),
 ///     network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
 ///     operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: false },
 /// };

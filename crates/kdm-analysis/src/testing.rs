@@ -38,6 +38,7 @@ impl SmallStudent {
             label_dim,
             noise_std: 1.0,
             latent: 12,
+            levels: Vec::new(),
             network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
             operator: OperatorConfig {
                 kind,

@@ -6,6 +6,7 @@ use kdm_nn::{Demand, MlpConfig, Problem, SongUNetConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::OperatorKind;
+use crate::operator::{LatentLevel, LevelForm, Levels};
 
 /// The encoders' and the decoder's networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,8 +134,13 @@ pub struct StudentConfig {
     pub label_dim: usize,
     /// Standard deviation of x_T.
     pub noise_std: f64,
-    /// Dimension of the encoders' latent.
+    /// Dimension of the encoders' latent, all levels together.
     pub latent: usize,
+    /// Channels of the latent at each level of U-Nets, finest first: images of the size that the
+    /// networks have there, which follow each other in a flat latent. The first is at least 1.
+    /// Empty for a latent of the finest level alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<usize>,
     /// Encoders and decoder.
     pub network: NetworkConfig,
     /// The operator.
@@ -145,6 +151,35 @@ impl StudentConfig {
     /// Values a sample.
     pub fn dim(&self) -> usize {
         self.shape.iter().fold(1, |product: usize, n| product.saturating_mul(*n))
+    }
+
+    /// The levels of the latent, finest first. A latent that is no image is one level of side 1.
+    pub fn latent_levels(&self) -> Vec<LatentLevel> {
+        let side = match self.shape[..] {
+            [_, height, _] if self.network.mlp().is_none() => height,
+            _ => 1,
+        };
+        if self.levels.is_empty() {
+            let pixels = side.saturating_mul(side).max(1);
+            return vec![LatentLevel { channels: self.latent / pixels, side }];
+        }
+        let level = |(i, channels): (usize, &usize)| {
+            let side = side.checked_shr(i as u32).unwrap_or(0);
+            LatentLevel { channels: *channels, side }
+        };
+        self.levels.iter().enumerate().map(level).filter(|level| level.channels > 0).collect()
+    }
+
+    /// The same with another latent of levels (see the field): of their channels, and of the
+    /// dimension that this makes.
+    #[must_use]
+    pub fn with_levels(self, levels: Vec<usize>) -> Self {
+        let mut config = Self { levels, ..self };
+        if !config.levels.is_empty() {
+            let levels = config.latent_levels();
+            config.latent = levels.iter().map(LatentLevel::dim).fold(0, usize::saturating_add);
+        }
+        config
     }
 
     /// The dimension n that the operator works on.
@@ -164,6 +199,7 @@ impl StudentConfig {
             .map(|num_blocks| SongUNetConfig {
                 num_blocks,
                 in_channels: outputs,
+                level_inputs: Vec::new(),
                 ..decoder.clone()
             })
             .map(|config| ((config.demand().operations - both).abs(), config))
@@ -195,14 +231,19 @@ impl StudentConfig {
         if height != width || pixels == 0 {
             return Err(shape("square images"));
         }
-        if self.latent == 0 || !self.latent.is_multiple_of(pixels) {
+        if !self.levels.is_empty() {
+            self.check_levels(channel_mult.len())?;
+        } else if self.latent == 0 || !self.latent.is_multiple_of(pixels) {
             let problem = format!(
                 "is {}, and a U-Net's latent is a multiple of the image's {pixels} pixels",
                 self.latent
             );
             return Err(Problem::new("latent", problem));
         }
-        let latent_channels = self.latent / pixels;
+        let (latent_channels, coarser) = match self.levels.split_first() {
+            Some((finest, coarser)) => (*finest, coarser.to_vec()),
+            None => (self.latent / pixels, Vec::new()),
+        };
         let unet = |inputs, outputs| SongUNetConfig {
             label_dim: self.label_dim,
             dropout: *dropout,
@@ -216,8 +257,30 @@ impl StudentConfig {
                 attn_resolutions,
             )
         };
-        let networks = [unet(channels, latent_channels), unet(latent_channels, channels)];
+        let (encoder, decoder) = (unet(channels, latent_channels), unet(latent_channels, channels));
+        let networks = [
+            SongUNetConfig { level_outputs: coarser.clone(), ..encoder },
+            SongUNetConfig { level_inputs: coarser, ..decoder },
+        ];
         Ok((networks, *num_blocks))
+    }
+
+    /// Whether levels suit networks of so many, and the latent's dimension is theirs.
+    fn check_levels(&self, of_networks: usize) -> Result<(), Problem> {
+        if self.levels.len() > of_networks || self.levels[0] == 0 {
+            let problem = format!(
+                "is {:?} and must be 1 to {of_networks} numbers, one for each level of the \
+                 networks at most, the first of them 1 or more",
+                self.levels
+            );
+            return Err(Problem::new("levels", problem));
+        }
+        let dim = self.latent_levels().iter().map(LatentLevel::dim).fold(0, usize::saturating_add);
+        if dim != self.latent {
+            let problem = format!("is {}, and the levels have {dim} values", self.latent);
+            return Err(Problem::new("latent", problem));
+        }
+        Ok(())
     }
 
     /// What encoder, decoder and the direct student's network take; none where they can't be made.
@@ -247,6 +310,9 @@ impl StudentConfig {
                 operations: 4.0 * n as f64,
                 activations: 4.0 * n as f64,
             },
+            OperatorKind::Channels => self.levels_demand(LevelForm::Shared),
+            OperatorKind::Places => self.levels_demand(LevelForm::Places),
+            OperatorKind::Frequencies => self.levels_demand(LevelForm::Frequencies),
             // Two complex matrices, and two numbers an eigenvalue.
             OperatorKind::Factorized => Demand {
                 parameters: 4.0 * square.parameters + 2.0 * n as f64,
@@ -255,6 +321,11 @@ impl StudentConfig {
             },
         };
         (lift.unwrap_or_default(), operator)
+    }
+
+    /// What an operator of the levels' channels takes.
+    fn levels_demand(&self, form: LevelForm) -> Demand {
+        self.latent_levels().iter().map(|level| Levels::demand(form, level)).sum()
     }
 
     /// What a sample takes, or a pair in a training step: its operations are three times those of
@@ -348,6 +419,7 @@ impl StudentConfig {
         let control = if self.operator.control { n.saturating_mul(self.label_dim) } else { 0 };
         let operator = match self.operator.kind {
             OperatorKind::Generator => n,
+            OperatorKind::Channels | OperatorKind::Places | OperatorKind::Frequencies => 0,
             OperatorKind::Dense | OperatorKind::Factorized => n.saturating_mul(n),
         };
         [networks, operator, projection, control].into_iter().fold(0, usize::saturating_add)
@@ -380,6 +452,16 @@ impl StudentConfig {
                 }
                 Err(problem) => problems.push(problem),
             },
+        }
+        if self.network.mlp().is_some() && !self.levels.is_empty() {
+            problems.push(Problem::new("levels", "is for U-Nets, and the networks are none"));
+        }
+        if self.method == Method::Koopman
+            && self.operator.kind.is_of_levels()
+            && self.operator.projection.is_some()
+        {
+            let problem = "works on the levels of the latent and takes no operator.projection";
+            problems.push(Problem::new("operator.kind", problem));
         }
         let odd = !self.operator_dim().is_multiple_of(2);
         if self.method == Method::Koopman && self.operator.kind == OperatorKind::Generator && odd {

@@ -25,6 +25,7 @@
 //!     label_dim: 0,
 //!     noise_std: 1.0,
 //!     latent: 4,
+//!     levels: Vec::new(),
 //!     network: NetworkConfig::Affine,
 //!     operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: false },
 //! };

@@ -123,6 +123,7 @@ mod tests {
             label_dim: 2,
             noise_std: 1.0,
             latent: 4,
+            levels: Vec::new(),
             network: NetworkConfig::Affine,
             operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
         };
@@ -156,6 +157,7 @@ mod tests {
             label_dim: 2,
             noise_std: 1.0,
             latent: 4,
+            levels: Vec::new(),
             network: NetworkConfig::Affine,
             operator: OperatorConfig {
                 kind: OperatorKind::Dense,

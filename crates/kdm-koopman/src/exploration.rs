@@ -105,6 +105,7 @@ mod tests {
             label_dim: 3,
             noise_std: 2.0,
             latent: 16,
+            levels: Vec::new(),
             network,
             operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
         }

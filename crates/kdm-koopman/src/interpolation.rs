@@ -151,6 +151,7 @@ mod tests {
             label_dim: 3,
             noise_std: 2.0,
             latent: 16,
+            levels: Vec::new(),
             network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
             operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
         };

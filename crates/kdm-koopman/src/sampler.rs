@@ -9,7 +9,8 @@ use kdm_observer::{Observer, Silent, Stopped};
 
 use crate::host::{narrow, values};
 use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
-use crate::{Student, StudentConfig};
+use crate::operator::FrozenLevels;
+use crate::{Operator, Student, StudentConfig};
 
 /// A student ready to draw: x_0 = D(C E_T(x_T) + B y) in one pass. A sample's bits depend on its
 /// own noise and label alone, not on the batch. [`Student`] has an example.
@@ -59,12 +60,15 @@ enum FrozenMap {
     Linear(FrozenLinear),
     /// A generator's, coordinate by coordinate.
     Generator(Vec<(f32, f32)>),
+    /// Of levels.
+    Levels(FrozenLevels),
 }
 
 impl FrozenMap {
     fn run(&self, z: &[f32]) -> Vec<f32> {
         let lambda = match self {
             Self::Linear(linear) => return linear.run(z),
+            Self::Levels(levels) => return levels.run(z),
             Self::Generator(lambda) => lambda,
         };
         let mut moved = z.to_vec();
@@ -193,9 +197,10 @@ impl FrozenStudent {
         };
         let first = FrozenUNet::new(encoder, NOISE_TIME)?;
         let decoder = FrozenUNet::new(decoder, CLEAN_TIME)?;
-        let operator = match student.operator.generator() {
-            Some(generator) => FrozenMap::Generator(generator.factors()),
-            None => {
+        let operator = match &student.operator {
+            Operator::Generator(generator) => FrozenMap::Generator(generator.factors()),
+            Operator::Levels(levels) => FrozenMap::Levels(FrozenLevels::new(levels)),
+            Operator::Dense(_) | Operator::Factorized(_) => {
                 let affine = student.operator.matrix();
                 let (matrix, bias) = (narrow(&affine.matrix), narrow(&affine.bias));
                 FrozenMap::Linear(FrozenLinear::new(&matrix, bias))
@@ -249,21 +254,27 @@ mod tests {
     #[test]
     fn the_frozen_student_draws_what_the_student_draws() {
         let device = Device::flex();
-        for (method, kind, projection, label_dim) in [
-            (Method::Koopman, OperatorKind::Dense, None, 0),
-            (Method::Koopman, OperatorKind::Dense, Some(40), 3),
-            (Method::Koopman, OperatorKind::Factorized, None, 3),
-            (Method::Koopman, OperatorKind::Factorized, Some(9), 0),
-            (Method::Koopman, OperatorKind::Generator, Some(40), 3),
-            (Method::Koopman, OperatorKind::Generator, None, 0),
-            (Method::Direct, OperatorKind::Dense, None, 3),
+        for (method, kind, projection, label_dim, levels) in [
+            (Method::Koopman, OperatorKind::Dense, None, 0, vec![]),
+            (Method::Koopman, OperatorKind::Dense, Some(40), 3, vec![1, 2, 4]),
+            (Method::Koopman, OperatorKind::Factorized, None, 3, vec![]),
+            (Method::Koopman, OperatorKind::Factorized, Some(9), 0, vec![]),
+            (Method::Koopman, OperatorKind::Generator, Some(40), 3, vec![]),
+            (Method::Koopman, OperatorKind::Generator, None, 0, vec![1, 0, 2]),
+            (Method::Koopman, OperatorKind::Channels, None, 3, vec![1, 2, 4]),
+            (Method::Koopman, OperatorKind::Places, None, 0, vec![2, 0, 3]),
+            (Method::Koopman, OperatorKind::Frequencies, None, 3, vec![2, 1]),
+            (Method::Direct, OperatorKind::Dense, None, 3, vec![]),
         ] {
+            let places = [256, 64, 16];
+            let latent: usize = levels.iter().zip(places).map(|(c, places)| c * places).sum();
             let config = StudentConfig {
                 method,
                 shape: vec![3, 16, 16],
                 label_dim,
                 noise_std: 1.0,
-                latent: 256,
+                latent: if levels.is_empty() { 256 } else { latent },
+                levels,
                 network: NetworkConfig::Unet {
                     model_channels: 8,
                     channel_mult: vec![1, 2, 2],
@@ -322,6 +333,7 @@ mod tests {
             label_dim: 0,
             noise_std: 1.0,
             latent: 8,
+            levels: Vec::new(),
             network: NetworkConfig::Mlp { hidden: 8, layers: 2 },
             operator: OperatorConfig {
                 kind: OperatorKind::Dense,

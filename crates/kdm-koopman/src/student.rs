@@ -57,11 +57,7 @@ impl Network {
                 mlp.forward(x, time.reshape([rows, 1]), labels)
             }
             Self::Unet(unet) => {
-                let (n, config) = (x.dims()[0], unet.config());
-                let side = config.resolution;
-                let x = x.reshape([n, config.in_channels, side, side]);
-                let y = unet.forward(x, time, labels, None, mode);
-                y.reshape([n, config.out_channels * side * side])
+                unet.forward_rows(x, time, labels, mode)
             }
         }
     }
@@ -82,6 +78,7 @@ impl Network {
 ///     label_dim: 3,
 ///     noise_std: 1.0,
 ///     latent: 16,
+///     levels: Vec::new(),
 ///     network: NetworkConfig::Mlp { hidden: 32, layers: 3 },
 ///     operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
 /// };
@@ -196,10 +193,16 @@ impl StudentConfig {
         let linear = |inputs, outputs, seed: &mut InitSeed| {
             LinearConfig { inputs, outputs }.init(seed, device)
         };
+        let encoders = [(); 2].map(|()| network(NetworkRole::Encoder, seed));
+        let operator = match self.operator.kind.is_of_levels() {
+            true => Operator::init_levels(self.operator.kind, &self.latent_levels(), seed, device),
+            false => Operator::init(self.operator.kind, n, seed, device),
+        };
+        let [clean_encoder, noise_encoder] = encoders;
         Student::Koopman(Koopman {
-            clean_encoder: network(NetworkRole::Encoder, seed),
-            noise_encoder: network(NetworkRole::Encoder, seed),
-            operator: Operator::init(self.operator.kind, n, seed, device),
+            clean_encoder,
+            noise_encoder,
+            operator,
             control: self.operator.control.then(|| linear(self.label_dim, n, seed)),
             decoder: network(NetworkRole::Decoder, seed),
             projection: self.operator.projection.map(|n| Projection {

@@ -172,6 +172,9 @@ mod tests {
             (OperatorKind::Factorized, Some(7), 0, vec![1, 8, 8], 64, unet()),
             (OperatorKind::Generator, Some(6), 3, vec![3], 12, mlp()),
             (OperatorKind::Generator, None, 0, vec![1, 8, 8], 128, unet()),
+            (OperatorKind::Channels, None, 3, vec![1, 8, 8], 64, unet()),
+            (OperatorKind::Places, None, 0, vec![1, 8, 8], 64, unet()),
+            (OperatorKind::Frequencies, None, 2, vec![1, 8, 8], 64, unet()),
         ] {
             let config = StudentConfig {
                 method: Method::Koopman,
@@ -179,9 +182,17 @@ mod tests {
                 label_dim,
                 noise_std: 80.0,
                 latent,
+                levels: Vec::new(),
                 network,
                 operator: OperatorConfig { kind, projection, control: label_dim > 0 },
             };
+            let levels = match kind {
+                OperatorKind::Channels => vec![2, 3],
+                OperatorKind::Places => vec![1, 2],
+                OperatorKind::Frequencies => vec![1],
+                _ => Vec::new(),
+            };
+            let config = config.with_levels(levels);
             assert_eq!(config.problems(), []);
             let (student, dim) = (config.init(4, &device), config.dim());
             let batched = if dim == 3 { 300 } else { 19 };

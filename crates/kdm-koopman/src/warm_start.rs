@@ -33,6 +33,7 @@ pub struct WarmStart {
 ///     label_dim: 0,
 ///     noise_std: 1.0,
 ///     latent: 4,
+///     levels: Vec::new(),
 ///     network: NetworkConfig::Mlp { hidden: 8, layers: 3 },
 ///     operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: false },
 /// };

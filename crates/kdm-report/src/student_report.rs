@@ -43,6 +43,7 @@ mod tests {
             label_dim: 2,
             noise_std: 1.0,
             latent: 8,
+            levels: Vec::new(),
             network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
             operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
         };

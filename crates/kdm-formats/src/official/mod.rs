@@ -240,6 +240,7 @@ fn student(
             label_dim,
             noise_std,
             latent,
+            levels: Vec::new(),
             network,
             operator: OperatorConfig { kind, projection, control: with_control },
         },

@@ -23,6 +23,20 @@ pub struct Images {
     channels: usize,
 }
 
+impl Images {
+    /// The sum with images of the same number, size and channels.
+    ///
+    /// # Panics
+    /// When they differ in one of these.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        let shape = |images: &Self| (images.count, images.size, images.channels);
+        assert_eq!(shape(&self), shape(other), "images of one shape");
+        self.values.iter_mut().zip(other.values.iter()).for_each(|(a, b)| *a += b);
+        self
+    }
+}
+
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as::<f32>().expect("weights are f32")
 }

@@ -43,6 +43,7 @@ fn descent_finds_the_noise_of_an_affine_student() {
         label_dim: 2,
         noise_std: 1.0,
         latent: 3,
+        levels: Vec::new(),
         network: NetworkConfig::Affine,
         operator: OperatorConfig { kind: OperatorKind::Dense, projection: None, control: true },
     };
@@ -88,6 +89,7 @@ fn image_student() -> StudentConfig {
         label_dim: 2,
         noise_std: 3.0,
         latent: 64,
+        levels: Vec::new(),
         network: NetworkConfig::Unet {
             model_channels: 4,
             channel_mult: vec![1, 2],
@@ -135,6 +137,7 @@ fn samples_are_inverted() {
     let config = StudentConfig {
         shape: vec![4],
         latent: 8,
+        levels: Vec::new(),
         network: NetworkConfig::Mlp { hidden: 16, layers: 2 },
         ..image_student()
     };

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::host::{narrow, wide};
 use crate::operator::eigen::eigenvalue_loss;
 use crate::operator::{Complex, Operator};
 
@@ -29,17 +30,38 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
         Operator::Dense(op) => {
             let affine = op.matrix();
             let loss = eigenvalue_loss(&affine.matrix, affine.n, targets?).ok()?;
-            let weight = op.linear.weight.val();
-            let gradient: Vec<f32> = loss.gradient.iter().map(|g| *g as f32).collect();
-            let gradient = Tensor::<2>::from_data(
-                TensorData::new(gradient, [affine.n, affine.n]),
-                &weight.device(),
-            );
-            // A linear function of the weight with this gradient, moved to the loss's value.
-            let linear = (weight * gradient).sum();
-            Some(linear.clone() - linear.detach() + loss.value)
+            Some(with_gradient(op.linear.weight.val(), &loss.gradient, loss.value))
+        }
+        Operator::Levels(op) => {
+            let (targets, mut used) = (targets?, 0);
+            let mut total: Option<Tensor<1>> = None;
+            for level in &op.levels {
+                let (c, weight) = (level.level().channels, level.weight.val());
+                let (blocks, matrices) = (weight.dims()[0], wide(weight.clone()));
+                let (mut value, mut gradient) = (0.0, Vec::with_capacity(matrices.len()));
+                for block in matrices.chunks_exact(c * c) {
+                    let own: Vec<Complex> = targets.iter().cycle().skip(used).take(c).copied().collect();
+                    used = (used + c) % targets.len();
+                    let loss = eigenvalue_loss(block, c, &own).ok()?;
+                    value += loss.value / blocks as f64;
+                    gradient.extend(loss.gradient.iter().map(|g| g / blocks as f64));
+                }
+                // By its share of the latent's dimensions.
+                let share = level.level().dim() as f64 / op.dim() as f64;
+                let term = with_gradient(weight, &gradient, value) * share;
+                total = Some(total.map_or_else(|| term.clone(), |total| total + term.clone()));
+            }
+            total
         }
     }
+}
+
+/// A linear function of the weight with this gradient, moved to this value.
+fn with_gradient<const D: usize>(weight: Tensor<D>, gradient: &[f64], value: f64) -> Tensor<1> {
+    let gradient = TensorData::new(narrow(gradient), weight.dims());
+    let gradient = Tensor::<D>::from_data(gradient, &weight.device());
+    let linear = (weight * gradient).sum();
+    linear.clone() - linear.detach() + value
 }
 
 /// |lambda_i - t_i| of eigenvalues in two parts.
@@ -68,7 +90,12 @@ mod tests {
         let n = 6;
         let device = Device::flex().autodiff();
         let targets = EigenvalueTarget::Uniform.targets(n, 4).unwrap();
-        for kind in [OperatorKind::Dense, OperatorKind::Factorized, OperatorKind::Generator] {
+        for kind in [
+            OperatorKind::Dense,
+            OperatorKind::Factorized,
+            OperatorKind::Generator,
+            OperatorKind::Channels,
+        ] {
             let op = Operator::init(kind, n, &mut InitSeed::new(5), &device);
             let value = |op: &Operator| {
                 f64::from(operator_loss(op, Some(&targets)).unwrap().into_scalar::<f32>())

@@ -119,6 +119,7 @@ mod tests {
             label_dim: 2,
             noise_std: 7.0,
             latent: 16,
+            levels: Vec::new(),
             network,
             operator,
         }

@@ -19,6 +19,7 @@ fn config(kind: OperatorKind, projection: Option<usize>, label_dim: usize) -> St
         label_dim,
         noise_std: 3.0,
         latent: 8,
+        levels: Vec::new(),
         network: NetworkConfig::Mlp { hidden: 10, layers: 2 },
         operator: OperatorConfig { kind, projection, control: label_dim > 0 },
     }
@@ -163,6 +164,7 @@ fn image_student() -> StudentConfig {
         label_dim: 2,
         noise_std: 1.0,
         latent: 1024,
+        levels: Vec::new(),
         network: NetworkConfig::Unet {
             model_channels: 4,
             channel_mult: vec![1, 1],

@@ -6,6 +6,7 @@ mod dense;
 pub mod eigen;
 mod factorized;
 mod generator;
+mod levels;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -18,6 +19,8 @@ pub use affine::{Affine, Complex};
 pub use dense::Dense;
 pub use factorized::Factorized;
 pub use generator::Generator;
+pub(crate) use levels::FrozenLevels;
+pub use levels::{LatentLevel, LevelForm, LevelOperator, Levels, cosines};
 
 /// The form of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,29 @@ pub enum OperatorKind {
     Factorized,
     /// Re(P exp(mu (t - s)) P_inv) between any two times.
     Generator,
+    /// A matrix of channels at each level of the latent, shared over places.
+    Channels,
+    /// A matrix of channels for each place of each level.
+    Places,
+    /// A matrix of channels for each spatial frequency of each level.
+    Frequencies,
+}
+
+impl OperatorKind {
+    /// The form of an operator on the levels of a latent; none for one on all of it.
+    pub fn level_form(self) -> Option<LevelForm> {
+        match self {
+            Self::Channels => Some(LevelForm::Shared),
+            Self::Places => Some(LevelForm::Places),
+            Self::Frequencies => Some(LevelForm::Frequencies),
+            Self::Dense | Self::Factorized | Self::Generator => None,
+        }
+    }
+
+    /// Whether it is an operator on the levels of a latent.
+    pub fn is_of_levels(self) -> bool {
+        self.level_form().is_some()
+    }
 }
 
 /// A Koopman operator on latents of dimension n: z^_0 = C z_T, plus a bias when dense.
@@ -64,6 +90,8 @@ pub enum Operator {
     Factorized(Factorized),
     /// See [`Generator`].
     Generator(Generator),
+    /// See [`Levels`].
+    Levels(Levels),
 }
 
 /// The largest dimension at which [`Operator::moduli`] computes all eigenvalues (n = 1024 takes
@@ -73,12 +101,30 @@ pub const ALL_EIGENVALUES: usize = 1024;
 pub const LEADING_EIGENVALUES: usize = 16;
 
 impl Operator {
-    /// Fresh weights for latents of dimension `n`.
+    /// Fresh weights for latents of dimension `n`; for an operator on levels, of one level of `n`
+    /// channels (see [`Self::init_levels`]).
     pub fn init(kind: OperatorKind, n: usize, seed: &mut InitSeed, device: &Device) -> Self {
         match kind {
             OperatorKind::Dense => Self::Dense(Dense::init(n, seed, device)),
             OperatorKind::Factorized => Self::Factorized(Factorized::init(n, seed, device)),
             OperatorKind::Generator => Self::Generator(Generator::init(n, seed, device)),
+            OperatorKind::Channels | OperatorKind::Places | OperatorKind::Frequencies => {
+                Self::init_levels(kind, &[LatentLevel { channels: n, side: 1 }], seed, device)
+            }
+        }
+    }
+
+    /// Fresh weights for latents of these levels; for an operator on all of a latent, of as many
+    /// dimensions as they have.
+    pub fn init_levels(
+        kind: OperatorKind,
+        levels: &[LatentLevel],
+        seed: &mut InitSeed,
+        device: &Device,
+    ) -> Self {
+        match kind.level_form() {
+            Some(form) => Self::Levels(Levels::init(form, levels, seed, device)),
+            None => Self::init(kind, levels.iter().map(LatentLevel::dim).sum(), seed, device),
         }
     }
 
@@ -88,6 +134,7 @@ impl Operator {
             Self::Dense(op) => op.apply(z),
             Self::Factorized(op) => op.apply(z),
             Self::Generator(op) => op.apply(z),
+            Self::Levels(op) => op.apply(z),
         }
     }
 
@@ -97,6 +144,7 @@ impl Operator {
             Self::Dense(op) => op.matrix(),
             Self::Factorized(op) => op.matrix(),
             Self::Generator(op) => op.matrix(),
+            Self::Levels(op) => op.matrix(),
         }
     }
 
@@ -114,6 +162,9 @@ impl Operator {
             let finite = found.iter().all(|(re, im)| re.is_finite() && im.is_finite());
             return if finite { Ok(found) } else { Err(Error::NotFinite) };
         }
+        if let Self::Levels(op) = self {
+            return op.eigenvalues();
+        }
         let affine = self.matrix();
         eigen::eigenvalues(&affine.matrix, affine.n)
     }
@@ -123,7 +174,7 @@ impl Operator {
     /// # Errors
     /// When the matrix has values that are not finite, or none is found.
     pub fn leading_eigenvalues(&self, count: usize) -> Result<Vec<Complex>> {
-        if self.generator().is_some() {
+        if matches!(self, Self::Generator(_) | Self::Levels(_)) {
             let mut all = self.eigenvalues()?;
             all.sort_by(|a, b| b.0.hypot(b.1).total_cmp(&a.0.hypot(a.1)));
             all.truncate(count);
@@ -155,6 +206,7 @@ impl Operator {
             Self::Dense(op) => op.linear.weight.val().device(),
             Self::Factorized(op) => op.nu_log.val().device(),
             Self::Generator(op) => op.rate_log.val().device(),
+            Self::Levels(op) => op.device(),
         }
     }
 
@@ -164,6 +216,7 @@ impl Operator {
             Self::Dense(op) => op.linear.weight.dims()[0],
             Self::Factorized(op) => op.nu_log.dims()[0],
             Self::Generator(op) => 2 * op.rate_log.dims()[0],
+            Self::Levels(op) => op.dim(),
         }
     }
 
@@ -171,7 +224,15 @@ impl Operator {
     pub fn generator(&self) -> Option<&Generator> {
         match self {
             Self::Generator(op) => Some(op),
-            Self::Dense(_) | Self::Factorized(_) => None,
+            Self::Dense(_) | Self::Factorized(_) | Self::Levels(_) => None,
+        }
+    }
+
+    /// The operator of each level, where it is one on levels.
+    pub fn levels(&self) -> Option<&Levels> {
+        match self {
+            Self::Levels(op) => Some(op),
+            Self::Dense(_) | Self::Factorized(_) | Self::Generator(_) => None,
         }
     }
 }
@@ -190,7 +251,14 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = OperatorKind> {
-        let all = [OperatorKind::Dense, OperatorKind::Factorized, OperatorKind::Generator];
+        let all = [
+            OperatorKind::Dense,
+            OperatorKind::Factorized,
+            OperatorKind::Generator,
+            OperatorKind::Channels,
+            OperatorKind::Places,
+            OperatorKind::Frequencies,
+        ];
         proptest::sample::select(all.to_vec())
     }
 

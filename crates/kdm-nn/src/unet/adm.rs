@@ -177,6 +177,8 @@ impl AdmUNetConfig {
             attn_resolutions: &self.attn_resolutions,
             dropout: self.dropout,
             label_dropout: self.label_dropout,
+            level_inputs: &[],
+            level_outputs: &[],
         }
     }
 }
@@ -199,7 +201,7 @@ impl AdmUNet {
         mode: &ForwardMode,
     ) -> Tensor<4> {
         let embedding = self.embed(noise, labels, augment, mode);
-        let skips = self.enc.forward(x, &embedding, mode);
+        let skips = self.enc.forward(x, Vec::new(), &embedding, mode);
         let (main, _) = self.dec.forward(skips, &embedding, mode);
         self.out_conv.forward(self.out_norm.forward_silu(main.planes()))
     }

@@ -1,10 +1,13 @@
 //! A DDPM++ for sampling at one noise level: the level never changes, so every block's shift is a
 //! constant for each class; weights are packed once.
 
+use std::borrow::Cow;
+
 use burn::tensor::Tensor;
 use kdm_kernels::{FrozenBlock, FrozenConv, FrozenOutput, Images};
 
 use crate::ForwardMode;
+use crate::layers::{Conv2d, GroupNorm};
 use crate::state::to_host;
 use crate::unet::block::UNetBlock;
 use crate::unet::paths::{DecoderLayer, EncoderLayer};
@@ -15,12 +18,31 @@ use crate::unet::song::{DecoderKind, EncoderKind, SongUNet};
 #[derive(Debug)]
 pub struct FrozenUNet {
     first: FrozenConv,
-    encoder: Vec<Step>,
-    /// The decoder's blocks, and whether each takes a skip connection.
-    decoder: Vec<(Step, bool)>,
+    encoder: Vec<Down>,
+    decoder: Vec<Up>,
     output: FrozenOutput,
-    /// Values of an input image.
-    image: usize,
+    /// Values of each input of an image, finest first.
+    inputs: Vec<usize>,
+}
+
+/// A layer of the encoder.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most layers are blocks")]
+enum Down {
+    Block(Step),
+    /// The next level's input is added through a convolution.
+    AddLevel(FrozenConv),
+}
+
+/// A layer of the decoder.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most layers are blocks")]
+enum Up {
+    Block(Step),
+    /// A block that takes a skip connection.
+    BlockWithSkip(Step),
+    /// The output of a level, beside the main path.
+    LevelOutput(FrozenOutput),
 }
 
 /// A block with its shifts: one row for every class, and a last one for none.
@@ -82,51 +104,112 @@ impl FrozenUNet {
                     skips.push(conv.weight.dims()[0]);
                 }
                 EncoderLayer::Block(block) => {
-                    encoder.push(Step::new(block, &embeddings, &mut size, 0));
+                    encoder.push(Down::Block(Step::new(block, &embeddings, &mut size, 0)));
                     skips.push(block.outputs());
+                }
+                EncoderLayer::AddLevel(conv) => {
+                    encoder.push(Down::AddLevel(FrozenConv::new(conv.tensors(), size)));
                 }
                 EncoderLayer::AddInput(_) | EncoderLayer::MixInput(_) => return None,
             }
         }
-        let (mut decoder, mut norm, mut output) = (Vec::new(), None, None);
+        let (mut decoder, mut normed, mut output) = (Vec::new(), None, None);
+        let frozen_output = |conv: &Conv2d, norm: &mut Option<&GroupNorm>, size| {
+            let norm = norm.take()?;
+            let conv = FrozenConv::new(conv.tensors(), size);
+            Some(FrozenOutput::new(norm.tensors(), norm.groups(), norm.epsilon(), conv))
+        };
         for layer in unet.dec.flat.iter() {
             match layer {
                 DecoderLayer::Block(block) => {
-                    decoder.push((Step::new(block, &embeddings, &mut size, 0), false));
+                    decoder.push(Up::Block(Step::new(block, &embeddings, &mut size, 0)));
                 }
                 DecoderLayer::BlockWithSkip(block) => {
                     let channels = skips.pop()?;
-                    decoder.push((Step::new(block, &embeddings, &mut size, channels), true));
+                    let step = Step::new(block, &embeddings, &mut size, channels);
+                    decoder.push(Up::BlockWithSkip(step));
                 }
-                DecoderLayer::OutputNorm(found) => norm = Some(found),
+                DecoderLayer::OutputNorm(norm) => normed = Some(norm),
                 DecoderLayer::OutputConv(conv) => {
-                    output = Some(FrozenConv::new(conv.tensors(), size));
+                    output = Some(frozen_output(conv, &mut normed, size)?);
+                }
+                DecoderLayer::LevelConv(conv) => {
+                    let level = frozen_output(conv, &mut normed, size)?;
+                    decoder.push(Up::LevelOutput(level));
                 }
             }
         }
-        let norm = norm?;
-        let output = FrozenOutput::new(norm.tensors(), norm.groups(), norm.epsilon(), output?);
-        let image = config.in_channels * config.resolution.pow(2);
-        Some(Self { first: first?, encoder, decoder, output, image })
+        let values = |[channels, side]: [usize; 2]| channels * side * side;
+        let inputs = config.inputs().into_iter().map(values).collect();
+        Some(Self { first: first?, encoder, decoder, output: output?, inputs })
     }
 
     /// Images `[N, in_channels, R, R]` of `classes` (one for each image; the number of classes for
-    /// none) -> `[N, out_channels, R, R]`.
-    pub fn run(&self, images: &[f32], classes: &[usize]) -> Vec<f32> {
-        debug_assert_eq!(images.len(), classes.len() * self.image);
-        let mut skips = vec![self.first.run(images)];
+    /// none) -> `[N, out_channels, R, R]`. In a row the images of coarser levels come after the
+    /// image, finest first, and so they do in the result.
+    pub fn run(&self, rows: &[f32], classes: &[usize]) -> Vec<f32> {
+        let mut inputs = split(rows, &self.inputs).into_iter();
+        let mut skips = vec![self.first.run(&inputs.next().expect("the image"))];
         for step in &self.encoder {
-            let next = step.run(skips.last().expect("the first convolution's"), None, classes);
+            let next = match step {
+                Down::Block(step) => {
+                    step.run(skips.last().expect("the first convolution's"), None, classes)
+                }
+                Down::AddLevel(conv) => {
+                    let level = inputs.next().expect("an input for every level that takes one");
+                    skips.pop().expect("a halving block goes before").plus(&conv.run(&level))
+                }
+            };
             skips.push(next);
         }
         let mut main: Option<Images> = None;
-        for (step, with_skip) in &self.decoder {
-            let skip = with_skip.then(|| skips.pop().expect("a skip connection for every block"));
+        let mut outputs = Vec::new();
+        for layer in &self.decoder {
+            let (step, skip) = match layer {
+                Up::Block(step) => (step, None),
+                Up::BlockWithSkip(step) => (step, skips.pop()),
+                Up::LevelOutput(output) => {
+                    outputs.push(output.run(main.as_ref().expect("a block goes before")));
+                    continue;
+                }
+            };
             let x = main.as_ref().or(skips.last()).expect("the encoder's last");
             main = Some(step.run(x, skip.as_ref(), classes));
         }
-        self.output.run(&main.expect("the decoder has blocks"))
+        outputs.push(self.output.run(&main.expect("the decoder has blocks")));
+        outputs.reverse();
+        joined(outputs, classes.len())
     }
+}
+
+/// Rows in which values of these numbers follow each other, in parts: `[N, sum]` -> `[N, width]`
+/// each.
+fn split<'a>(rows: &'a [f32], widths: &[usize]) -> Vec<Cow<'a, [f32]>> {
+    if widths.len() == 1 {
+        return vec![Cow::Borrowed(rows)];
+    }
+    let (whole, mut start) = (widths.iter().sum::<usize>(), 0);
+    let part = |width: &usize| {
+        let columns = start..start + width;
+        start = columns.end;
+        let values = rows.chunks_exact(whole).flat_map(|row| row[columns.clone()].iter().copied());
+        Cow::Owned(values.collect())
+    };
+    widths.iter().map(part).collect()
+}
+
+/// The opposite of [`split`], of `count` rows.
+fn joined(mut parts: Vec<Vec<f32>>, count: usize) -> Vec<f32> {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let row = |i: usize| {
+        parts.iter().flat_map(move |part| {
+            let width = part.len() / count;
+            part[i * width..(i + 1) * width].iter().copied()
+        })
+    };
+    (0..count).flat_map(row).collect()
 }
 
 #[cfg(test)]
@@ -141,9 +224,20 @@ mod tests {
     /// images are run together.
     #[test]
     fn freezing_changes_no_result() {
-        let device = Device::flex();
         let mut config = SongUNetConfig::ddpmpp(16, 3, 2, 8, &[1, 2], 1, &[8]);
         config.label_dim = 2;
+        frozen_and_not(&config);
+        // Levels with inputs and outputs of their own, the third without an input.
+        let mut config = SongUNetConfig::ddpmpp(16, 3, 2, 8, &[1, 2, 2], 1, &[8]);
+        (config.label_dim, config.level_inputs, config.level_outputs) = (2, vec![5], vec![4, 3]);
+        frozen_and_not(&config);
+        (config.level_inputs, config.level_outputs) = (vec![0, 7], vec![0, 1]);
+        frozen_and_not(&config);
+    }
+
+    fn frozen_and_not(config: &SongUNetConfig) {
+        assert_eq!(config.problems(), []);
+        let device = Device::flex();
         let network = config.init(&mut InitSeed::new(1), &device);
         // Fresh last layers are all but zero: these aren't.
         let stirred = |(i, (name, data)): (usize, (String, TensorData))| {
@@ -157,20 +251,23 @@ mod tests {
         let network = load_state(network, &state).unwrap();
         let frozen = FrozenUNet::new(&network, 0.5).unwrap();
 
-        let images = normal_vec(100, 3 * 3 * 256);
-        let x = Tensor::from_data(TensorData::new(images.clone(), [3, 3, 16, 16]), &device);
+        let values = |images: Vec<[usize; 2]>| images.iter().map(|[c, side]| c * side * side).sum();
+        let (width, results): (usize, usize) = (values(config.inputs()), values(config.outputs()));
+        let images = normal_vec(100, 3 * width);
+        let x = Tensor::from_data(TensorData::new(images.clone(), [3, width]), &device);
         let labels =
             Tensor::from_data(TensorData::new(vec![0f32, 1., 0., 0., 1., 0.], [3, 2]), &device);
         let noise = Tensor::full([3], 0.5, &device);
         let mode = ForwardMode::evaluation();
-        let expected = to_host(network.forward(x, noise, Some(labels), None, &mode));
+        let expected = to_host(network.forward_rows(x, noise, Some(labels), &mode));
         let found = frozen.run(&images, &[1, 2, 0]);
+        assert_eq!((expected.len(), found.len()), (3 * results, 3 * results));
         let scale = expected.iter().fold(0f32, |most, y| most.max(y.abs()));
         for (found, expected) in found.iter().zip(&expected) {
             // f32 rounding through some dozen layers.
             assert!((found - expected).abs() < 1e-4 * scale, "{found} {expected}");
         }
-        assert_eq!(frozen.run(&images[768..1536], &[2]), found[512..1024]);
+        assert_eq!(frozen.run(&images[width..2 * width], &[2]), found[results..2 * results]);
     }
 
     #[test]

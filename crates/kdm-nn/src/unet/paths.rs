@@ -18,6 +18,7 @@ pub(crate) enum EncoderLayer {
     Block(UNetBlock),
     AddInput(Conv2d),
     MixInput(Conv2d),
+    AddLevel(Conv2d),
 }
 
 /// A layer of the decoder; see [`DecoderStep`].
@@ -27,6 +28,7 @@ pub(crate) enum DecoderLayer {
     BlockWithSkip(UNetBlock),
     OutputNorm(GroupNorm),
     OutputConv(Conv2d),
+    LevelConv(Conv2d),
 }
 
 /// From the image down to the coarsest level.
@@ -68,20 +70,25 @@ impl Encoder {
             EncoderStep::MixInput(conv) => {
                 EncoderLayer::MixInput(conv.init(style.init, seed, device))
             }
+            EncoderStep::AddLevel(conv) => {
+                EncoderLayer::AddLevel(conv.init(style.init, seed, device))
+            }
         };
         let flat = layers.iter().map(|planned| (planned.name.clone(), layer(planned.step)));
         Self { flat: Named(flat.collect()), filter: style.filter.clone() }
     }
 
-    /// Images `[N, C, R, R]` and embeddings `[N, E]` -> the skip connections in order; the last one
-    /// is what the decoder begins with.
+    /// Images `[N, C, R, R]`, those that coarser levels take, finest first, and embeddings `[N, E]`
+    /// -> the skip connections in order; the last one is what the decoder begins with.
     pub fn forward(
         &self,
         image: Tensor<4>,
+        levels: Vec<Tensor<4>>,
         embedding: &Tensor<2>,
         mode: &ForwardMode,
     ) -> Vec<FeatureMap> {
         let mut input = image;
+        let mut levels = levels.into_iter();
         let mut skips: Vec<FeatureMap> = Vec::new();
         for layer in self.flat.iter() {
             let next = match layer {
@@ -103,6 +110,11 @@ impl Encoder {
                         main.plus(FeatureMap::new(self.filter.down(wide, 0))).times(0.5f64.sqrt());
                     input = main.planes();
                     main
+                }
+                EncoderLayer::AddLevel(conv) => {
+                    let level = levels.next().expect("an image for every level that takes one");
+                    let main = skips.pop().expect("a halving block goes before");
+                    main.plus(FeatureMap::new(conv.forward(level)))
                 }
             };
             skips.push(next);
@@ -130,22 +142,27 @@ impl Decoder {
             DecoderStep::OutputConv(conv) => {
                 DecoderLayer::OutputConv(conv.init(style.init_last, seed, device))
             }
+            DecoderStep::LevelConv(conv) => {
+                DecoderLayer::LevelConv(conv.init(style.init_last, seed, device))
+            }
         };
         let flat = layers.iter().map(|planned| (planned.name.clone(), layer(planned.step)));
         Self { flat: Named(flat.collect()), filter: style.filter.clone() }
     }
 
     /// The encoder's skip connections and embeddings `[N, E]` -> the last block's result, and the
-    /// output `[N, C', R, R]` when there are layers for it.
+    /// outputs, finest first: `[N, C', R, R]` when there are layers for it, then those of coarser
+    /// levels that have one.
     pub fn forward(
         &self,
         mut skips: Vec<FeatureMap>,
         embedding: &Tensor<2>,
         mode: &ForwardMode,
-    ) -> (FeatureMap, Option<Tensor<4>>) {
+    ) -> (FeatureMap, Vec<Tensor<4>>) {
         let mut main = skips.last().expect("an encoder has layers").clone();
         let mut normed: Option<Tensor<4>> = None;
         let mut output: Option<Tensor<4>> = None;
+        let mut levels: Vec<Tensor<4>> = Vec::new();
         for layer in self.flat.iter() {
             match layer {
                 DecoderLayer::Block(block) => {
@@ -165,9 +182,12 @@ impl Decoder {
                         None => drawn,
                     });
                 }
+                DecoderLayer::LevelConv(conv) => {
+                    levels.push(conv.forward(normed.take().expect("a norm goes before")));
+                }
             }
         }
-        (main, output)
+        (main, output.into_iter().chain(levels.into_iter().rev()).collect())
     }
 }
 
@@ -181,13 +201,14 @@ pub(crate) fn demand(
         EncoderStep::Block(block) => block.demand(style, layer.side),
         EncoderStep::FirstConv(conv)
         | EncoderStep::AddInput(conv)
-        | EncoderStep::MixInput(conv) => conv.demand(layer.side),
+        | EncoderStep::MixInput(conv)
+        | EncoderStep::AddLevel(conv) => conv.demand(layer.side),
     });
     let decoder = decoder.iter().map(|layer| match layer.step {
         DecoderStep::Block(block) | DecoderStep::BlockWithSkip(block) => {
             block.demand(style, layer.side)
         }
-        DecoderStep::OutputConv(conv) => conv.demand(layer.side),
+        DecoderStep::OutputConv(conv) | DecoderStep::LevelConv(conv) => conv.demand(layer.side),
         DecoderStep::OutputNorm(channels) => Demand::norm(channels, layer.side),
     });
     encoder.chain(decoder).sum()

@@ -26,6 +26,10 @@ pub(crate) struct UNetSizes<'a> {
     pub attn_resolutions: &'a [usize],
     pub dropout: f64,
     pub label_dropout: f64,
+    /// Channels that come in at each level after the first; missing ones are 0.
+    pub level_inputs: &'a [usize],
+    /// Channels that go out at each level after the first; missing ones are 0.
+    pub level_outputs: &'a [usize],
 }
 
 impl UNetSizes<'_> {
@@ -80,6 +84,19 @@ impl UNetSizes<'_> {
                      multiple of 32, or 4, 8 or 16"
                 ),
             ));
+        }
+        for (field, channels) in
+            [("level_inputs", self.level_inputs), ("level_outputs", self.level_outputs)]
+        {
+            if channels.len() >= levels.max(1) {
+                let problem = format!(
+                    "has {} entries, and there are {} levels after the first",
+                    channels.len(),
+                    levels.max(1) - 1
+                );
+                problems.push(Problem::new(field, problem));
+            }
+            problems.extend(channels.iter().find_map(|channels| most_problem(field, *channels)));
         }
         problems.extend(probability_problem("dropout", self.dropout));
         problems.extend(probability_problem("label_dropout", self.label_dropout));

@@ -26,6 +26,9 @@
 //! Beside this main path there may be a path of the input (`aux_skip` or `aux_residual`, added at
 //! every level; [`EncoderKind`]) and one of the output (`aux_conv` of every level, doubled and
 //! summed; [`DecoderKind`]).
+//!
+//! Coarser levels may have inputs and outputs of their own, images of their size: `level_in` adds
+//! one after `down`; `level_norm` and `level_out` give one of the level's last block.
 
 use kdm_kernels::Resize;
 use serde::{Deserialize, Serialize};
@@ -54,6 +57,8 @@ pub(crate) enum EncoderStep {
     /// The input's path, halved by a convolution, is added to the main one, the sum times
     /// sqrt(1/2), and goes on from there.
     MixInput(Conv2dConfig),
+    /// The next input of a coarser level is added to the main path through a convolution.
+    AddLevel(Conv2dConfig),
 }
 
 /// What a layer of the decoder does.
@@ -67,6 +72,8 @@ pub(crate) enum DecoderStep {
     OutputNorm(usize),
     /// The convolution that gives an output, added to the doubled sum of those so far.
     OutputConv(Conv2dConfig),
+    /// The convolution that gives a coarser level's own output.
+    LevelConv(Conv2dConfig),
 }
 
 /// What the encoder does with the input beside its main path.
@@ -165,6 +172,11 @@ fn encoder(sizes: &UNetSizes, family: Family) -> (Vec<Planned<EncoderStep>>, Vec
                 }
                 Family::Song(EncoderKind::Standard, _) | Family::Adm => {}
             }
+            let inputs = of_level(sizes.level_inputs, level);
+            if inputs > 0 {
+                let conv = Conv2dConfig::same(inputs, width, 3);
+                add("level_in", EncoderStep::AddLevel(conv));
+            }
         }
         skips.push(width);
         for i in 0..sizes.num_blocks {
@@ -211,8 +223,19 @@ fn decoder(sizes: &UNetSizes, family: Family, mut skips: Vec<usize>) -> Vec<Plan
             let conv = Conv2dConfig::same(width, sizes.out_channels, 3);
             add("aux_conv", DecoderStep::OutputConv(conv));
         }
+        let outputs = of_level(sizes.level_outputs, level);
+        if outputs > 0 {
+            add("level_norm", DecoderStep::OutputNorm(width));
+            let conv = Conv2dConfig::same(width, outputs, 3);
+            add("level_out", DecoderStep::LevelConv(conv));
+        }
     }
     layers
+}
+
+/// The channels of a level's own input or output, from a list that begins with the second level.
+fn of_level(channels: &[usize], level: usize) -> usize {
+    level.checked_sub(1).and_then(|i| channels.get(i)).copied().unwrap_or(0)
 }
 
 /// Whether there is attention on images of this side.
@@ -247,6 +270,8 @@ mod tests {
             attn_resolutions: &[4],
             dropout: 0.0,
             label_dropout: 0.0,
+            level_inputs: &[],
+            level_outputs: &[],
         };
         let family = Family::Song(EncoderKind::Standard, DecoderKind::Standard);
         let (encoder, decoder) = topology(&sizes, family);
@@ -273,5 +298,13 @@ mod tests {
             })
             .collect();
         assert_eq!(inputs, [16 + 16, 16 + 8, 16 + 8, 8 + 8]);
+
+        let (more, _) = topology(&UNetSizes { level_inputs: &[2], ..sizes }, family);
+        let added =
+            ["8x8_conv", "8x8_block0", "4x4_down", "4x4_level_in", "4x4_block0"];
+        assert_eq!(names(&more), added);
+        let (_, more) = topology(&UNetSizes { level_outputs: &[2], ..sizes }, family);
+        assert_eq!(names(&more)[3..7], ["4x4_block1", "4x4_level_norm", "4x4_level_out", "8x8_up"]);
+        assert_eq!(more.len(), decoder.len() + 2);
     }
 }

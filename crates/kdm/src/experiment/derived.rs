@@ -56,15 +56,17 @@ impl Experiment {
         label_dim: usize,
         noise_std: f64,
     ) -> StudentConfig {
-        StudentConfig {
+        let config = StudentConfig {
             method: self.student.method,
             shape,
             label_dim,
             noise_std,
             latent: self.student.latent,
+            levels: Vec::new(),
             network: self.student.network.clone(),
             operator: self.student.operator.clone(),
-        }
+        };
+        config.with_levels(self.student.levels.clone())
     }
 
     /// The loop of the student's training.

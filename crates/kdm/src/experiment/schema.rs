@@ -137,6 +137,8 @@ pub struct StudentSection {
     #[serde(default)]
     pub method: Method,
     pub latent: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<usize>,
     pub network: NetworkConfig,
     pub operator: OperatorConfig,
 }

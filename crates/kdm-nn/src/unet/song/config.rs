@@ -72,6 +72,13 @@ pub struct SongUNetConfig {
     /// Taps of the resampling filter, an even number of them; they are normalised to sum 1.
     #[serde(default = "box_filter")]
     pub resample_filter: Vec<f64>,
+    /// Channels of the inputs that coarser levels have of their own, from the second level on; 0,
+    /// and what is missing, for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub level_inputs: Vec<usize>,
+    /// Channels of the outputs that coarser levels have of their own; see `level_inputs`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub level_outputs: Vec<usize>,
 }
 
 fn one() -> usize {
@@ -114,7 +121,25 @@ impl SongUNetConfig {
             encoder_type: EncoderKind::Standard,
             decoder_type: DecoderKind::Standard,
             resample_filter: box_filter(),
+            level_inputs: Vec::new(),
+            level_outputs: Vec::new(),
         }
+    }
+
+    /// Channels and side of the images that go in, finest first.
+    pub fn inputs(&self) -> Vec<[usize; 2]> {
+        self.images(self.in_channels, &self.level_inputs)
+    }
+
+    /// Channels and side of the images that come out, finest first.
+    pub fn outputs(&self) -> Vec<[usize; 2]> {
+        self.images(self.out_channels, &self.level_outputs)
+    }
+
+    fn images(&self, finest: usize, coarser: &[usize]) -> Vec<[usize; 2]> {
+        let channels = std::iter::once(&finest).chain(coarser).enumerate();
+        let images = channels.map(|(level, channels)| [*channels, self.resolution >> level]);
+        images.filter(|[channels, _]| *channels > 0).collect()
     }
 
     /// All that is impossible about it; none when a network can be made.
@@ -187,6 +212,8 @@ impl SongUNetConfig {
             attn_resolutions: &self.attn_resolutions,
             dropout: self.dropout,
             label_dropout: self.label_dropout,
+            level_inputs: &self.level_inputs,
+            level_outputs: &self.level_outputs,
         }
     }
 }
@@ -220,5 +247,19 @@ mod tests {
         });
         assert_eq!(config.demand().operations, expected.sum::<f64>() + attention);
         assert_eq!(config.demand().parameters, network.num_params() as f64);
+    }
+
+    /// Levels' own inputs and outputs are counted, and told in order.
+    #[test]
+    fn levels_have_inputs_and_outputs_of_their_own() {
+        let mut config = SongUNetConfig::ddpmpp(16, 3, 2, 8, &[1, 2, 2], 1, &[]);
+        (config.level_inputs, config.level_outputs) = (vec![0, 5], vec![4, 6]);
+        assert_eq!(config.problems(), []);
+        assert_eq!(config.inputs(), [[3, 16], [5, 4]]);
+        assert_eq!(config.outputs(), [[2, 16], [4, 8], [6, 4]]);
+        let network = config.init(&mut InitSeed::new(1), &Device::flex());
+        assert_eq!(config.demand().parameters, network.num_params() as f64);
+        config.level_inputs.push(1);
+        assert_eq!(config.problems()[0].field, "level_inputs");
     }
 }

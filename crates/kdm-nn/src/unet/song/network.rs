@@ -95,10 +95,57 @@ impl SongUNet {
         augment: Option<Tensor<2>>,
         mode: &ForwardMode,
     ) -> Tensor<4> {
+        let mut outputs = self.forward_levels(vec![x], noise, labels, augment, mode);
+        outputs.swap_remove(0)
+    }
+
+    /// [`Self::forward`] of a network whose coarser levels have inputs or outputs of their own: one
+    /// tensor for each of [`SongUNetConfig::inputs`] -> one for each of
+    /// [`SongUNetConfig::outputs`].
+    pub fn forward_levels(
+        &self,
+        mut inputs: Vec<Tensor<4>>,
+        noise: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        augment: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Vec<Tensor<4>> {
+        debug_assert_eq!(inputs.len(), self.config.inputs().len());
         let embedding = self.embed(noise, labels, augment, mode);
-        let skips = self.enc.forward(x, &embedding, mode);
-        let (_, output) = self.dec.forward(skips, &embedding, mode);
-        output.expect("the finest level gives an output")
+        let levels = inputs.split_off(1);
+        let image = inputs.swap_remove(0);
+        let skips = self.enc.forward(image, levels, &embedding, mode);
+        self.dec.forward(skips, &embedding, mode).1
+    }
+
+    /// [`Self::forward_levels`] of flat rows, in which the images of a row follow each other, finest
+    /// first: `[N, inputs]` -> `[N, outputs]`.
+    pub fn forward_rows(
+        &self,
+        rows: Tensor<2>,
+        noise: Tensor<1>,
+        labels: Option<Tensor<2>>,
+        mode: &ForwardMode,
+    ) -> Tensor<2> {
+        let (n, shapes) = (rows.dims()[0], self.config.inputs());
+        let inputs = if let [[channels, side]] = shapes[..] {
+            vec![rows.reshape([n, channels, side, side])]
+        } else {
+            let mut start = 0;
+            let take = |[channels, side]: [usize; 2]| {
+                let columns = start..start + channels * side * side;
+                start = columns.end;
+                rows.clone().slice([0..n, columns]).reshape([n, channels, side, side])
+            };
+            shapes.into_iter().map(take).collect()
+        };
+        let outputs = self.forward_levels(inputs, noise, labels, None, mode);
+        let flat = |images: Tensor<4>| {
+            let width = images.dims()[1..].iter().product::<usize>();
+            images.reshape([n, width])
+        };
+        let mut flat: Vec<Tensor<2>> = outputs.into_iter().map(flat).collect();
+        if flat.len() == 1 { flat.swap_remove(0) } else { Tensor::cat(flat, 1) }
     }
 
     /// The embedding of noise level, label and augmentation: `[N, embedding]`.
