@@ -200,7 +200,7 @@ impl Whole {
         match self {
             Self::Explore(explore) => explore.run(model, observer),
             Self::Interpolate { stops, space, steps } => {
-                Ok(interpolate(student, *space, &stops.all(student), *steps, observer)?.into())
+                Ok(interpolate(student, *space, &[], &stops.all(student), *steps, observer)?.into())
             }
             Self::Edit { draw, direction, reach, steps } => {
                 let vector = direction.vector(model, observer)?;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::clusters::PointClusters;
 use crate::gallery::{Gallery, PointClustering, gallery};
+use crate::levels::{LevelAnalysis, level_analysis};
 use crate::memorization::Memorization;
 use crate::modes::{Conditioning, largest_first};
 use crate::semantics::{Semantics, semantics};
@@ -64,6 +65,9 @@ pub struct OperatorAnalysis {
     /// Modes; none without a basis of eigenvectors, or for a large operator.
     #[serde(flatten)]
     pub modes: Option<ModeAnalysis>,
+    /// The levels of the latent; none where there is one alone.
+    #[serde(flatten)]
+    pub levels: Option<LevelAnalysis>,
     /// What distances between latents mean.
     #[serde(flatten)]
     pub semantics: Semantics,
@@ -226,6 +230,7 @@ fn analyze_operator(
     let activations = Activations::of(subject, stepwise, observer)?;
     let semantics = semantics(subject, stepwise, &activations);
     observer.check()?;
+    let levels = level_analysis(subject, stepwise, &activations, observer)?;
     let structure = structure(subject, &activations, points);
     if let (Some(found), None) = (&structure.clusters, &structure.mapped) {
         let clustered = found.clustered(subject.samples.len());
@@ -235,7 +240,17 @@ fn analyze_operator(
     let (modes, state_path) = analyze_modes(subject, &activations, teacher, notes, observer)?;
     let rates = stepwise.student.operator.generator().map(rates);
     let (shape, images) = (subject.config.shape.clone(), activations.images);
-    Ok(OperatorAnalysis { spectrum, rates, state_path, modes, semantics, structure, shape, images })
+    Ok(OperatorAnalysis {
+        spectrum,
+        rates,
+        state_path,
+        modes,
+        levels,
+        semantics,
+        structure,
+        shape,
+        images,
+    })
 }
 
 /// Clusters and neighbours of the samples. `points`: the clusters of points in the plane.

@@ -14,6 +14,7 @@ pub mod comparison;
 pub mod edmd;
 mod error;
 pub mod gallery;
+pub mod levels;
 pub mod memorization;
 pub mod modes;
 mod note;
@@ -37,6 +38,7 @@ pub use analysis::{
 pub use clusters::{ClusterConfig, Clusters, cluster};
 pub use comparison::ComparisonRow;
 pub use error::{Error, Result};
+pub use levels::LevelAnalysis;
 pub use memorization::{KnownImages, Memorization, memorization};
 pub use modes::{Mode, Modes};
 pub use note::Note;

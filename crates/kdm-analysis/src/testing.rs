@@ -31,7 +31,6 @@ impl SmallStudent {
     }
 
     fn made(shape: &[usize], label_dim: usize, method: Method, kind: OperatorKind) -> Self {
-        let device = Device::flex();
         let config = StudentConfig {
             method,
             shape: shape.to_vec(),
@@ -46,6 +45,32 @@ impl SmallStudent {
                 control: label_dim > 0 && method == Method::Koopman,
             },
         };
+        Self::from(config)
+    }
+
+    /// A student of 8x8 images whose latent has these channels at its levels.
+    pub(crate) fn of_images(kind: OperatorKind, levels: &[usize], label_dim: usize) -> Self {
+        let config = StudentConfig {
+            method: Method::Koopman,
+            shape: vec![1, 8, 8],
+            label_dim,
+            noise_std: 1.0,
+            latent: 0,
+            levels: Vec::new(),
+            network: NetworkConfig::Unet {
+                model_channels: 8,
+                channel_mult: vec![1, 2],
+                num_blocks: 1,
+                attn_resolutions: vec![],
+                dropout: 0.0,
+            },
+            operator: OperatorConfig { kind, projection: None, control: label_dim > 0 },
+        };
+        Self::from(config.with_levels(levels.to_vec()))
+    }
+
+    fn from(config: StudentConfig) -> Self {
+        let (device, label_dim) = (Device::flex(), config.label_dim);
         let student = config.init(3, &device);
         let sampler = Sampler::new(student.clone(), &config, &device);
         let labels = match label_dim as u32 {
@@ -53,7 +78,7 @@ impl SmallStudent {
             classes => Labels::of(&(0..40).map(|i| i / 2 % classes).collect::<Vec<u32>>()),
         };
         let samples = Samples {
-            shape: shape.to_vec(),
+            shape: config.shape.clone(),
             noise: kdm_random::normal_vec(7, 40 * config.dim()),
             labels,
             ..Samples::default()

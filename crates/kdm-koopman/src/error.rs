@@ -35,6 +35,17 @@ pub enum Error {
         /// Rows and columns of the matrix.
         n: usize,
     },
+    /// The operator's matrix is too large for what needs it.
+    #[error(
+        "the operator has dimension {n}, and this needs its matrix, which is made up to dimension \
+         {most}; use a student with a smaller latent"
+    )]
+    TooLarge {
+        /// Its dimension.
+        n: usize,
+        /// The largest dimension.
+        most: usize,
+    },
     /// A class that the student doesn't have.
     #[error("class {class}: {}", classes(*label_dim))]
     UnknownClass {
@@ -42,6 +53,14 @@ pub enum Error {
         class: u32,
         /// Classes of the student.
         label_dim: usize,
+    },
+    /// A level that the student's latent doesn't have.
+    #[error("level {level}: {}", known_levels(*levels))]
+    UnknownLevel {
+        /// The level that was given.
+        level: usize,
+        /// Levels of the latent.
+        levels: usize,
     },
     /// The observer asked for a stop.
     #[error("stopped before the end, and nothing is kept; run it again to begin anew")]
@@ -52,6 +71,13 @@ fn classes(label_dim: usize) -> String {
     match label_dim {
         0 => "this student is unconditional; leave classes out".into(),
         n => format!("this student has classes 0 to {}; give one of them", n - 1),
+    }
+}
+
+fn known_levels(levels: usize) -> String {
+    match levels {
+        0 | 1 => "this student's latent has one level; leave levels out".into(),
+        n => format!("this student's latent has levels 0 (the finest) to {}; give these", n - 1),
     }
 }
 

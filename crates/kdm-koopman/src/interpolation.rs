@@ -1,12 +1,15 @@
 //! From one sample to another: along the noise, or along a straight line in the latent space.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
-use kdm_data::Samples;
+use kdm_data::{Labels, Samples};
 use kdm_nn::ForwardMode;
 use kdm_observer::{Observer, Stopped};
 use serde::{Deserialize, Serialize};
 
 use crate::host;
+use crate::level_editing::exchanged;
 use crate::stepwise::Stepwise;
 
 /// Where the path between two samples lies.
@@ -93,14 +96,35 @@ pub fn between(
     host::values(drawn)
 }
 
+/// `steps` (at least 2) samples from `a` to `a` with these columns of b's latent C E_T(x_T) + B y,
+/// along a straight line: `[steps, dim]`. The decoder is told a's class throughout.
+pub fn towards(
+    parts: Stepwise,
+    a: End,
+    b: End,
+    columns: &[Range<usize>],
+    steps: usize,
+) -> Vec<f32> {
+    let n = parts.config.operator_dim();
+    let labels = Labels::from_iter([a.class, b.class]);
+    let pushed = parts.push_noise(&[a.noise, b.noise].concat(), &labels);
+    let (from, other) = pushed.split_at(n);
+    let to = exchanged(from, other, n, columns);
+    let latents: Vec<f32> =
+        (0..steps).flat_map(|i| linear(from, &to, i as f64 / (steps - 1) as f64)).collect();
+    parts.decode(&latents, &Labels::from_iter(std::iter::repeat_n(a.class, steps)))
+}
+
 /// From each sample to the next: `steps` (at least 2) samples of each way, row by row, `[(N - 1)
-/// steps, dim]` for N samples' noise and labels.
+/// steps, dim]` for N samples' noise and labels. With columns of the latent (`moving`), which are
+/// for the latent space alone, the rest of a latent stays the first sample's; see [`towards`].
 ///
 /// # Errors
 /// When the observer asks for a stop; nothing is kept.
 pub fn through(
     parts: Stepwise,
     space: InterpolationSpace,
+    moving: Option<&[Range<usize>]>,
     stops: &Samples,
     steps: usize,
     observer: &dyn Observer,
@@ -115,7 +139,11 @@ pub fn through(
     let mut drawn = Vec::with_capacity(ways * steps * dim);
     for i in 0..ways {
         progress.advance(i as u64, ways as u64, "")?;
-        drawn.extend(between(parts, space, end(i), end(i + 1), steps));
+        let (a, b) = (end(i), end(i + 1));
+        drawn.extend(match moving {
+            Some(columns) => towards(parts, a, b, columns, steps),
+            None => between(parts, space, a, b, steps),
+        });
     }
     progress.report(ways as u64, ways as u64, "");
     progress.finish("drawn");
@@ -128,7 +156,6 @@ mod tests {
     use crate::sampler::Sampler;
     use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
     use burn::tensor::Device;
-    use kdm_data::Labels;
     use kdm_observer::Silent;
     use kdm_random::normal_vec;
 
@@ -183,9 +210,54 @@ mod tests {
             labels: Labels::of(&[0, 2, 0]),
             ..Samples::default()
         };
-        let all = through(parts, InterpolationSpace::Latent, &stops, 5, &Silent).unwrap();
+        let all = through(parts, InterpolationSpace::Latent, None, &stops, 5, &Silent).unwrap();
         assert_eq!(all[..20], ways[1]);
         let back: Vec<f32> = all[20..].chunks(4).rev().flatten().copied().collect();
         assert!(back.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    fn leveled() -> StudentConfig {
+        let config = StudentConfig {
+            method: Method::Koopman,
+            shape: vec![1, 8, 8],
+            label_dim: 3,
+            noise_std: 1.0,
+            latent: 0,
+            levels: Vec::new(),
+            network: NetworkConfig::Unet {
+                model_channels: 8,
+                channel_mult: vec![1, 2],
+                num_blocks: 1,
+                attn_resolutions: vec![],
+                dropout: 0.0,
+            },
+            operator: OperatorConfig {
+                kind: OperatorKind::Channels,
+                projection: None,
+                control: true,
+            },
+        };
+        config.with_levels(vec![1, 2])
+    }
+
+    /// A way begins at the sample; with all levels, between samples of one class, it ends at the
+    /// other one.
+    #[test]
+    fn ways_end_where_they_should() {
+        let (config, device) = (leveled(), Device::flex());
+        let student = config.init(1, &device);
+        let sampler = Sampler::new(student.clone(), &config, &device);
+        let noise = normal_vec(3, 128);
+        let samples = sampler.sample(&noise, &Labels::all(2, 2));
+        let parts =
+            Stepwise { student: student.koopman().unwrap(), config: &config, device: &device };
+        let end = |i: usize| End { noise: &noise[64 * i..64 * (i + 1)], class: Some(2) };
+        let off =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let way = towards(parts, end(0), end(1), &config.level_columns(), 3);
+        // The frozen student and the student itself, in f32.
+        assert!(off(&way[..64], &samples[..64]) < 1e-5 && off(&way[128..], &samples[64..]) < 1e-5);
+        let fine = towards(parts, end(0), end(1), &config.columns_of(&[0]).unwrap(), 3);
+        assert!(off(&fine[..64], &samples[..64]) < 1e-5);
     }
 }

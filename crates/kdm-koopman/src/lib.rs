@@ -19,6 +19,7 @@ pub mod exploration;
 mod host;
 pub mod interpolation;
 pub mod inversion;
+pub mod level_editing;
 pub mod loss;
 pub mod low_rank;
 pub mod operator;

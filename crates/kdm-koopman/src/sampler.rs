@@ -8,8 +8,8 @@ use kdm_nn::{ForwardMode, FrozenUNet, Linear};
 use kdm_observer::{Observer, Silent, Stopped};
 
 use crate::host::{narrow, values};
-use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
 use crate::operator::FrozenLevels;
+use crate::student::{CLEAN_TIME, NOISE_TIME, Network};
 use crate::{Operator, Student, StudentConfig};
 
 /// A student ready to draw: x_0 = D(C E_T(x_T) + B y) in one pass. A sample's bits depend on its

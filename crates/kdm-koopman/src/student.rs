@@ -56,9 +56,7 @@ impl Network {
                 let rows = time.dims()[0];
                 mlp.forward(x, time.reshape([rows, 1]), labels)
             }
-            Self::Unet(unet) => {
-                unet.forward_rows(x, time, labels, mode)
-            }
+            Self::Unet(unet) => unet.forward_rows(x, time, labels, mode),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod format;
 pub mod grid;
 mod headline;
 mod inversion_report;
+mod level_report;
 mod memorization;
 mod metric_table;
 pub mod operator_report;

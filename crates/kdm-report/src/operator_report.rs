@@ -7,6 +7,7 @@ use kdm_analysis::truncation::Truncation;
 use kdm_analysis::{ModeAnalysis, Note, OperatorAnalysis, Spectrum};
 
 use crate::format::{percent, significant};
+use crate::level_report::{level_figure, level_table};
 use crate::plot::{Axis, Plot, Series};
 use crate::state_report::{rate_figure, rate_table, state_figure, state_table};
 use crate::{Figure, Section, Table, grid};
@@ -37,6 +38,10 @@ pub fn operator_section(found: &OperatorAnalysis, notes: &[Note]) -> Section {
         section.tables.push(mode_table(modes));
         section.tables.push(conditioning_table(modes));
         section.tables.push(truncation_table(&modes.truncation));
+    }
+    if let Some(levels) = &found.levels {
+        section.figures.extend(level_figure(levels, &found.shape));
+        section.tables.push(level_table(levels));
     }
     section.tables.push(correlation_table(&found.semantics));
     section.tables.push(stretch_table(&found.semantics));

@@ -7,7 +7,7 @@ use kdm::studies::edit::{Direction, edit};
 use kdm::{Context, LoadedStudent, Outcome};
 
 use super::output::{NOTHING_KEPT, Replace, or_stopped, write_samples};
-use super::sample::parse_seeds;
+use super::sample::{parse_levels, parse_seeds};
 
 /// Flags of `kdm edit`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,10 @@ pub struct Args {
     /// The class that --to-class moves away from
     #[arg(long, value_name = "CLASS", requires = "to_class")]
     from_class: Option<u32>,
+    /// Levels of the latent that are moved, 0 the finest, such as 1-2 (for students with
+    /// `student.levels`) [default: all]
+    #[arg(long, value_name = "LIST")]
+    levels: Option<String>,
     /// How far, to either side: in deviations of the samples' latents along the mode, or in
     /// distances of the classes [default: 2 along a mode, 1 from class to class: beyond, images
     /// dissolve]
@@ -60,7 +64,9 @@ impl Args {
             _ => unreachable!("clap asks for a mode or two classes"),
         };
         let reach = self.reach.unwrap_or_else(|| direction.usual_reach());
-        let samples = edit(&student, &seeds, direction, reach, self.steps, context.observer);
+        let levels = parse_levels(self.levels.as_deref())?;
+        let (steps, observer) = (self.steps, context.observer);
+        let samples = edit(&student, &seeds, direction, &levels, reach, steps, observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, 0, Arrangement::Ways(self.steps))
     }

@@ -10,7 +10,7 @@ use kdm::studies::interpolate::interpolate;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
 
 use super::output::{NOTHING_KEPT, Replace, or_stopped, write_samples};
-use super::sample::parse_seeds;
+use super::sample::{parse_levels, parse_seeds};
 
 /// Spaces' names.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -39,6 +39,10 @@ pub struct Args {
     /// Where to go along
     #[arg(long = "in", value_enum, default_value = "latent")]
     space: SpaceName,
+    /// Levels of the latent that go over, 0 the finest, such as 1-2: the rest stays the first
+    /// sample's (for students with `student.levels`) [default: all]
+    #[arg(long, value_name = "LIST")]
+    levels: Option<String>,
     /// Where samples go: a .npy, .npz or .png file, or a folder
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
@@ -73,7 +77,8 @@ impl Args {
             SpaceName::Noise => InterpolationSpace::Noise,
             SpaceName::Latent => InterpolationSpace::Latent,
         };
-        let samples = interpolate(&student, space, &stops, self.steps, context.observer);
+        let levels = parse_levels(self.levels.as_deref())?;
+        let samples = interpolate(&student, space, &levels, &stops, self.steps, context.observer);
         let samples = or_stopped(samples, || NOTHING_KEPT.into())?;
         write_samples(&self.out, &samples, 0, Arrangement::Ways(self.steps))
     }

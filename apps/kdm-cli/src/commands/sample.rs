@@ -77,6 +77,12 @@ pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
     Ok(seeds)
 }
 
+/// The levels of a latent that --levels names; none for all.
+pub fn parse_levels(list: Option<&str>) -> Outcome<Vec<usize>> {
+    let levels = list.map(|list| parse_seeds("--levels", list)).transpose()?.unwrap_or_default();
+    Ok(levels.into_iter().map(|level| usize::try_from(level).unwrap_or(usize::MAX)).collect())
+}
+
 /// The seeds that --n and --seeds choose.
 pub fn chosen_seeds(n: Option<u64>, seeds: Option<&str>) -> Outcome<Vec<u64>> {
     let Some(list) = seeds else {

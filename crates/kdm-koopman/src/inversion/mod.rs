@@ -292,7 +292,7 @@ pub fn invert(
     let (images, labels, dim) = (&samples.images, &samples.labels, parts.config.dim());
     let encoded = parts.encode_clean(images, labels);
     let shift = parts.control(labels);
-    let affine = parts.student.operator.matrix();
+    let affine = parts.student.operator.matrix_in_reach()?;
     let pulled_back = pull_back(&affine, &encoded, &shift, config.cutoff)?;
 
     let inverter = Inverter::new(parts, labels);

@@ -40,7 +40,8 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
                 let (blocks, matrices) = (weight.dims()[0], wide(weight.clone()));
                 let (mut value, mut gradient) = (0.0, Vec::with_capacity(matrices.len()));
                 for block in matrices.chunks_exact(c * c) {
-                    let own: Vec<Complex> = targets.iter().cycle().skip(used).take(c).copied().collect();
+                    let own: Vec<Complex> =
+                        targets.iter().cycle().skip(used).take(c).copied().collect();
                     used = (used + c) % targets.len();
                     let loss = eigenvalue_loss(block, c, &own).ok()?;
                     value += loss.value / blocks as f64;

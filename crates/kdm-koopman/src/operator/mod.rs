@@ -97,6 +97,9 @@ pub enum Operator {
 /// The largest dimension at which [`Operator::moduli`] computes all eigenvalues (n = 1024 takes
 /// seconds).
 pub const ALL_EIGENVALUES: usize = 1024;
+/// The largest dimension at which an operator's matrix is made for what takes it apart: half a
+/// gigabyte of numbers.
+pub const LARGEST_MATRIX: usize = 8192;
 /// Eigenvalues that [`Operator::moduli`] finds of larger operators.
 pub const LEADING_EIGENVALUES: usize = 16;
 
@@ -145,6 +148,17 @@ impl Operator {
             Self::Factorized(op) => op.matrix(),
             Self::Generator(op) => op.matrix(),
             Self::Levels(op) => op.matrix(),
+        }
+    }
+
+    /// [`Self::matrix`] of an operator that may have far fewer numbers than its matrix.
+    ///
+    /// # Errors
+    /// When its dimension is above [`LARGEST_MATRIX`].
+    pub fn matrix_in_reach(&self) -> Result<Affine> {
+        match self.dim() {
+            n if n > LARGEST_MATRIX => Err(Error::TooLarge { n, most: LARGEST_MATRIX }),
+            _ => Ok(self.matrix()),
         }
     }
 

@@ -300,8 +300,7 @@ mod tests {
         assert_eq!(inputs, [16 + 16, 16 + 8, 16 + 8, 8 + 8]);
 
         let (more, _) = topology(&UNetSizes { level_inputs: &[2], ..sizes }, family);
-        let added =
-            ["8x8_conv", "8x8_block0", "4x4_down", "4x4_level_in", "4x4_block0"];
+        let added = ["8x8_conv", "8x8_block0", "4x4_down", "4x4_level_in", "4x4_block0"];
         assert_eq!(names(&more), added);
         let (_, more) = topology(&UNetSizes { level_outputs: &[2], ..sizes }, family);
         assert_eq!(names(&more)[3..7], ["4x4_block1", "4x4_level_norm", "4x4_level_out", "8x8_up"]);

@@ -10,7 +10,7 @@ use crate::{Failure, Outcome};
 const BASE: &str = include_str!("../../../../presets/base.toml");
 
 /// The built-in presets: name and text.
-pub const PRESETS: [(&str, &str); 16] = [
+pub const PRESETS: [(&str, &str); 18] = [
     ("checkerboard", include_str!("../../../../presets/checkerboard.toml")),
     ("checkerboard-paper", include_str!("../../../../presets/checkerboard-paper.toml")),
     ("checkerboard-states", include_str!("../../../../presets/checkerboard-states.toml")),
@@ -20,12 +20,14 @@ pub const PRESETS: [(&str, &str); 16] = [
     ("fashion-mnist-full", include_str!("../../../../presets/fashion-mnist-full.toml")),
     ("fashion-mnist-compare", include_str!("../../../../presets/fashion-mnist-compare.toml")),
     ("fashion-mnist-ablations", include_str!("../../../../presets/fashion-mnist-ablations.toml")),
+    ("fashion-mnist-levels", include_str!("../../../../presets/fashion-mnist-levels.toml")),
     ("fashion-mnist-teacher", include_str!("../../../../presets/fashion-mnist-teacher.toml")),
     ("shapes", include_str!("../../../../presets/shapes.toml")),
     ("cifar10-uncond", include_str!("../../../../presets/cifar10-uncond.toml")),
     ("cifar10-cond", include_str!("../../../../presets/cifar10-cond.toml")),
     ("cifar10-factorized", include_str!("../../../../presets/cifar10-factorized.toml")),
     ("ffhq64", include_str!("../../../../presets/ffhq64.toml")),
+    ("ffhq256", include_str!("../../../../presets/ffhq256.toml")),
     ("afhqv2-64", include_str!("../../../../presets/afhqv2-64.toml")),
 ];
 

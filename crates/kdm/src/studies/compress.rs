@@ -79,7 +79,7 @@ pub fn compress(
     let (parts, observer) = (student.stepwise()?, context.observer);
     let latents = parts.observed("latents", noise, labels, observer, Stepwise::encode_noise)?;
     let ReducedOperator { low, added } =
-        reduce_rank(&koopman.operator.matrix(), &latents, by, rank)?;
+        reduce_rank(&koopman.operator.matrix_in_reach()?, &latents, by, rank)?;
     if low.rank == 0 {
         return Err(Failure::Usage(
             "--rank 1: this operator's modes are pairs of two dimensions; give 2 or more".into(),

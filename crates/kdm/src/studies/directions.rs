@@ -85,7 +85,7 @@ impl ModeDirections {
     /// # Errors
     /// When it is a direct student, or its operator can't be split into modes.
     pub fn of(student: &LoadedStudent, latents: &ReferenceLatents) -> Outcome<Self> {
-        let modes = Modes::of(&student.koopman()?.operator.matrix())?;
+        let modes = Modes::of(&student.koopman()?.operator.matrix_in_reach()?)?;
         let amplitudes = modes.amplitudes(&latents.encoded);
         let ranked = largest_first(&amplitudes);
         Ok(Self { modes, ranked, amplitudes, pushed: latents.pushed.clone() })
@@ -128,7 +128,7 @@ impl PrincipalDirections {
     /// # Errors
     /// When it is a direct student, or values are not finite.
     pub fn of(student: &LoadedStudent, latents: &ReferenceLatents) -> Outcome<Self> {
-        let affine = student.koopman()?.operator.matrix();
+        let affine = student.koopman()?.operator.matrix_in_reach()?;
         Ok(Self(Principal::of(&affine, &latents.encoded)?))
     }
 

@@ -2,6 +2,7 @@
 
 use kdm_data::{Labels, Samples};
 use kdm_koopman::editing::draw_along;
+use kdm_koopman::level_editing::within;
 use kdm_observer::Observer;
 
 use super::directions::{ModeDirections, ReferenceLatents, between_classes};
@@ -39,21 +40,25 @@ impl Direction {
 const MOST_STEPS: usize = 9999;
 
 /// The samples of `seeds`, each moved along `direction` by up to `reach` to either side in `steps`
-/// (odd, 3 to 9999) steps: a row of steps a seed, the sample itself in the middle.
+/// (odd, 3 to 9999) steps: a row of steps a seed, the sample itself in the middle. With `levels` of
+/// the latent (0 the finest; none for all) only these are moved.
 ///
 /// # Errors
-/// When the student has no such mode or class, its operator can't be split into modes, or the
-/// observer stops the work.
+/// When the student has no such mode, class or level, its operator can't be split into modes, or
+/// the observer stops the work.
 pub fn edit(
     student: &LoadedStudent,
     seeds: &[u64],
     direction: Direction,
+    levels: &[usize],
     reach: f64,
     steps: usize,
     observer: &dyn Observer,
 ) -> Outcome<Samples> {
     check_steps(reach, steps)?;
     student.koopman()?;
+    let columns = student.config().columns_of(levels);
+    let columns = columns.map_err(|e| Failure::Usage(format!("--levels: {e}")))?;
     let vector = match direction {
         Direction::Mode(rank) => {
             let latents = ReferenceLatents::of(student, observer)?;
@@ -61,6 +66,7 @@ pub fn edit(
         }
         Direction::Classes { from, to } => between_classes(student, (from, to), observer)?,
     };
+    let vector = if levels.is_empty() { vector } else { within(&vector, &columns) };
     let mut samples = student.draw_noise(seeds);
     if let Direction::Classes { from, .. } = direction {
         samples.labels = Labels::all(from, seeds.len());
