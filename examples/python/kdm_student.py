@@ -5,7 +5,8 @@
 
 Noise is x_T at its full scale (standard deviation `noise_std`), [N, C, H, W] or [N, D]; labels are
 one-hot rows. Koopman and direct students, MLPs and U-Nets, with dense, factorized and generator
-operators, projections and control are read. docs/formats.md says what the file holds.
+operators and those on levels, projections and control are read. docs/formats.md says what the file
+holds.
 """
 
 import argparse
@@ -58,12 +59,45 @@ class Student:
             factor = torch.polar(torch.exp(-w["operator.rate_log"].exp()), w["operator.frequency"])
             z = torch.complex(*z.chunk(2, dim=1)) * factor
             return torch.cat([z.real, z.imag], dim=1)
+        if "operator.levels.0.weight" in w:
+            images = self.split(z, self.levels())
+            moved = [self.level_operator(f"operator.levels.{i}", x) for i, x in enumerate(images)]
+            return torch.cat([x.flatten(1) for x in moved], dim=1)
         # C = Re(P diag(lambda) P_inv), the rows of P's two parts normalised to length 1.
         lam = torch.polar(torch.exp(-w["operator.nu_log"].exp()), w["operator.theta_log"].exp())
         rows = [F.normalize(w[name], dim=1) for name in ("operator.p_re", "operator.p_im")]
         p = torch.complex(*rows)
         p_inv = torch.complex(w["operator.p_inv_re"], w["operator.p_inv_im"])
         return ((z.to(p.dtype) @ p_inv.T) * lam @ p.T).real
+
+    def levels(self):
+        """Channels and side of the latent's levels, finest first."""
+        side = self.config["shape"][1]
+        channels = self.config.get("levels") or [self.config["latent"] // side**2]
+        return [(c, side >> i) for i, c in enumerate(channels) if c > 0]
+
+    def split(self, rows, levels):
+        """Flat rows as images, which follow each other in a row."""
+        parts = rows.split([c * side**2 for c, side in levels], dim=1)
+        return [x.reshape(-1, c, side, side) for x, (c, side) in zip(parts, levels)]
+
+    def level_operator(self, name, x):
+        """A matrix of channels: one, or one a place or frequency, by rows."""
+        weight, bias = self.weights[name + ".weight"], self.weights[name + ".bias"]
+        n, c, side, _ = x.shape
+        if self.config["operator"]["kind"] == "channels":
+            return F.conv2d(x, weight.reshape(c, c, 1, 1), bias)
+        frequencies = self.config["operator"]["kind"] == "frequencies"
+        if frequencies:
+            # The orthonormal cosine transform (DCT-II): row k is the wave of frequency k.
+            k, j = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+            basis = torch.cos(math.pi * (j + 0.5) * k / side) * math.sqrt(2 / side)
+            basis[0] /= math.sqrt(2)
+            x = basis @ x @ basis.T
+        x = torch.einsum("pij,njp->nip", weight, x.flatten(2)).reshape(n, c, side, side)
+        if frequencies:
+            x = basis.T @ x @ basis
+        return x + bias.reshape(c, side, side)
 
     def network(self, name, x, time, labels):
         if self.config["network"]["kind"] == "unet":
@@ -89,7 +123,13 @@ class Student:
     def unet(self, name, x, time, labels):
         _, height, width = self.config["shape"]
         network = self.config["network"]
-        x = x.reshape(len(x), -1, height, width)
+        # Decoders take a latent of levels, encoders give one.
+        coarser = []
+        if name == "decoder":
+            x, *coarser = self.split(x, self.levels())
+        else:
+            x = x.reshape(len(x), -1, height, width)
+        outputs = []
         emb = self.embedding(name, len(x), time, labels)
         x = self.conv(f"{name}.enc.{height}x{width}_conv", x)
         skips = [x]
@@ -98,6 +138,8 @@ class Student:
             stem = f"{name}.enc.{side}x{side}_"
             if level > 0:
                 x = self.block(stem + "down", x, emb, resize="down")
+                if stem + "level_in.weight" in self.weights:
+                    x = x + self.conv(stem + "level_in", coarser.pop(0))
                 skips.append(x)
             for i in range(network["num_blocks"]):
                 x = self.block(f"{stem}block{i}", x, emb)
@@ -110,8 +152,12 @@ class Student:
                 x = self.block(stem + "up", x, emb, resize="up")
             for i in range(network["num_blocks"] + 1):
                 x = self.block(f"{stem}block{i}", torch.cat([x, skips.pop()], 1), emb)
+            if stem + "level_out.weight" in self.weights:
+                h = F.silu(self.norm(stem + "level_norm", x))
+                outputs.append(self.conv(stem + "level_out", h))
         x = F.silu(self.norm(f"{name}.dec.{height}x{width}_aux_norm", x))
-        return self.conv(f"{name}.dec.{height}x{width}_aux_conv", x).flatten(1)
+        outputs.append(self.conv(f"{name}.dec.{height}x{width}_aux_conv", x))
+        return torch.cat([x.flatten(1) for x in reversed(outputs)], dim=1)
 
     def embedding(self, name, rows, time, labels):
         half = self.weights[name + ".map_layer0.weight"].shape[1] // 2

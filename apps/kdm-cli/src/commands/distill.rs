@@ -99,6 +99,7 @@ pub fn duration(seconds: f64) -> String {
         s if s < 2.0 * 3600.0 => format!("{:.0} min", s / 60.0),
         s if s < 2.0 * 86_400.0 => format!("{:.1} h", s / 3600.0),
         s if s < 2.0 * 365.0 * 86_400.0 => format!("{:.0} days", s / 86_400.0),
+        s if s < 1e4 * 365.0 * 86_400.0 => format!("{:.0} years", s / (365.0 * 86_400.0)),
         s => format!("{:.0e} years", s / (365.0 * 86_400.0)),
     }
 }

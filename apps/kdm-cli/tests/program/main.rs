@@ -16,6 +16,7 @@ mod generator;
 mod images;
 mod kills;
 mod kinds;
+mod levels;
 mod onnx;
 mod own;
 mod pairs;

@@ -8,6 +8,7 @@ use std::process::Command;
 use kdm::data::array;
 
 use crate::common::{Folder, array_of, distill, done, fails, reference, store, text};
+use crate::levels::{labelled_images, tiny};
 
 /// Draws with an ONNX file or a folder of parts and compares with what `kdm sample` drew.
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/program/onnx_check.py");
@@ -70,6 +71,8 @@ fn models(folder: &Folder) -> Vec<String> {
     done(&distill(&pairs, &folder.at("direct"), &direct));
     let generator = ["--set student.operator.kind=generator --set loss.push_weight=1"];
     done(&distill(&pairs, &folder.at("generator"), &generator));
+    let images = labelled_images(folder);
+    let levels = ["channels", "places", "frequencies"].map(|kind| tiny(folder, &images, kind));
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets");
     let mut models = vec![
         assets.join("fashion-mnist-student.safetensors").to_string_lossy().into_owned(),
@@ -77,6 +80,7 @@ fn models(folder: &Folder) -> Vec<String> {
         folder.at("direct/student.safetensors"),
         folder.at("generator/student.safetensors"),
     ];
+    models.extend(levels);
     let control = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../crates/kdm-formats/tests/foreign/kdm_control.pt");
     let official = ["kdm_uncond_dense.pt", "kdm_linear_proj.pt", "kdm_factorized.pt"];

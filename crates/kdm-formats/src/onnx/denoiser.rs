@@ -72,13 +72,14 @@ fn graph(
     let state = state::state_dict(network);
     let weights = Weights { state: &state, network: "network" };
     let (plan, noise) = (network.plan(), Condition::Rows(&factors.noise));
-    let output = builder.unet(&scaled, &weights, &plan, noise, labels.as_deref());
+    let inputs = std::slice::from_ref(&scaled);
+    let output = builder.unet(inputs, &weights, &plan, noise, labels.as_deref()).swap_remove(0);
     let last = &plan.layers.last().expect("a plan has layers").name;
     let output = if weights.outputs(last) == channels {
         output
     } else {
         // What the network says of the variance comes after the image's channels.
-        builder.first_channels(&output, channels)
+        builder.columns(&output, 0..channels)
     };
     let moved = builder.times(&output, &factors.out);
     let denoised = match &factors.skip {
@@ -97,11 +98,5 @@ impl Builder {
     fn times(&mut self, images: &str, factor: &str) -> Value {
         let factor = self.reshape(factor, &[-1, 1, 1, 1]);
         self.node("Mul", &[images, &factor], &[])
-    }
-
-    /// The first channels of images.
-    fn first_channels(&mut self, images: &str, channels: usize) -> Value {
-        let [start, end, axis] = [0, channels as i64, 1].map(|n| self.integers(&[n]));
-        self.node("Slice", &[images, &start, &end, &axis], &[])
     }
 }

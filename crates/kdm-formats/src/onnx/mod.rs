@@ -10,6 +10,7 @@ mod factors;
 mod graph;
 mod layers;
 mod network;
+mod operator;
 mod proto;
 mod unet;
 
@@ -220,10 +221,7 @@ fn encode(builder: &mut Builder, student: &Koopman, x: &str, labels: Option<&str
 
 /// C z_T + B y.
 fn push(builder: &mut Builder, student: &Koopman, z: &str, labels: Option<&str>) -> Value {
-    let operator = student.operator.matrix();
-    let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-    let (matrix, bias) = (narrow(&operator.matrix), narrow(&operator.bias));
-    let pushed = builder.matrix(z, "operator", [operator.n; 2], [&matrix, &bias]);
+    let pushed = builder.operator(z, &student.operator);
     match (&student.control, labels) {
         (Some(control), Some(labels)) => {
             let shift = builder.linear_of(labels, "control", control);

@@ -23,12 +23,12 @@ impl Builder {
             Network::Mlp(mlp) => self.mlp(x, name, mlp, time, labels),
             Network::Unet(unet) => {
                 let config = unet.config();
-                let (side, channels) = (config.resolution as i64, config.in_channels as i64);
-                let image = self.reshape(x, &[0, channels, side, side]);
+                let inputs = self.levels(x, &config.inputs());
                 let state = state::state_dict(unet);
                 let weights = Weights { state: &state, network: name };
-                let image = self.unet(&image, &weights, &unet.plan(), at(unet, time), labels);
-                self.reshape(&image, &[0, (config.out_channels as i64) * side * side])
+                let plan = unet.plan();
+                let outputs = self.unet(&inputs, &weights, &plan, at(unet, time), labels);
+                self.flattened(&outputs, &config.outputs())
             }
         }
     }

@@ -31,8 +31,12 @@ struct Unet<'a> {
     embedding: Embedding,
     main: Map,
     input: Map,
+    /// What coarser levels take, the coarsest first.
+    levels: Vec<Value>,
     skips: Vec<Map>,
     output: Option<Map>,
+    /// What coarser levels give, the coarsest first.
+    level_outputs: Vec<Value>,
 }
 
 /// Images between layers.
@@ -44,15 +48,17 @@ struct Map {
 }
 
 impl Builder {
-    /// A U-Net on images. `labels`: one-hot rows; not read by a network without classes.
+    /// A U-Net on images, and on those that coarser levels take, finest first; its results in the
+    /// same order. `labels`: one-hot rows; not read by a network without classes.
     pub fn unet(
         &mut self,
-        x: &str,
+        inputs: &[Value],
         weights: &Weights,
         plan: &UNetPlan,
         condition: Condition,
         labels: Option<&str>,
-    ) -> Value {
+    ) -> Vec<Value> {
+        let (x, levels) = inputs.split_first().expect("an image");
         let divisor = match condition {
             Condition::Rows(rows) if plan.divides_by_noise => {
                 Some(self.reshape(rows, &[-1, 1, 1, 1]))
@@ -74,8 +80,10 @@ impl Builder {
             embedding: self.embedding(weights, &plan.embedding, condition, labels),
             main: input.clone(),
             input,
+            levels: levels.iter().rev().cloned().collect(),
             skips: Vec::new(),
             output: None,
+            level_outputs: Vec::new(),
         };
         for layer in &plan.layers {
             unet.add(self, layer);
@@ -84,10 +92,11 @@ impl Builder {
             }
         }
         let output = unet.output.expect("a plan has a layer of the result").value;
-        match divisor {
+        let output = match divisor {
             Some(divisor) => self.node("Div", &[&output, &divisor], &[]),
             None => output,
-        }
+        };
+        std::iter::once(output).chain(unet.level_outputs.into_iter().rev()).collect()
     }
 
     fn embedding(
@@ -186,6 +195,16 @@ impl Unet<'_> {
                 let sum = builder.node("Add", &[&self.main.value, &added], &[]);
                 self.main.value = builder.scaled(&sum, 0.5f64.sqrt());
                 self.input = self.main.clone();
+            }
+            PlannedKind::AddLevel => {
+                let level = self.levels.pop().expect("an image for every level that takes one");
+                let added = builder.conv(&level, weights, name);
+                self.main.value = builder.node("Add", &[&self.main.value, &added], &[]);
+            }
+            PlannedKind::LevelOutput { norm, groups } => {
+                let normed = self.normed(builder, &self.main, norm, *groups);
+                let active = builder.silu(&normed);
+                self.level_outputs.push(builder.conv(&active, weights, name));
             }
             PlannedKind::Output { norm, groups } => {
                 let normed = self.normed(builder, &self.main, norm, *groups);

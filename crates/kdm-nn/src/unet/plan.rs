@@ -124,6 +124,15 @@ pub enum PlannedKind {
         /// Its groups.
         groups: usize,
     },
+    /// A 3x3 convolution of the next of the images that coarser levels take is added.
+    AddLevel,
+    /// A coarser level's own result: group norm, SiLU and a 3x3 convolution beside the main path.
+    LevelOutput {
+        /// The norm's name.
+        norm: String,
+        /// Its groups.
+        groups: usize,
+    },
 }
 
 /// What the parts of layers are called, after the layers' names.
@@ -216,11 +225,14 @@ pub(super) fn nvlabs_layers(
             EncoderStep::FirstConv(_) => {
                 layers.push(PlannedLayer::new(name, planned.side, PlannedKind::CONV));
             }
-            EncoderStep::AddInput(_) | EncoderStep::MixInput(_) => {
+            EncoderStep::AddInput(_) | EncoderStep::MixInput(_) | EncoderStep::AddLevel(_) => {
                 // What it adds to is kept with the sum alone.
                 layers.last_mut().expect("a halving block goes before").kept = false;
-                let mixes = matches!(planned.step, EncoderStep::MixInput(_));
-                let kind = if mixes { PlannedKind::MixInput } else { PlannedKind::AddInput };
+                let kind = match planned.step {
+                    EncoderStep::AddLevel(_) => PlannedKind::AddLevel,
+                    EncoderStep::MixInput(_) => PlannedKind::MixInput,
+                    _ => PlannedKind::AddInput,
+                };
                 layers.push(PlannedLayer::new(name, planned.side, kind));
             }
         }
@@ -240,6 +252,11 @@ pub(super) fn nvlabs_layers(
             DecoderStep::OutputConv(_) => {
                 let (norm, groups) = normed.take().expect("a norm goes before");
                 let kind = PlannedKind::Output { norm, groups };
+                layers.push(PlannedLayer::new(name, planned.side, kind));
+            }
+            DecoderStep::LevelConv(_) => {
+                let (norm, groups) = normed.take().expect("a norm goes before");
+                let kind = PlannedKind::LevelOutput { norm, groups };
                 layers.push(PlannedLayer::new(name, planned.side, kind));
             }
         }
@@ -286,6 +303,8 @@ mod tests {
         ncsnpp.encoder_type = crate::unet::song::EncoderKind::Residual;
         ncsnpp.decoder_type = crate::unet::song::DecoderKind::Skip;
         let ddpmpp = SongUNetConfig::ddpmpp(16, 3, 2, 8, &[1, 2], 1, &[8]);
+        let mut levels = ddpmpp.clone();
+        (levels.level_inputs, levels.level_outputs) = (vec![3], vec![2]);
         let adm: AdmUNetConfig = serde_json::from_value(json!({
             "resolution": 8, "in_channels": 3, "out_channels": 3, "label_dim": 2,
             "model_channels": 64, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4],
@@ -304,6 +323,7 @@ mod tests {
         }))
         .unwrap();
         for config in [
+            UNetConfig::SongUnet(levels),
             UNetConfig::SongUnet(ddpmpp),
             UNetConfig::SongUnet(ncsnpp),
             UNetConfig::AdmUnet(adm),
@@ -313,7 +333,9 @@ mod tests {
             let network = config.init(&mut InitSeed::new(1), &Device::flex());
             let (plan, state) = (network.plan(), state_dict(&network));
             let norms = plan.layers.iter().filter_map(|layer| match &layer.kind {
-                PlannedKind::Output { norm, .. } => Some(norm.as_str()),
+                PlannedKind::Output { norm, .. } | PlannedKind::LevelOutput { norm, .. } => {
+                    Some(norm.as_str())
+                }
                 _ => None,
             });
             let weighted =
