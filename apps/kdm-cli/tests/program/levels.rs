@@ -35,8 +35,9 @@ pub fn labelled_images(folder: &Folder) -> String {
 pub fn tiny(folder: &Folder, pairs: &str, kind: &str) -> String {
     let (out, kind) = (folder.at(kind), format!("--set student.operator.kind={kind}"));
     let train = "--preset fashion-mnist --set loss.reconstruction=l2 \
-                 --set loss.adversarial_weight=0 --set train.iterations=2 --set train.batch=4 \
-                 --set train.held_out=2 --set train.validate_every=2";
+                 --set loss.adversarial_weight=0 --set train.iterations=40 --set train.batch=8 \
+                 --set train.held_out=2 --set train.validate_every=40 --set train.lr=1e-2 \
+                 --set train.warmup=0 --set train.ema_decay=0.5";
     done(&["distill --pairs", pairs, "--out", &out, train, NETWORK, &kind]);
     let model = out + "/student.safetensors";
     assert_eq!(json(&["info", &model, "--json"])["config"]["student"]["latent"], 64 + 2 * 16);
@@ -85,9 +86,9 @@ fn samples_are_edited_by_level() {
     let (all, fine, coarse) = (way(""), way("--levels 0"), way("--levels 1"));
     assert!(off(&all, &way("--levels 0-1")) < 1e-5);
     assert!(off(&all[..64], &fine[..64]) < 1e-5);
-    assert!(off(&all[128..], &fine[128..]) > 1e-6 && off(&fine[128..], &coarse[128..]) > 1e-6);
+    assert!(off(&all[128..], &fine[128..]) > 1e-4 && off(&fine[128..], &coarse[128..]) > 1e-4);
     let moved = |levels: &str| draw(&["edit --seeds 1 --mode 1 --steps 3", levels]);
-    assert!(off(&moved(""), &moved("--levels 1")) > 1e-6);
+    assert!(off(&moved(""), &moved("--levels 1")) > 1e-4);
     assert!(off(&moved(""), &moved("--levels 0,1")) < 1e-5);
 
     let common = ["--model", &model, "--out", "x.npy"];
