@@ -1,5 +1,5 @@
-//! What each level of a latent is for: its part of the operator's spectrum, what distances within it
-//! mean, and what of an image changes when the level is taken from another sample.
+//! What each level of a latent is for: its part of the operator's spectrum, what distances within
+//! it mean, and what of an image changes when the level is taken from another sample.
 
 use kdm_data::Samples;
 use kdm_koopman::level_editing::exchanged;

@@ -419,7 +419,14 @@ impl StudentConfig {
         let control = if self.operator.control { n.saturating_mul(self.label_dim) } else { 0 };
         let operator = match self.operator.kind {
             OperatorKind::Generator => n,
-            OperatorKind::Channels | OperatorKind::Places | OperatorKind::Frequencies => 0,
+            OperatorKind::Channels | OperatorKind::Places | OperatorKind::Frequencies => {
+                let shared = self.operator.kind == OperatorKind::Channels;
+                let matrices = |level: &LatentLevel| {
+                    let count = if shared { 1 } else { level.places() };
+                    level.channels.saturating_mul(level.channels).saturating_mul(count)
+                };
+                self.latent_levels().iter().map(matrices).fold(0, usize::saturating_add)
+            }
             OperatorKind::Dense | OperatorKind::Factorized => n.saturating_mul(n),
         };
         [networks, operator, projection, control].into_iter().fold(0, usize::saturating_add)

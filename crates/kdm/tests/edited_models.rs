@@ -103,10 +103,13 @@ fn edited_students_are_refused_or_draw() {
     let unet = "student.network={kind='unet',model_channels=8,channel_mult=[1],num_blocks=1,\
                 attn_resolutions=[],dropout=0.0}";
     let factorized = "student.operator={kind='factorized',control=true,projection=4}";
+    let two = "student.network.channel_mult=[1,2]";
+    let places = "student.operator={kind='places',control=true}";
     let mut troubles = Vec::new();
     for (name, preset, settings) in [
         ("dense", "checkerboard", vec!["student.latent=8", mlp]),
         ("unet", "fashion-mnist", vec!["student.latent=1024", unet, factorized]),
+        ("levels", "fashion-mnist", vec!["student.levels=[1,2]", unet, two, places]),
     ] {
         let experiment = small(preset, &settings);
         let (shape, classes) = experiment.sample().unwrap();

@@ -2,13 +2,12 @@
 //! frequency: their cost grows with the pixels, not with the square of the latent's dimension
 //! (after hierarchical Koopman diffusion, Bai et al., arXiv:2510.12220).
 
-use std::f64::consts::PI;
-
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_nn::{Demand, InitSeed};
 
 use super::affine::{Affine, Complex};
+use super::cosine::{cosines, transform};
 use super::eigen;
 use crate::error::Result;
 use crate::host::{narrow, values, wide};
@@ -259,7 +258,7 @@ impl LevelOperator {
     }
 
     /// b of every value of the level.
-    fn whole_bias(&self) -> Vec<f32> {
+    pub(super) fn whole_bias(&self) -> Vec<f32> {
         let bias = values(self.bias.val());
         let times = self.level.dim() / bias.len();
         bias.into_iter().flat_map(|b| std::iter::repeat_n(b, times)).collect()
@@ -280,125 +279,9 @@ impl LevelOperator {
     }
 }
 
-/// The orthonormal cosine transform (DCT-II) of `side` values as a matrix, by rows: row k is the
-/// wave of frequency k.
-pub fn cosines(side: usize) -> Vec<f64> {
-    let s = side as f64;
-    let value = |k: usize, j: usize| {
-        let scale = if k == 0 { (1.0 / s).sqrt() } else { (2.0 / s).sqrt() };
-        scale * (PI * (j as f64 + 0.5) * k as f64 / s).cos()
-    };
-    (0..side).flat_map(|k| (0..side).map(move |j| value(k, j))).collect()
-}
-
-/// The two-dimensional transform of an image by rows, or back.
-fn transform(image: &[f64], basis: &[f64], side: usize, back: bool) -> Vec<f64> {
-    let entry = |k: usize, j: usize| if back { basis[j * side + k] } else { basis[k * side + j] };
-    // Of lines, which become columns; twice.
-    let once = |image: &[f64]| {
-        let mut result = vec![0.0; side * side];
-        for (y, line) in image.chunks_exact(side).enumerate() {
-            for k in 0..side {
-                result[k * side + y] = (0..side).map(|j| entry(k, j) * line[j]).sum();
-            }
-        }
-        result
-    };
-    once(&once(image))
-}
-
-/// An operator on levels for sampling: a row's result has the same bits in any batch.
-#[derive(Debug)]
-pub(crate) struct FrozenLevels {
-    levels: Vec<FrozenLevel>,
-    dim: usize,
-}
-
-#[derive(Debug)]
-struct FrozenLevel {
-    level: LatentLevel,
-    /// Factors from channel j to channel i, i first: one for all places, or one a place.
-    factors: Vec<f32>,
-    bias: Vec<f32>,
-    /// Of frequencies, the transform.
-    basis: Option<Vec<f64>>,
-}
-
-impl FrozenLevels {
-    pub fn new(operator: &Levels) -> Self {
-        let level = |op: &LevelOperator| {
-            let (c, weight) = (op.level.channels, values(op.weight.val()));
-            let blocks = weight.len() / (c * c);
-            let factor = |entry: usize| (0..blocks).map(move |block| (entry, block));
-            let factors = (0..c * c).flat_map(factor);
-            FrozenLevel {
-                level: op.level,
-                factors: factors.map(|(entry, block)| weight[block * c * c + entry]).collect(),
-                bias: op.whole_bias(),
-                basis: (op.form == LevelForm::Frequencies).then(|| cosines(op.level.side)),
-            }
-        };
-        Self { levels: operator.levels.iter().map(level).collect(), dim: operator.dim() }
-    }
-
-    /// C z of rows: `[N, n]` -> `[N, n]`.
-    pub fn run(&self, z: &[f32]) -> Vec<f32> {
-        let mut moved = Vec::with_capacity(z.len());
-        for row in z.chunks_exact(self.dim) {
-            let mut rest = row;
-            for level in &self.levels {
-                let (own, others) = rest.split_at(level.level.dim());
-                rest = others;
-                moved.extend(level.run(own));
-            }
-        }
-        moved
-    }
-}
-
-impl FrozenLevel {
-    fn run(&self, z: &[f32]) -> Vec<f32> {
-        let places = self.level.places();
-        let transformed = |z: &[f32], basis: &[f64], back| -> Vec<f32> {
-            let image = |image: &[f32]| {
-                let image: Vec<f64> = image.iter().map(|x| f64::from(*x)).collect();
-                narrow(&transform(&image, basis, self.level.side, back))
-            };
-            z.chunks_exact(places).flat_map(image).collect()
-        };
-        let mut moved = match &self.basis {
-            Some(basis) => {
-                let mixed = self.mixed(&transformed(z, basis, false));
-                transformed(&mixed, basis, true)
-            }
-            None => self.mixed(z),
-        };
-        moved.iter_mut().zip(&self.bias).for_each(|(z, b)| *z += b);
-        moved
-    }
-
-    /// The channels, mixed by the matrices.
-    fn mixed(&self, z: &[f32]) -> Vec<f32> {
-        let (c, places) = (self.level.channels, self.level.places());
-        let width = self.factors.len() / (c * c);
-        let mut mixed = vec![0.0; z.len()];
-        for (i, to) in mixed.chunks_exact_mut(places).enumerate() {
-            for (j, from) in z.chunks_exact(places).enumerate() {
-                let factors = &self.factors[(i * c + j) * width..(i * c + j + 1) * width];
-                if let [factor] = factors {
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
-                } else {
-                    let terms = to.iter_mut().zip(from).zip(factors);
-                    terms.for_each(|((to, from), factor)| *to += factor * from);
-                }
-            }
-        }
-        mixed
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::frozen_levels::FrozenLevels;
     use super::*;
     use proptest::prelude::*;
 
@@ -469,21 +352,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_transform_is_orthonormal() {
-        let side = 8;
-        let basis = cosines(side);
-        let image: Vec<f64> = (0..64).map(|i| f64::from(i * i % 37)).collect();
-        let there = transform(&image, &basis, side, false);
-        let back = transform(&there, &basis, side, true);
-        assert!(image.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-10));
-        // A constant image is its mean times the side, and nothing else.
-        let flat = transform(&[3.0; 64], &basis, side, false);
-        assert!((flat[0] - 24.0).abs() < 1e-10 && flat[1..].iter().all(|x| x.abs() < 1e-10));
-    }
-
-    /// What has a matrix of its own: moving an image by a place commutes with a shared operator
-    /// alone.
     #[test]
     fn parameters_and_demand() {
         for (form, matrices, biases) in [

@@ -2,9 +2,11 @@
 //! matrix, compute eigenvalues.
 
 mod affine;
+mod cosine;
 mod dense;
 pub mod eigen;
 mod factorized;
+mod frozen_levels;
 mod generator;
 mod levels;
 
@@ -16,11 +18,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use affine::{Affine, Complex};
+pub use cosine::cosines;
 pub use dense::Dense;
 pub use factorized::Factorized;
+pub(crate) use frozen_levels::FrozenLevels;
 pub use generator::Generator;
-pub(crate) use levels::FrozenLevels;
-pub use levels::{LatentLevel, LevelForm, LevelOperator, Levels, cosines};
+pub use levels::{LatentLevel, LevelForm, LevelOperator, Levels};
 
 /// The form of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -118,8 +118,8 @@ impl SongUNet {
         self.dec.forward(skips, &embedding, mode).1
     }
 
-    /// [`Self::forward_levels`] of flat rows, in which the images of a row follow each other, finest
-    /// first: `[N, inputs]` -> `[N, outputs]`.
+    /// [`Self::forward_levels`] of flat rows, in which the images of a row follow each other,
+    /// finest first: `[N, inputs]` -> `[N, outputs]`.
     pub fn forward_rows(
         &self,
         rows: Tensor<2>,
