@@ -201,7 +201,7 @@ mod tests {
     fn what_is_seen_from_afar() {
         let shape = [1, 4, 8];
         // One block is all 1; the other is half 1 and half -1, of mean 0.
-        let half = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+        let half = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
         let image: Vec<f32> = (0..32).map(|i| if i % 8 < 4 { 1.0 } else { half(i) }).collect();
         let found = exchange(&image, &[0.0; 32], &shape, 2.0);
         assert_eq!(found, Exchange { coordinate_rmse: 1.0, of_deviation: 0.5, coarse: Some(0.5) });

@@ -36,7 +36,6 @@ enum Down {
 
 /// A layer of the decoder.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most layers are blocks")]
 enum Up {
     Block(Step),
     /// A block that takes a skip connection.
