@@ -13,6 +13,7 @@ mod flags;
 mod foreign_pairs;
 mod formats;
 mod generator;
+mod hostile_requests;
 mod images;
 mod kills;
 mod kinds;
