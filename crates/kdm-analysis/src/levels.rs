@@ -108,7 +108,8 @@ pub(crate) fn level_analysis(
     let (mut levels, mut changed) = (Vec::new(), Vec::new());
     for (i, (level, columns)) in config.latent_levels().iter().zip(columns).enumerate() {
         let mixed = exchanged(own, &others, n, std::slice::from_ref(&columns));
-        let drawn = stepwise.decode_observed(&mixed, &few.labels, observer)?;
+        let drawn =
+            stepwise.observed("decoding", &mixed, &few.labels, observer, Stepwise::decode)?;
         let rows = activations.pushed.chunks_exact(n);
         let part: Vec<f32> = rows.flat_map(|row| row[columns.clone()].iter().copied()).collect();
         let distances = pair_distances(&part, columns.len());
