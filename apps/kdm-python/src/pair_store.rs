@@ -58,7 +58,8 @@ impl PairStore {
     #[pyo3(signature = (folder, *, verify=true))]
     fn new(py: Python<'_>, folder: PathBuf, verify: bool) -> PyResult<Self> {
         work(py, &Watching::by(None), |context| {
-            if verify {
+            // What is fetched from object storage is always compared with its checksums.
+            if verify || kdm::remote::Address::find(&folder).is_some() {
                 return open_store(&folder, context.observer);
             }
             Ok(pairs::PairStore::open(&folder)?)

@@ -56,11 +56,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Samples;
 use kdm_data::pairs::{PairStore, scaled_states};
-use kdm_metrics::paired;
+use kdm_metrics::{Paired, squared_distances};
 use kdm_nn::{Discriminator, DiscriminatorConfig, ForwardMode, InitSeed, Perceptual};
 use kdm_observer::{Observer, Silent, Stopped};
 use kdm_random::Permutation;
-use kdm_train::{Leaf, Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, SharedWork, Stepper, Task};
 
 use crate::host::rows;
 use crate::loss::{LatentNoise, Objective, PairTensors, StateTensors, StudentOutputs, Term};
@@ -259,6 +259,12 @@ pub fn to_tensors(pairs: Samples, label_dim: usize, device: &Device) -> PairTens
 
 /// Values of images evaluated at a time.
 const BLOCK: usize = 1 << 18;
+/// And without a discriminator, which sees a block: less, so that there is some for each worker.
+const SMALL_BLOCK: usize = 1 << 16;
+/// Images, and points, that a worker draws at a time in a validation: a whole number of a sampler's
+/// batches.
+const IMAGES_DRAWN: usize = 64;
+const POINTS_DRAWN: usize = 256;
 
 /// Whether a student is trained on the states of a store: its operator is a generator, and the
 /// store has some.
@@ -272,24 +278,26 @@ fn uses_states(config: &StudentConfig, store: &PairStore) -> bool {
 /// over all pairs: the adversarial term with a discriminator, L_eig where there is one, the push
 /// term always, and the terms of states for a generator and a store that has them (of a pair one
 /// state, the same each time). Batch norm sees the blocks in which pairs are evaluated;
-/// with no more than 85 pairs of 3x32x32 images, they are one block.
+/// with no more than 85 pairs of 3x32x32 images, they are one block. Workers share out the blocks.
 ///
 /// # Errors
 /// When the observer asks for a stop.
 pub fn evaluate_losses(
-    student: &Student,
-    discriminator: Option<&Discriminator>,
+    (student, discriminator): (&Student, Option<&Discriminator>),
     config: &StudentConfig,
     objective: &Objective,
     (store, range): (&PairStore, Range<usize>),
     device: &Device,
+    shared: SharedWork,
     observer: &dyn Observer,
 ) -> Result<BTreeMap<Term, f64>, Stopped> {
-    let mut means = BTreeMap::new();
     let total = range.len();
-    let block_rows = (BLOCK / config.dim()).clamp(1, 4096);
+    let block = if discriminator.is_some() { BLOCK } else { SMALL_BLOCK };
+    let block_rows = (block / config.dim()).clamp(1, 4096);
     let mut progress = observer.begin("losses", "pairs");
-    for start in range.clone().step_by(block_rows) {
+    // Of each block its terms' places in `Term::ALL`, each with its part of the mean.
+    let blocks = shared.try_each(total.div_ceil(block_rows), |block| {
+        let start = range.start + block * block_rows;
         progress.advance((start - range.start) as u64, total as u64, "")?;
         let block = start..(start + block_rows).min(range.end);
         let weight = block.len() as f64 / total as f64;
@@ -301,10 +309,15 @@ pub fn evaluate_losses(
         };
         let outputs = objective.forward(student, batch, None, &ForwardMode::evaluation(), true);
         let terms = objective.terms(outputs, student, discriminator);
-        for (term, value) in terms.iter().chain([(Term::Total, terms.total())]) {
-            let value = f64::from(value.clone().into_scalar::<f32>());
-            *means.entry(term).or_insert(0.0) += weight * value;
-        }
+        let terms = terms.iter().chain([(Term::Total, terms.total())]);
+        let parts = terms.map(|(term, value)| {
+            [term as usize as f64, weight * f64::from(value.clone().into_scalar::<f32>())]
+        });
+        Ok(parts.collect())
+    })?;
+    let mut means = BTreeMap::new();
+    for [term, part] in blocks.into_iter().flatten() {
+        *means.entry(Term::ALL[term as usize]).or_insert(0.0) += part;
     }
     progress.report(total as u64, total as u64, "");
     progress.finish("");
@@ -335,16 +348,21 @@ impl Task for DistillTask {
     /// Paired errors to the teacher on the held-out pairs, the loss's terms there, and of the
     /// operator the moduli of the eigenvalues 1, 2, 4, ... by size (`modulus_1` is the spectral
     /// radius).
-    fn validate(&self, averaged: &Trainee) -> Vec<(String, f64)> {
+    fn validate(&self, averaged: &Trainee, shared: SharedWork) -> Vec<(String, f64)> {
         let range = self.held_out();
         if range.is_empty() {
             return Vec::new();
         }
         let (config, device) = (self.config(), self.device.clone().inner());
-        let pairs = self.store.range(range.clone());
         let sampler = Sampler::new(averaged.student.clone(), config, &device);
-        let drawn = sampler.sample(&pairs.noise, &pairs.labels);
-        let errors = paired(&drawn, &pairs.images, config.dim());
+        let rows = if config.shape.len() == 3 { IMAGES_DRAWN } else { POINTS_DRAWN };
+        let squares = shared.each(range.len().div_ceil(rows), |block| {
+            let start = range.start + block * rows;
+            let pairs = self.store.range(start..(start + rows).min(range.end));
+            let drawn = sampler.sample(&pairs.noise, &pairs.labels);
+            squared_distances(&drawn, &pairs.images, config.dim())
+        });
+        let errors = Paired::of(squares.concat(), config.dim());
         let mut values = vec![
             ("rmse".to_string(), errors.rmse),
             ("median_error".to_string(), errors.median_error),
@@ -352,8 +370,9 @@ impl Task for DistillTask {
         let objective = self.objective.valid();
         let student = &averaged.student;
         let pairs = (&self.store, range);
-        let losses = evaluate_losses(student, None, config, &objective, pairs, &device, &Silent)
-            .expect("nobody asks for a stop");
+        let losses =
+            evaluate_losses((student, None), config, &objective, pairs, &device, shared, &Silent)
+                .expect("nobody asks for a stop");
         values.extend(losses.into_iter().map(|(term, value)| (term.name().to_string(), value)));
         // An operator with values that aren't finite has no spectrum, and the losses tell of it.
         let moduli = averaged

@@ -22,6 +22,6 @@ pub use features::{frechet, inception_score, kernel_distance, manifold, statisti
 pub use measure::{
     FeatureSpace, MeasureOptions, MetricGroup, TeacherSamples, measure, measure_features,
 };
-pub use paired::{Paired, paired};
+pub use paired::{Paired, paired, squared_distances};
 pub use points::{energy_distance, off_board, share_outside, sliced_wasserstein2};
 pub use stamp::Stamp;

@@ -17,6 +17,19 @@ pub struct Paired {
 }
 
 impl Paired {
+    /// Of the squared distances of pairs of `dim` values, at least one pair.
+    pub fn of(mut squares: Vec<f64>, dim: usize) -> Self {
+        let rmse = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+        squares.sort_by(f64::total_cmp);
+        let middle = squares.len() / 2;
+        let median_error = if squares.len() % 2 == 1 {
+            squares[middle].sqrt()
+        } else {
+            0.5 * (squares[middle - 1].sqrt() + squares[middle].sqrt())
+        };
+        Self { rmse, median_error, coordinate_rmse: rmse / (dim as f64).sqrt() }
+    }
+
     /// As metrics of the catalog.
     pub fn values(&self) -> Values {
         Values::from_iter([
@@ -37,21 +50,14 @@ impl Paired {
 /// assert_eq!(errors.coordinate_rmse, 6.25f64.sqrt());
 /// ```
 pub fn paired(student: &[f32], teacher: &[f32], dim: usize) -> Paired {
+    Paired::of(squared_distances(student, teacher, dim), dim)
+}
+
+/// The squared distances of rows of `dim` values; both arrays of one length.
+pub fn squared_distances(student: &[f32], teacher: &[f32], dim: usize) -> Vec<f64> {
     assert_eq!(student.len(), teacher.len(), "one sample for each of the teacher's");
-    let mut squares: Vec<f64> = student
-        .chunks(dim)
-        .zip(teacher.chunks(dim))
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum())
-        .collect();
-    let rmse = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
-    squares.sort_by(f64::total_cmp);
-    let middle = squares.len() / 2;
-    let median = if squares.len() % 2 == 1 {
-        squares[middle].sqrt()
-    } else {
-        0.5 * (squares[middle - 1].sqrt() + squares[middle].sqrt())
-    };
-    Paired { rmse, median_error: median, coordinate_rmse: rmse / (dim as f64).sqrt() }
+    let rows = student.chunks(dim).zip(teacher.chunks(dim));
+    rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@
 //! use burn::tensor::{Device, Tensor, TensorData};
 //! use kdm_nn::{InitSeed, Linear, LinearConfig, state::state_dict};
 //! use kdm_observer::Silent;
-//! use kdm_train::{Alone, LoopConfig, Losses, OptimizerConfig, Schedule, Stepper, Task, train};
+//! use kdm_train::{
+//!     Alone, LoopConfig, Losses, OptimizerConfig, Schedule, SharedWork, Stepper, Task, train,
+//! };
 //!
 //! struct Plane {
 //!     device: Device,
@@ -33,7 +35,7 @@
 //!         })
 //!     }
 //!
-//!     fn validate(&self, averaged: &Linear) -> Vec<(String, f64)> {
+//!     fn validate(&self, averaged: &Linear, _: SharedWork) -> Vec<(String, f64)> {
 //!         let weights = averaged.weight.val().into_data().into_vec::<f32>().unwrap();
 //!         vec![("error".into(), f64::from((weights[0] - 2.0).hypot(weights[1] + 1.0)))]
 //!     }
@@ -77,6 +79,7 @@ mod loop_config;
 mod losses;
 mod optimizer;
 mod schedule;
+mod shared_work;
 mod task;
 mod trainer;
 mod workers;
@@ -91,6 +94,7 @@ pub use loop_config::LoopConfig;
 pub use losses::Losses;
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, StepReport};
 pub use schedule::Schedule;
+pub use shared_work::SharedWork;
 pub use task::{Picture, Stepper, Task};
 pub use trainer::{Trained, train};
 pub use workers::{Alone, Workers};

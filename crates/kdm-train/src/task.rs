@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use crate::leaves::{LeafGradient, TreeSum};
 use crate::optimizer::StepReport;
-use crate::{Alone, Leaf, Losses, Optimizer, Result, Workers};
+use crate::{Alone, Leaf, Losses, Optimizer, Result, SharedWork, Workers};
 
 /// What is trained, and on what. Everything a task draws at random must be a function of the
 /// iteration and of the [`Leaf`], so that a resumed training sees the same numbers, and so does one
@@ -37,8 +37,8 @@ pub trait Task {
     ) -> (Self::Model, Losses);
 
     /// Named values on held-out data, for the averaged weights (outside autodiff). Empty when there
-    /// are none.
-    fn validate(&self, averaged: &Self::Model) -> Vec<(String, f64)>;
+    /// are none. All workers call it, and get the same; `shared` has each part computed by one.
+    fn validate(&self, averaged: &Self::Model, shared: SharedWork) -> Vec<(String, f64)>;
 
     /// What the averaged weights (outside autodiff) draw, to be looked at while they are trained;
     /// none where there is nothing to see. It depends on the weights alone.

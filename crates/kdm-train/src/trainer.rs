@@ -16,8 +16,8 @@ use crate::error::DIVERGED;
 use crate::extension;
 use crate::optimizer::StepReport;
 use crate::{
-    CHECKPOINT, Checkpoint, Error, LoopConfig, Losses, MetricsLog, NonFinite, Optimizer, Result,
-    Stepper, Task, Workers, ending,
+    Alone, CHECKPOINT, Checkpoint, Error, LoopConfig, Losses, MetricsLog, NonFinite, Optimizer,
+    Result, SharedWork, Stepper, Task, Workers, ending,
 };
 
 /// A finished training.
@@ -45,8 +45,8 @@ pub struct Trained<M> {
 /// [`Observer::keep_every`] ago.
 ///
 /// Of several `workers` each calls this with the same arguments but for itself, and sees the same
-/// folder. The first one validates and writes; [`Trained::best`] is its alone. The result doesn't
-/// depend on how many they are, as long as they are no more than [`LoopConfig::leaves`].
+/// folder. The first one writes. The result doesn't depend on how many they are, as long as they
+/// are no more than [`LoopConfig::leaves`].
 ///
 /// # Errors
 /// When workers differ in what they train or are too many, a file can't be read or written, the
@@ -231,7 +231,8 @@ impl<'a> Run<'a> {
         let iteration = self.at.iteration;
         let validated = || match &self.validated {
             Some((at, values)) if *at == iteration => values.clone(),
-            _ => task.validate(averaged),
+            // Nothing was left to do: the first worker is alone here.
+            _ => task.validate(averaged, SharedWork::new(&Alone, self.config.leaves)),
         };
         ending::check(averaged, iteration, folder, validated)
     }
@@ -256,12 +257,14 @@ impl<'a> Run<'a> {
     }
 
     /// Validates the averaged weights, and keeps them in `best_file` if they are the best so far.
-    /// The first worker does, while the others wait for its next gradient.
+    /// All workers validate, and the first one writes.
     fn validate<T: Task>(&mut self, task: &T, model: &T::Model, best_file: &Path) -> Result<()> {
-        let Some(log) = &mut self.log else { return Ok(()) };
         let averaged = averaged(model, &self.optimizers)?;
-        let values = task.validate(&averaged);
-        if !values.is_empty() {
+        let shared = SharedWork::new(self.workers, self.config.leaves);
+        let values = task.validate(&averaged, shared);
+        if let Some(log) = &mut self.log
+            && !values.is_empty()
+        {
             log.write(self.at.iteration, "validation", &values)?;
         }
         let value = values.iter().find(|(name, _)| *name == self.config.best_by).map(|(_, v)| *v);
@@ -270,9 +273,13 @@ impl<'a> Run<'a> {
             && self.at.best.is_none_or(|(best, _)| value < best)
         {
             self.at.best = Some((value, self.at.iteration));
-            task.save(&averaged, best_file)?;
+            if self.workers.leads() {
+                task.save(&averaged, best_file)?;
+            }
         }
-        if let Some(picture) = task.picture(&averaged) {
+        if let Some(log) = &mut self.log
+            && let Some(picture) = task.picture(&averaged)
+        {
             let folder = self.path.parent().unwrap_or(Path::new(""));
             log.picture(folder, self.at.iteration, &picture)?;
         }

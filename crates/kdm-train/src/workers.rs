@@ -121,7 +121,7 @@ impl dyn Workers + '_ {
     }
 
     /// What each worker says, in their order; all say as many bytes.
-    fn all_say(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn all_say(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (rank, width) = (self.rank(), bytes.len());
         let mut said = vec![0; self.size() * width];
         said[rank * width..(rank + 1) * width].copy_from_slice(bytes);

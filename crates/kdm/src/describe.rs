@@ -7,9 +7,11 @@ use kdm_data::pairs::{MANIFEST, Manifest, shards_there};
 use kdm_data::region::Region;
 use kdm_data::view::{self, Npz};
 use kdm_data::{Error, TensorFile, hash, regular};
+use kdm_observer::Silent;
 use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
 
+use crate::remote::{Needed, fetched};
 use crate::run_folder::{COMPARISON, CONFIG, EVALUATION, FEATURES, REPORT};
 use crate::sniff::sniff;
 use crate::usable::{Usable, Wanted, usable};
@@ -23,6 +25,12 @@ use crate::{Experiment, Outcome, assets};
 pub fn describe(path: &Path, device: &Device) -> Outcome<Value> {
     if assets::is_any(path) {
         return tensors(&assets::open_any(path)?);
+    }
+    if let Some(cached) = fetched(path, Needed::Manifest, &Silent)? {
+        let mut value = folder(&cached, device)?;
+        let there = value["shards"].as_str().unwrap_or_default().to_string();
+        value["shards"] = json!(format!("{there} in the cache, {}", cached.display()));
+        return Ok(value);
     }
     let found = if path.is_dir() { folder(path, device) } else { file(path, device) };
     found.or_else(|failure| match usable(path).filter(|_| sniff(path).is_none()) {

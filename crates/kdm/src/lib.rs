@@ -57,11 +57,13 @@
 
 pub mod assets;
 pub mod benchmark;
+pub mod cache;
 pub mod describe;
 pub mod error;
 pub mod estimate;
 pub mod experiment;
 pub mod planned;
+pub mod remote;
 pub mod run_folder;
 pub mod run_time;
 pub mod runtime;

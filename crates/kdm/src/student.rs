@@ -8,9 +8,11 @@ use kdm_data::{Labels, Samples};
 use kdm_koopman::stepwise::Stepwise;
 use kdm_koopman::student_file::StudentFile;
 use kdm_koopman::{Koopman, Sampler, Student, StudentConfig};
+use kdm_observer::Silent;
 use kdm_teacher::{Process, Teacher};
 
 use crate::assets::{self, Role};
+use crate::remote::{Needed, fetched};
 use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
@@ -202,6 +204,8 @@ impl LoadedStudent {
     /// # Errors
     /// When the store is damaged, or of another kind; see [`Self::check_pairs`].
     pub fn first_pairs(&self, folder: &Path, count: usize) -> Outcome<(PairStore, Samples)> {
+        let fetched = fetched(folder, Needed::First(count), &Silent)?;
+        let folder = fetched.as_deref().unwrap_or(folder);
         let count = count.min(Manifest::read(folder)?.count);
         let store = PairStore::open_part(folder, 0..count)
             .map_err(|error| instead(folder, Wanted::Store, error.into()))?;

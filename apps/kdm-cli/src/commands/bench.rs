@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use kdm::benchmark::{Benchmark, Cost, Timing, measure, measure_student};
+use kdm::workers::{SumTimes, time_sums};
 use kdm::{Context, Experiment, LoadedStudent, Outcome};
 
 use super::numbers::{BATCH, STEPS, within};
@@ -24,6 +25,46 @@ Examples:
   kdm bench train --preset checkerboard --iters 50
   kdm bench train --model fashion-mnist --batch 32")]
     Train(Args),
+    /// The sum of a gradient over several workers, beside MPI_Allreduce
+    #[command(after_help = "\
+Examples:
+  mpirun -n 2 kdm bench allreduce
+  mpirun -n 4 kdm bench allreduce --numbers 3300000 --json")]
+    Allreduce(AllreduceArgs),
+}
+
+/// Flags of `kdm bench allreduce`.
+#[derive(Debug, clap::Args)]
+pub struct AllreduceArgs {
+    /// Numbers in the gradient; those of the CIFAR-10 student unless given
+    #[arg(long, default_value_t = 47_500_000, value_name = "N")]
+    #[arg(value_parser = within(1, NUMBERS))]
+    numbers: usize,
+    /// Sums that are timed
+    #[arg(long, default_value_t = 10, value_name = "K")]
+    #[arg(value_parser = within(1, STEPS))]
+    iters: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Numbers that MPI_Allreduce sums at once; it counts them in 32 bits.
+const NUMBERS: u64 = 1 << 30;
+
+impl AllreduceArgs {
+    fn run(self, context: Context) -> Outcome<()> {
+        let found =
+            or_stopped(time_sums(self.numbers, self.iters, context), || NOTHING_KEPT.into())?;
+        if self.json {
+            return print_json(&found);
+        }
+        let SumTimes { workers, numbers, ours_ms, mpi_ms } = found;
+        print(&format!(
+            "the sum of {numbers} numbers over {workers} workers: median {ours_ms:.1} ms, \
+             MPI_Allreduce {mpi_ms:.1} ms\n"
+        ))
+    }
 }
 
 /// Flags of `kdm bench`.
@@ -61,6 +102,7 @@ impl Command {
         let (args, what) = match self {
             Self::Sample(args) => (args, Cost::Sample),
             Self::Train(args) => (args, Cost::Train),
+            Self::Allreduce(args) => return args.run(context),
         };
         let timing = Timing { batch: args.batch, iters: args.iters, warm_up: args.warm_up };
         let found = match (&args.preset, &args.model) {

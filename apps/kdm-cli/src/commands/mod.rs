@@ -232,6 +232,7 @@ impl Command {
             | Self::Distill(_)
             | Self::Teacher(teacher::Command::Train(_))
             | Self::Features(features::Command::Train(_)) => Part::Together,
+            Self::Bench(bench::Command::Allreduce(_)) => Part::Together,
             Self::Pairs(pairs::Command::Generate(_)) => Part::Share,
             _ => Part::Alone,
         }

@@ -11,7 +11,7 @@ use kdm::data::pairs::{
 use kdm::formats::pairs::Keys;
 use kdm::stages::pairs::{
     Drawing, StorePlan, check_drawn_by, draw_pairs, export_pairs, import_pairs, open_store,
-    pair_plan,
+    pair_plan, verify_store,
 };
 use kdm::stages::teacher::open_teacher;
 use kdm::{Context, Failure, Outcome};
@@ -400,7 +400,7 @@ impl ImportArgs {
 
 impl VerifyArgs {
     fn run(self, context: Context) -> Outcome<()> {
-        let store = pairs::verify(&self.pairs, context.observer)?;
+        let store = verify_store(&self.pairs, context.observer)?;
         if let Some(name) = &self.teacher {
             let teacher = open_teacher(name, context.device())?;
             check_drawn_by(&self.pairs, store.manifest(), &teacher, name)?;

@@ -21,6 +21,7 @@ mod levels;
 mod onnx;
 mod own;
 mod pairs;
+mod remote;
 mod run;
 mod safety;
 mod sample;

@@ -23,6 +23,7 @@ fn can_launch() -> bool {
 fn mpirun() -> Command {
     let mut command = Command::new("mpirun");
     command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]);
+    command.args(["--mca", "mpi_yield_when_idle", "1"]);
     command.stdin(Stdio::null());
     command
 }
@@ -123,6 +124,42 @@ fn students_do_not_depend_on_the_number_of_processes() {
     check_same(&folder, "longer", "killed", &RESULTS);
 }
 
+/// A checkerboard student in 8 leaves from 8 processes and from 1, and from 8, 2 and 1 of them one
+/// after the other. What is held out is validated in several parts, of which not every process has
+/// one.
+#[test]
+fn eight_processes_end_in_the_student_of_one() {
+    if !can_launch() {
+        return;
+    }
+    let folder = Folder::new();
+    let pairs = store(&folder, "pairs", "5500", &[]);
+    let by = |size: usize, out: &str, iterations: &str, more: &[&str]| {
+        let out = folder.at(out);
+        let settings = [
+            "--set train.leaves=8 --set train.held_out=5000",
+            "--set train.validate_every=8 --set train.checkpoint_every=8 --set",
+            iterations,
+        ];
+        output(&mut by(size, &distill(&pairs, &out, &[&settings[..], more].concat())));
+    };
+    let whole = "train.iterations=24";
+    by(1, "by-1", whole, &[]);
+    by(8, "by-8", whole, &[]);
+    check_same(&folder, "by-1", "by-8", &RESULTS);
+    for (size, iterations) in [(8, 8), (2, 16), (1, 24)] {
+        let resume: &[&str] = if size == 8 { &[] } else { &["--resume"] };
+        by(size, "in-turns", &format!("train.iterations={iterations}"), resume);
+    }
+    // Its file says at which iterations it was made longer; its weights are the same.
+    let weights = |run: &str| {
+        let bytes = fs::read(folder.path(run).join("last-ema.safetensors")).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert!(weights("in-turns") == weights("by-8"));
+}
+
 /// The processes that a process has started.
 fn children_of(parent: u32) -> Vec<u32> {
     let of = |entry: fs::DirEntry| {
@@ -173,6 +210,21 @@ fn adversarial_students_do_not_depend_on_the_number_of_processes() {
     assert!(tensors(weights("by-1")) == tensors(weights("at-once")));
 }
 
+/// The sum of a gradient is timed beside MPI's; a single process has nothing to sum.
+#[test]
+fn sums_are_timed() {
+    let wanted = ["bench allreduce --numbers 10007 --iters 3 --json"];
+    fails(&wanted, 2, &["one worker", "mpirun -n 2"]);
+    if !can_launch() {
+        return;
+    }
+    let said = text(&output(&mut by(4, &wanted)).stdout);
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&found["workers"], &found["numbers"]), (&4.into(), &10007.into()));
+    let times = ["ours_ms", "mpi_ms"].map(|key| found[key].as_f64().unwrap());
+    assert!(times.iter().all(|time| *time > 0.0 && time.is_finite()), "{said}");
+}
+
 /// Teachers and feature networks, and the whole way.
 #[test]
 fn all_trainings_and_runs_share_their_work() {
@@ -218,6 +270,14 @@ fn all_trainings_and_runs_share_their_work() {
     });
     assert!(stores[0] == stores[1], "pairs are the same whoever draws them");
     assert!(folder.path("run-2/report.html").exists());
+    let evaluation = |run: &str| {
+        let file = fs::read(folder.path(run).join("evaluation.json")).unwrap();
+        let mut values: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        let clock = values.as_object_mut().unwrap().remove("speed_up");
+        assert!(clock.is_some_and(|value| value.is_number()), "{values}");
+        values
+    };
+    assert_eq!(evaluation("run-1"), evaluation("run-2"));
 }
 
 /// Workers that differ, are too many, or can't write end together, with one message.
@@ -321,6 +381,45 @@ fn leaves_that_cannot_be_are_told() {
     }
     let features = ["features train --data shapes --leaves 3 --out", &out];
     fails(&features, 2, &["--leaves 3", "power of two"]);
+}
+
+/// The manifests for Kubernetes are YAML, and what their containers run are commands of the program
+/// with flags that it has.
+#[test]
+fn manifests_for_kubernetes_are_read() {
+    const READ: &str = "
+import json, sys, yaml
+def containers(value):
+    if isinstance(value, list): return [c for v in value for c in containers(v)]
+    if not isinstance(value, dict): return []
+    return value.get('containers', []) + containers(list(value.values()))
+words = lambda c: c.get('command', []) + c.get('args', [])
+found = {d['kind']: [words(c) for c in containers(d)]
+         for path in sys.argv[1:] for d in yaml.safe_load_all(open(path))}
+print(json.dumps(found))
+";
+    let python = std::env::var("KDM_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import yaml"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this needs PyYAML for the Python of KDM_PYTHON");
+        return;
+    }
+    let cluster = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cluster");
+    let files = ["distill-mpijob.yaml", "pairs-job.yaml"].map(|name| cluster.join(name));
+    let read = output(Command::new(&python).args(["-c", READ]).args(&files));
+    type Commands = std::collections::BTreeMap<String, Vec<Vec<String>>>;
+    let found: Commands = serde_json::from_slice(&read.stdout).unwrap();
+    for (kind, command) in [("MPIJob", "distill"), ("Job", "pairs generate")] {
+        let all = found[kind].iter().map(|words| words.join(" "));
+        let given = all.filter_map(|line| Some(line.split_once("kdm ")?.1.to_string())).next();
+        let given = given.unwrap_or_else(|| panic!("{kind} runs kdm: {found:?}"));
+        assert!(given.starts_with(command), "{given}");
+        let help = text(&output(&mut kdm(&[command, "--help"])).stdout);
+        let known: Vec<&str> = help.split([' ', ',', '\n', '=']).collect();
+        for flag in given.split([' ', '=']).filter(|word| word.starts_with("--")) {
+            assert!(known.contains(&flag), "{flag} of {kind} is none of kdm {command}");
+        }
+    }
 }
 
 /// The scripts of `examples/cluster` start a training and go on with it; SLURM's is given a `srun`

@@ -36,6 +36,20 @@ pub enum Term {
 }
 
 impl Term {
+    /// All of them, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Latent,
+        Self::Rec,
+        Self::Push,
+        Self::Adversarial,
+        Self::Eigen,
+        Self::StateLatent,
+        Self::StatePush,
+        Self::State,
+        Self::Total,
+        Self::Discriminator,
+    ];
+
     /// Its entry in the catalog of metrics.
     pub fn metric(self) -> &'static Metric {
         match self {

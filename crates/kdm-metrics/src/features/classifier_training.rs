@@ -9,7 +9,7 @@ use kdm_data::{ImageSet, Labels, model};
 use kdm_nn::Classifier;
 use kdm_nn::classifier::cross_entropy;
 use kdm_nn::state::state_dict;
-use kdm_train::{Losses, Stepper, Task};
+use kdm_train::{Losses, SharedWork, Stepper, Task};
 
 use crate::catalog;
 use crate::features::{CLASSIFIER, ClassifierFile, image_tensor};
@@ -85,17 +85,15 @@ impl ClassifierTask {
     }
 
     /// The share of test images, 0 to 1, that are classified correctly.
-    pub fn accuracy(&self, network: &Classifier) -> f64 {
+    pub fn accuracy(&self, network: &Classifier, shared: SharedWork) -> f64 {
         let device = self.device.clone().inner();
-        let mut found = Vec::new();
-        for first in (0..self.test.len()).step_by(BLOCK) {
+        let found = shared.each(self.test.len().div_ceil(BLOCK), |block| {
+            let (first, classes) = (block * BLOCK, self.file.network.classes);
             let images = self.test.images(first..(first + BLOCK).min(self.test.len()));
             let logits = network.forward(image_tensor(images, self.test.shape(), &device)).logits;
-            found.extend(classes_of(
-                &logits.try_into_vec_as::<f32>().expect("f32"),
-                self.file.network.classes,
-            ));
-        }
+            classes_of(&logits.try_into_vec_as::<f32>().expect("f32"), classes)
+        });
+        let found = found.concat();
         let labels: Vec<u32> = (0..self.test.len()).filter_map(|i| self.test.label(i)).collect();
         agreement(&found, &labels)
     }
@@ -124,8 +122,8 @@ impl Task for ClassifierTask {
     }
 
     /// The error rate on the test images.
-    fn validate(&self, averaged: &Classifier) -> Vec<(String, f64)> {
-        vec![(catalog::ERROR.key.into(), 1.0 - self.accuracy(averaged))]
+    fn validate(&self, averaged: &Classifier, shared: SharedWork) -> Vec<(String, f64)> {
+        vec![(catalog::ERROR.key.into(), 1.0 - self.accuracy(averaged, shared))]
     }
 
     fn save(&self, averaged: &Classifier, path: &Path) -> kdm_train::Result<()> {

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::{ImageSet, Labels};
 use kdm_nn::state::state_dict;
 use kdm_nn::{ForwardMode, UNet};
-use kdm_train::{Leaf, Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, SharedWork, Stepper, Task};
 
 use crate::networks::image::NetworkTeacherConfig;
 use crate::networks::preconditioning::Conditioner;
@@ -130,10 +130,13 @@ impl Task for EdmTask {
     }
 
     /// The loss of a fixed draw of images, levels and noise.
-    fn validate(&self, averaged: &UNet) -> Vec<(String, f64)> {
-        let (draw, device) = ((VALIDATION, Leaf::WHOLE), self.device.clone().inner());
-        let loss = self.loss(averaged, draw, false, &device);
-        vec![("loss".into(), f64::from(loss.into_scalar::<f32>()))]
+    fn validate(&self, averaged: &UNet, shared: SharedWork) -> Vec<(String, f64)> {
+        let device = self.device.clone().inner();
+        let loss = |leaf| {
+            let loss = self.loss(averaged, (VALIDATION, leaf), false, &device);
+            f64::from(loss.into_scalar::<f32>())
+        };
+        vec![("loss".into(), shared.mean_over_leaves(self.batch, loss))]
     }
 
     fn save(&self, averaged: &UNet, path: &Path) -> kdm_train::Result<()> {

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kdm_data::Labels;
 use kdm_nn::Mlp;
 use kdm_nn::state::state_dict;
-use kdm_train::{Leaf, Losses, Stepper, Task};
+use kdm_train::{Leaf, Losses, SharedWork, Stepper, Task};
 
 use crate::Denoiser;
 use crate::distributions::Distribution;
@@ -79,11 +79,14 @@ impl Task for FlowTask {
     }
 
     /// The loss of a fixed draw of points, noise and times.
-    fn validate(&self, averaged: &Mlp) -> Vec<(String, f64)> {
+    fn validate(&self, averaged: &Mlp, shared: SharedWork) -> Vec<(String, f64)> {
         let device = self.device.clone().inner();
-        let rows = (VALIDATION_BATCH, Leaf::WHOLE);
-        let loss = self.squared_error(averaged, VALIDATION, rows, &device);
-        vec![("loss".into(), f64::from(loss.into_scalar::<f32>()))]
+        let loss = |leaf| {
+            let rows = (VALIDATION_BATCH, leaf);
+            let loss = self.squared_error(averaged, VALIDATION, rows, &device);
+            f64::from(loss.into_scalar::<f32>())
+        };
+        vec![("loss".into(), shared.mean_over_leaves(VALIDATION_BATCH, loss))]
     }
 
     fn save(&self, averaged: &Mlp, path: &Path) -> kdm_train::Result<()> {

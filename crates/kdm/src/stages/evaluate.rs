@@ -14,6 +14,7 @@ use kdm_nn::{Discriminator, Lpips, Perceptual, Pooling, vgg};
 use kdm_observer::Observer;
 use kdm_teacher::distributions::DistributionConfig;
 use kdm_teacher::{Checkerboard, Teacher, solve};
+use kdm_train::SharedWork;
 use serde_json::{Value, json};
 
 use super::distill::{LossFiles, open_discriminator, open_loss_network, open_lpips};
@@ -74,7 +75,9 @@ pub fn open_students_loss_network(
     Ok(Some(found.network))
 }
 
-/// Evaluates a student on all pairs of a store.
+/// Evaluates a student on all pairs of a store. Several workers of the runtime share out the loss's
+/// terms and the drawing of samples; the first one measures these, and the others give the terms
+/// alone.
 ///
 /// # Errors
 /// When the pairs are of another kind than the student, a sample is not finite, features can't be
@@ -92,14 +95,32 @@ pub fn evaluate(
         values.extend(loss_values(student, store, networks, context)?);
     }
     if options.groups.iter().any(|group| *group != MetricGroup::Losses) {
-        let pairs = store.range(0..store.len());
-        let (sampler, observer) = (&student.sampler, context.observer);
-        let drawn = sampler.sample_observed(&pairs.noise, &pairs.labels, observer)?;
+        let drawn = draw_together(student, store, context)?;
         student.check_finite(&drawn)?;
+        if !context.runtime.workers().leads() {
+            return Ok(values);
+        }
+        let (pairs, observer) = (store.range(0..store.len()), context.observer);
         let teacher = TeacherSamples::new(&pairs, options, observer)?;
         values.extend(measure(&drawn, &teacher, options, observer)?);
     }
     Ok(values)
+}
+
+/// What the student draws from the noise of all pairs of a store: each worker of the runtime draws
+/// an equal part. A sample's bits depend on its own noise and label alone.
+fn draw_together(
+    student: &LoadedStudent,
+    store: &PairStore,
+    context: Context,
+) -> Outcome<Vec<f32>> {
+    let (workers, total) = (context.runtime.workers(), store.len());
+    let (size, sampler) = (workers.size(), &student.sampler);
+    let parts = SharedWork::new(workers, 1).try_each(size, |part| {
+        let pairs = store.range(part * total / size..(part + 1) * total / size);
+        sampler.sample_observed(&pairs.noise, &pairs.labels, context.observer)
+    })?;
+    Ok(parts.concat())
 }
 
 /// What is measured of a student, and with what; networks by their files, or by the names of those
@@ -364,12 +385,12 @@ fn loss_values(
 ) -> Outcome<Values> {
     let objective = student.file.objective(networks.perceptual.clone());
     let terms = distill::evaluate_losses(
-        &student.student,
-        networks.discriminator.as_ref(),
+        (&student.student, networks.discriminator.as_ref()),
         student.config(),
         &objective,
         (store, 0..store.len()),
         context.device(),
+        SharedWork::new(context.runtime.workers(), 1),
         context.observer,
     )?;
     Ok(terms.into_iter().map(|(term, value)| (term.metric(), value)).collect())

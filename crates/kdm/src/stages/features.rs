@@ -12,7 +12,7 @@ use kdm_metrics::statistics::Origin;
 use kdm_metrics::{Extractor, Moments, Statistics};
 use kdm_nn::{ClassifierConfig, InitSeed};
 use kdm_observer::Observer;
-use kdm_train::{LoopConfig, OptimizerConfig, Schedule, Task, train};
+use kdm_train::{LoopConfig, OptimizerConfig, Schedule, SharedWork, Task, train};
 use serde_json::json;
 
 use super::images::{fit_images, open_set};
@@ -20,10 +20,7 @@ use crate::assets::{self, Role};
 use crate::experiment::split_problem;
 use crate::run_folder::FEATURES;
 use crate::usable::{Wanted, instead};
-use crate::{Context, Experiment, Failure, Outcome};
-
-/// The environment variable that names the folder of computed statistics.
-pub const CACHE_VARIABLE: &str = "KDM_CACHE";
+use crate::{Context, Experiment, Failure, Outcome, cache};
 
 /// The features that an experiment's samples are measured by; none when it names none.
 ///
@@ -193,7 +190,7 @@ fn cached_statistics(
 ) -> Outcome<Statistics> {
     let set = open_set(source, Split::Train, options, observer)?;
     let key = hash::sha256(format!("{} {}", extractor.stamp().sha256, set.sha256()).as_bytes());
-    let folder = cache_folder();
+    let folder = cache::folder();
     let path = folder.join(format!("{}-{}.safetensors", extractor.stamp().name, &key[..16]));
     if let Ok(file) = TensorFile::open(&path)
         && let Ok(statistics) = Statistics::load(&file)
@@ -205,16 +202,6 @@ fn cached_statistics(
     statistics.write(&path)?;
     observer.info(&format!("statistics of {source} are kept in {}", path.display()));
     Ok(statistics)
-}
-
-/// Where computed statistics are kept: [`CACHE_VARIABLE`], or `kdm` in the user's cache folder.
-fn cache_folder() -> PathBuf {
-    let named =
-        |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    named(CACHE_VARIABLE)
-        .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("kdm")))
-        .or_else(|| named("HOME").map(|folder| folder.join(".cache/kdm")))
-        .unwrap_or_else(|| std::env::temp_dir().join("kdm"))
 }
 
 /// How a feature network is trained.
@@ -363,7 +350,8 @@ pub fn train_features(
     if workers.leads() {
         task.save(&trained.averaged, &path)?;
     }
-    let accuracy = task.accuracy(&trained.averaged);
+    let shared = SharedWork::new(workers, leaves);
+    let accuracy = task.accuracy(&trained.averaged, shared);
     observer.info(&format!("test accuracy {:.2}%", 100.0 * accuracy));
     Ok(TrainedFeatures { path, accuracy })
 }

@@ -14,6 +14,7 @@ use kdm_teacher::{
 };
 use serde_json::json;
 
+use crate::remote::{Address, Needed, fetched};
 use crate::usable::{Wanted, instead};
 use crate::{Context, Experiment, Failure, LoadedStudent, Outcome};
 
@@ -173,25 +174,39 @@ pub(super) fn at_a_time(teacher: &Teacher) -> usize {
     (DRAWN_AT_A_TIME / teacher.dim()).max(LEAST_AT_A_TIME)
 }
 
-/// Opens a store after comparing every shard with its checksum.
+/// Opens a store after comparing every shard with its checksum: a folder, or the address of one on
+/// object storage (see [`crate::remote`]).
 ///
 /// # Errors
-/// When it is none, which the message tells what it is instead, or damaged; and when the observer
-/// stops it.
+/// When it is none, which the message tells what it is instead, or damaged; when it can't be
+/// fetched; and when the observer stops it.
 pub fn open_store(folder: &Path, observer: &dyn Observer) -> Outcome<PairStore> {
+    if let Some(folder) = fetched(folder, Needed::All, observer)? {
+        return Ok(PairStore::open(&folder)?);
+    }
     PairStore::open_observed(folder, observer)
         .map_err(|error| instead(folder, Wanted::Store, error.into()))
 }
 
-/// [`open_store`] for several workers of the runtime: the first one compares the checksums.
+/// [`open_store`] for several workers of the runtime: the first one compares the checksums. What is
+/// fetched from object storage each compares, as machines have caches of their own.
 ///
 /// # Errors
 /// As [`open_store`].
 pub fn open_shared(folder: &Path, context: Context) -> Outcome<PairStore> {
-    if context.runtime.workers().leads() {
+    if context.runtime.workers().leads() || Address::find(folder).is_some() {
         return open_store(folder, context.observer);
     }
     PairStore::open(folder).map_err(|error| instead(folder, Wanted::Store, error.into()))
+}
+
+/// [`pairs::verify`] of a folder, or of the address of one on object storage.
+///
+/// # Errors
+/// As [`open_store`], and for values that are no numbers.
+pub fn verify_store(folder: &Path, observer: &dyn Observer) -> Outcome<PairStore> {
+    let fetched = fetched(folder, Needed::All, observer)?;
+    Ok(pairs::verify(fetched.as_deref().unwrap_or(folder), observer)?)
 }
 
 /// Brings pairs that another program drew into a store in `folder`: of any form that

@@ -1,11 +1,11 @@
 //! The whole way, from teacher to report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kdm_data::atomic;
 use kdm_data::pairs::{PairStore, Worker};
 use kdm_metrics::catalog::{self, Values};
-use kdm_metrics::{MeasureOptions, MetricGroup};
+use kdm_metrics::{FeatureSpace, MeasureOptions, MetricGroup};
 use kdm_teacher::{Distribution, Teacher};
 use kdm_train::Workers;
 use serde_json::json;
@@ -69,37 +69,24 @@ fn share_of(workers: &dyn Workers) -> Worker {
     Worker { index: workers.rank(), count: workers.size() }
 }
 
-/// The whole way, from teacher to report, in `folder`. Gives the evaluation. Of several workers of
-/// the runtime the first one evaluates, and the others give nothing.
+/// The whole way, from teacher to report, in `folder`. Gives the evaluation. Several workers of the
+/// runtime share the work, and the first one writes and gives all of the evaluation.
 ///
 /// # Errors
 /// When a stage fails or is stopped; what earlier stages made is kept.
 pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<Values> {
     if !context.runtime.workers().leads() {
-        let prepared = prepare(experiment, folder, context)?;
-        distill_in(experiment, prepared.pairs, folder, context)?;
-        return Ok(Values::default());
+        let Prepared { pairs, test, .. } = prepare(experiment, folder, context)?;
+        let student = distilled_in(experiment, pairs, folder, context)?;
+        let options = measure_options(experiment, None);
+        return evaluate_with(experiment, &student, &test, &options, context);
     }
     let time = RunTime::go_on(folder, context.observer);
     let context = Context { observer: &time, ..context };
     let Prepared { teacher, drawing, pairs, test } = prepare(experiment, folder, context)?;
-    let path = distill_in(experiment, pairs, folder, context)?;
-    let student = LoadedStudent::open(&path, context.device())?;
-    let options = MeasureOptions {
-        groups: MetricGroup::ALL.to_vec(),
-        inside: match experiment.distribution() {
-            Some(Distribution::Checkerboard(_)) => board("checkerboard"),
-            _ => None,
-        },
-        directions: experiment.evaluate.directions,
-        lpips: None,
-        features: feature_space(experiment, context)?,
-    };
-    let (reconstruction, shape) = (student.file.loss.reconstruction, &student.config().shape);
-    let files = LossFiles::of(experiment);
-    let network = open_loss_network(reconstruction, files, shape, context.device())?;
-    let networks = LossNetworks { perceptual: network.map(|n| n.network), discriminator: None };
-    let mut values = evaluate(&student, &test, &options, &networks, context)?;
+    let student = distilled_in(experiment, pairs, folder, context)?;
+    let options = measure_options(experiment, feature_space(experiment, context)?);
+    let mut values = evaluate_with(experiment, &student, &test, &options, context)?;
     let speed_up = speed_up(&teacher, &drawing, &student, &test, context.observer)?;
     values.insert(&catalog::SPEED_UP, speed_up);
     atomic::write(&folder.join(EVALUATION), pretty(&json!(values)).as_bytes())?;
@@ -118,13 +105,43 @@ pub fn run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<
     Ok(values)
 }
 
-/// Distills in `folder/distill`, and copies the student to use into `folder`.
-fn distill_in(
+/// What a run measures.
+fn measure_options(experiment: &Experiment, features: Option<FeatureSpace>) -> MeasureOptions {
+    MeasureOptions {
+        groups: MetricGroup::ALL.to_vec(),
+        inside: match experiment.distribution() {
+            Some(Distribution::Checkerboard(_)) => board("checkerboard"),
+            _ => None,
+        },
+        directions: experiment.evaluate.directions,
+        lpips: None,
+        features,
+    }
+}
+
+/// Evaluates the student of a run on its test pairs.
+fn evaluate_with(
+    experiment: &Experiment,
+    student: &LoadedStudent,
+    test: &PairStore,
+    options: &MeasureOptions,
+    context: Context,
+) -> Outcome<Values> {
+    let (reconstruction, shape) = (student.file.loss.reconstruction, &student.config().shape);
+    let files = LossFiles::of(experiment);
+    let network = open_loss_network(reconstruction, files, shape, context.device())?;
+    let networks = LossNetworks { perceptual: network.map(|n| n.network), discriminator: None };
+    evaluate(student, test, options, &networks, context)
+}
+
+/// Distills in `folder/distill`, and copies the student to use into `folder`, from where it is
+/// opened.
+fn distilled_in(
     experiment: &Experiment,
     pairs: PairStore,
     folder: &Path,
     context: Context,
-) -> Outcome<PathBuf> {
+) -> Outcome<LoadedStudent> {
     let place = folder.join("distill");
     atomic::create_folder(&place)?;
     let distilled = distill(experiment, pairs, &place, context)?;
@@ -132,5 +149,6 @@ fn distill_in(
     if context.runtime.workers().leads() {
         atomic::copy(&distilled, &path)?;
     }
-    Ok(path)
+    context.runtime.workers().meet();
+    LoadedStudent::open(&path, context.device())
 }

@@ -8,7 +8,7 @@ use kdm_koopman::{Sampler, Student, StudentConfig};
 use kdm_report::grid;
 use kdm_report::plot::{Plot, Series};
 use kdm_teacher::{Denoiser, Process, Solver, solve_watched};
-use kdm_train::{Losses, Picture, Stepper, Task};
+use kdm_train::{Losses, Picture, SharedWork, Stepper, Task};
 
 /// Images that are drawn, and in how many columns.
 const IMAGES: usize = 32;
@@ -46,8 +46,8 @@ impl<T: Task, F: Fn(&T::Model) -> Option<Picture>> Task for Watched<T, F> {
         self.task.iterate(model, iteration, stepper)
     }
 
-    fn validate(&self, averaged: &T::Model) -> Vec<(String, f64)> {
-        self.task.validate(averaged)
+    fn validate(&self, averaged: &T::Model, shared: SharedWork) -> Vec<(String, f64)> {
+        self.task.validate(averaged, shared)
     }
 
     fn picture(&self, averaged: &T::Model) -> Option<Picture> {

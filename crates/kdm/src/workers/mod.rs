@@ -3,13 +3,19 @@
 
 #[cfg(feature = "mpi")]
 mod over_mpi;
+mod sums;
 #[cfg(not(feature = "mpi"))]
 mod without;
 
 #[cfg(feature = "mpi")]
 pub use over_mpi::Together;
+#[cfg(feature = "mpi")]
+use over_mpi::library_sum;
+pub use sums::{SumTimes, time_sums};
 #[cfg(not(feature = "mpi"))]
 pub use without::Together;
+#[cfg(not(feature = "mpi"))]
+use without::library_sum;
 
 /// Variables in which launchers tell a process how many they started: Open MPI, MPICH and Intel
 /// MPI, and SLURM of a job step (a batch script has none).

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use kdm_data::hash::sha256;
 use kdm_train::Workers;
+use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, Destination, Source};
+use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
 use mpi::{Threading, initialize_with_threading, request};
 
 use super::Launched;
@@ -99,6 +100,11 @@ impl Together {
     pub fn abort(self, code: u8) -> ! {
         SimpleCommunicator::world().abort(code.into())
     }
+}
+
+/// The sum of `own` over all processes, by MPI's own function and in an order of its own.
+pub(super) fn library_sum(own: &[f32], sum: &mut [f32]) {
+    SimpleCommunicator::world().all_reduce_into(own, sum, SystemOperation::sum());
 }
 
 /// What identifies the file that this process runs; empty where the system doesn't tell.
