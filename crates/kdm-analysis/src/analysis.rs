@@ -180,6 +180,7 @@ pub struct ClusterCount {
 ///     extractor: None,
 ///     reference: None,
 ///     data: "",
+///     class_names: &[],
 /// };
 /// let clustering =
 ///     PointClustering { config: ClusterConfig::default(), samples: 50, mode_of: None };

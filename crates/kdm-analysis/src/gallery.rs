@@ -12,8 +12,10 @@ use crate::subject::Subject;
 
 /// Images in a gallery.
 const IMAGES: usize = 64;
-/// Noises drawn in each class.
+/// Noises drawn in each class; of few classes, which lie in rows then, more of them.
 const CLASS_ROWS: usize = 6;
+const FEW_CLASSES: usize = 4;
+const FEW_CLASS_COLUMNS: usize = 12;
 /// Pairs of samples with images between them, and images of each pair.
 const PAIRS: usize = 6;
 const STEPS: usize = 10;
@@ -72,13 +74,25 @@ pub struct ImageGallery {
     pub teacher: Option<Vec<f32>>,
     /// The student's from the same noise.
     pub student: Vec<f32>,
-    /// Noises in rows, classes in columns; none for an unconditional student.
-    pub classes: Option<ImageRows>,
+    /// Noises in every class; none for an unconditional student.
+    pub classes: Option<ClassImages>,
     /// From one sample to another along the great circle between their noises, a pair a row; none
     /// for a direct student, as is the next.
     pub between_noises: Option<ImageRows>,
     /// The same samples joined by a straight line between their latents.
     pub between_latents: Option<ImageRows>,
+}
+
+/// Some noises, each drawn in every class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassImages {
+    /// The images.
+    pub rows: ImageRows,
+    /// Whether classes lie in rows and noises in columns, as of few classes, and not the other way
+    /// round.
+    pub class_a_row: bool,
+    /// Names of the classes; none where they are not known.
+    pub names: Vec<String>,
 }
 
 /// Images in rows of one length.
@@ -129,12 +143,20 @@ fn point_gallery(
 fn image_gallery(subject: &Subject, observer: &dyn Observer) -> Result<ImageGallery> {
     let (config, few) = (subject.config, subject.samples.first(IMAGES));
     let (dim, classes) = (config.dim(), config.label_dim);
-    let by_class = || -> Result<ImageRows> {
-        let rows = few.first(CLASS_ROWS);
-        let noise: Vec<f32> = rows.noise.chunks(dim).flat_map(|row| row.repeat(classes)).collect();
-        let labels: Vec<u32> = (0..rows.len() * classes).map(|i| (i % classes) as u32).collect();
+    let by_class = || -> Result<ClassImages> {
+        let class_a_row = classes <= FEW_CLASSES;
+        let noises = few.first(if class_a_row { FEW_CLASS_COLUMNS } else { CLASS_ROWS });
+        let row = |i: usize| &noises.noise[i * dim..(i + 1) * dim];
+        let (columns, rows) =
+            if class_a_row { (noises.len(), classes) } else { (classes, noises.len()) };
+        let places = (0..rows).flat_map(|y| (0..columns).map(move |x| (x, y)));
+        let of = |(x, y): (usize, usize)| if class_a_row { (x, y) } else { (y, x) };
+        let drawn: Vec<(usize, usize)> = places.map(of).collect();
+        let noise: Vec<f32> = drawn.iter().flat_map(|(noise, _)| row(*noise)).copied().collect();
+        let labels: Vec<u32> = drawn.iter().map(|(_, class)| *class as u32).collect();
         let images = subject.sampler.sample_observed(&noise, &Labels::of(&labels), observer)?;
-        Ok(ImageRows { columns: classes, images })
+        let names = subject.class_names.to_vec();
+        Ok(ClassImages { rows: ImageRows { columns, images }, class_a_row, names })
     };
     let end =
         |i: usize| End { noise: &few.noise[i * dim..(i + 1) * dim], class: few.labels.class(i) };
@@ -184,8 +206,11 @@ mod tests {
 
         let images = SmallStudent::new(&[3, 1, 2], 3);
         let found = gallery(&images.subject(), &clustering, &Silent).unwrap().images.unwrap();
+        // Of few classes each has a row.
         let classes = found.classes.unwrap();
-        assert_eq!((classes.columns, classes.images.len()), (3, 6 * 3 * 6));
+        assert!(classes.class_a_row);
+        let classes = classes.rows;
+        assert_eq!((classes.columns, classes.images.len()), (12, 12 * 3 * 6));
         // The first noise has the label 0.
         let off = classes.images[..6].iter().zip(&found.student).map(|(a, b)| (a - b).abs());
         assert!(off.fold(0.0, f32::max) < 1e-6);

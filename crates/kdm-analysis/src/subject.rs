@@ -29,6 +29,8 @@ pub struct Subject<'a> {
     pub reference: Option<&'a Statistics>,
     /// The data set's name, or empty: samples of `shapes` have factors that can be measured.
     pub data: &'a str,
+    /// The names of its classes in order; none where they are not known.
+    pub class_names: &'a [String],
 }
 
 impl<'a> Subject<'a> {

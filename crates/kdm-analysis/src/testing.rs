@@ -96,6 +96,7 @@ impl SmallStudent {
             extractor: None,
             reference: None,
             data: "",
+            class_names: &[],
         }
     }
 }

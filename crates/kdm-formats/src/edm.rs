@@ -128,7 +128,7 @@ pub(crate) fn config(
     preconditioning: Preconditioning,
 ) -> NetworkTeacherConfig {
     let data = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    NetworkTeacherConfig { data, preconditioning, network }
+    NetworkTeacherConfig { data, class_names: Vec::new(), preconditioning, network }
 }
 
 /// What is impossible about a teacher.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kdm_analysis::clusters::PointClusters;
-use kdm_analysis::gallery::{Gallery, ImageGallery, ImageRows, PointGallery};
+use kdm_analysis::gallery::{ClassImages, Gallery, ImageGallery, ImageRows, PointGallery};
 
 use crate::plot::{Mark, Plot, Series, half_edge};
 use crate::{Figure, Section, Table, grid};
@@ -65,8 +65,13 @@ fn point_figures(gallery: &PointGallery) -> Vec<Figure> {
         let caption = "Samples of the teacher, many network passes each.";
         figures.push(figure("Teacher", vec![Series::of_rows(&some(teacher), 0)], half, caption));
     }
-    let caption = "One-step samples of the student, from the same noise. It should look like the \
-                   teacher's.";
+    let caption = match teacher {
+        Some(_) => {
+            "One-step samples of the student, from the same noise. It should look like the \
+             teacher's."
+        }
+        None => "One-step samples of the student.",
+    };
     figures.push(figure("Student", vec![Series::of_rows(&some(student), 3)], half, caption));
     let caption = "The student's samples, a colour for each cluster. Crosses are outliers: in \
                    sparse places, far from their neighbours, or outside all modes of the data.";
@@ -109,15 +114,19 @@ fn image_figures(gallery: &ImageGallery) -> Vec<Figure> {
         let caption = "Images of the teacher, many network passes each.";
         figures.push(figure("Teacher", COLUMNS, teacher, caption));
     }
-    let caption = "One-step images of the student, each from the same noise as the teacher's in \
-                   its place.";
+    let caption = match &gallery.teacher {
+        Some(_) => {
+            "One-step images of the student, each from the same noise as the teacher's in its \
+             place."
+        }
+        None => "One-step images of the student, each from noise of its own.",
+    };
     figures.push(figure("Student", COLUMNS, &gallery.student, caption));
-    let rows: [(&str, &Option<ImageRows>, &str); 3] = [
-        (
-            "Classes",
-            &gallery.classes,
-            "One noise a row, one class a column: what the class decides, and what the noise does.",
-        ),
+    if let Some(classes) = gallery.classes.as_ref().filter(|c| !c.rows.images.is_empty()) {
+        let ImageRows { columns, images } = &classes.rows;
+        figures.push(figure("Classes", *columns, images, &class_caption(classes)));
+    }
+    let rows: [(&str, &Option<ImageRows>, &str); 2] = [
         (
             "Between noises",
             &gallery.between_noises,
@@ -139,10 +148,41 @@ fn image_figures(gallery: &ImageGallery) -> Vec<Figure> {
     figures
 }
 
+/// Names of classes that a caption lists at most.
+const LISTED: usize = 20;
+
+fn class_caption(classes: &ClassImages) -> String {
+    let (noises, which, from) = match classes.class_a_row {
+        true => ("a column", "a row", "from the top"),
+        false => ("a row", "a column", "from the left"),
+    };
+    let names = match &classes.names[..] {
+        [] => String::new(),
+        names if names.len() > LISTED => String::new(),
+        names => format!(" Classes {from}: {}.", names.join(", ")),
+    };
+    format!(
+        "One noise {noises}, one class {which}: what the class decides, and what the noise \
+         does.{names}"
+    )
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use kdm_analysis::ClusterConfig;
+
+    #[test]
+    fn classes_are_named_where_they_lie() {
+        let names = ["disc", "ring"].map(String::from).to_vec();
+        let rows = ImageRows { columns: 12, images: Vec::new() };
+        let classes = ClassImages { rows, class_a_row: true, names };
+        let caption = class_caption(&classes);
+        assert!(caption.contains("one class a row"), "{caption}");
+        assert!(caption.ends_with("Classes from the top: disc, ring."), "{caption}");
+        let other = ClassImages { class_a_row: false, names: Vec::new(), ..classes };
+        assert!(class_caption(&other).ends_with("what the noise does."));
+    }
 
     #[test]
     fn points_and_images_have_their_figures() {
@@ -177,6 +217,11 @@ pub(crate) mod tests {
         let section = sample_section(&gallery);
         let titles: Vec<&str> = section.figures.iter().map(|f| f.title.as_str()).collect();
         assert_eq!(titles, ["Teacher", "Student", "Between noises", "Between latents"]);
+        // A teacher is told of where there is one.
+        assert!(section.figures[1].caption.contains("teacher"));
+        let alone = ImageGallery { teacher: None, ..images.clone() };
+        let section = sample_section(&Gallery { points: None, images: Some(alone) });
+        assert!(section.figures.iter().all(|figure| !figure.caption.contains("teacher")));
         // Four channels are no picture.
         let images = ImageGallery { shape: vec![4, 1, 2], ..images };
         assert!(sample_section(&Gallery { points: None, images: Some(images) }).is_empty());

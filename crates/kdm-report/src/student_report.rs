@@ -66,6 +66,7 @@ mod tests {
             extractor: None,
             reference: None,
             data: "",
+            class_names: &[],
         };
         let clustering =
             PointClustering { config: ClusterConfig::default(), samples: 40, mode_of: None };

@@ -182,7 +182,16 @@ impl Teacher {
             TeacherConfig::FlowMlp(flow) => ("flow-mlp", flow.data.name()),
             TeacherConfig::Network(network) => ("network", network.data.as_str()),
         };
-        TeacherStamp { name: name.into(), data: data.into(), sha256: self.sha256.clone() }
+        let class_names = match &self.config {
+            TeacherConfig::Network(network) => network.class_names.clone(),
+            TeacherConfig::Exact { .. } | TeacherConfig::FlowMlp(_) => Vec::new(),
+        };
+        TeacherStamp {
+            name: name.into(),
+            data: data.into(),
+            sha256: self.sha256.clone(),
+            class_names,
+        }
     }
 }
 

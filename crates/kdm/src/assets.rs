@@ -6,6 +6,7 @@ use std::path::Path;
 use kdm_data::TensorFile;
 use kdm_teacher::distributions::DistributionConfig;
 
+use crate::nearest::did_you_mean;
 use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
 
@@ -130,8 +131,9 @@ fn of_any_role(source: &Path) -> Outcome<TensorFile> {
         [asset] => asset.open(&name),
         [] => {
             let all = told(&ASSETS.iter().collect::<Vec<&Asset>>());
+            let meant = did_you_mean(&name, all.split(", "));
             Err(Failure::Usage(format!(
-                "no model `{name}`: give a model file, or one that ships with kdm: {all}"
+                "no model `{name}`: give a model file, or one that ships with kdm: {all}{meant}"
             )))
         }
         several => Err(Failure::Usage(format!(
@@ -168,8 +170,9 @@ fn of_role(role: Role, source: &Path) -> Outcome<TensorFile> {
     if !source.exists() && source.extension().is_none() {
         let names: Vec<&str> =
             ASSETS.iter().filter(|asset| asset.role == role).map(|asset| asset.name).collect();
+        let meant = did_you_mean(&name, names.iter().copied());
         return Err(Failure::Usage(format!(
-            "no {} `{name}`: give a model file, or one that ships with kdm: {}",
+            "no {} `{name}`: give a model file, or one that ships with kdm: {}{meant}",
             role.name(),
             names.join(", ")
         )));
@@ -225,6 +228,8 @@ mod tests {
         assert_eq!(kind("fashion-mnist-loss"), "classifier");
         let message = open_any(Path::new("fashion-mnist")).unwrap_err().to_string();
         assert!(message.contains("fashion-mnist-teacher, fashion-mnist-student"), "{message}");
+        let message = open(Role::Student, Path::new("fashon-mnst")).unwrap_err().to_string();
+        assert!(message.contains("did you mean `fashion-mnist`?"), "{message}");
         let message = open_any(Path::new("nothing")).unwrap_err().to_string();
         assert!(message.contains("no model `nothing`"), "{message}");
         assert!(open(Role::Student, Path::new("fashion-mnist-student")).is_ok());

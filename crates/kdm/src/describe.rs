@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kdm_data::pairs::{MANIFEST, Manifest, shards_there};
+use kdm_data::images::known_classes;
+use kdm_data::pairs::{MANIFEST, Manifest, TeacherStamp, shards_there};
 use kdm_data::region::Region;
 use kdm_data::view::{self, Npz};
 use kdm_data::{Error, TensorFile, hash, regular};
+use kdm_koopman::Origin;
 use kdm_observer::Silent;
 use kdm_train::{CHECKPOINT, METRICS, read_metrics};
 use serde_json::{Value, json};
@@ -31,6 +33,10 @@ pub fn describe(path: &Path, device: &Device) -> Outcome<Value> {
         let there = value["shards"].as_str().unwrap_or_default().to_string();
         value["shards"] = json!(format!("{there} in the cache, {}", cached.display()));
         return Ok(value);
+    }
+    if !path.exists() && path.extension().is_none() && path.components().count() == 1 {
+        // A name, which the names of what ships are told of.
+        return tensors(&assets::open_any(path)?);
     }
     let found = if path.is_dir() { folder(path, device) } else { file(path, device) };
     found.or_else(|failure| match usable(path).filter(|_| sniff(path).is_none()) {
@@ -164,8 +170,22 @@ fn tensors(file: &TensorFile) -> Outcome<Value> {
         "bytes": file.bytes().len(),
         "sha256": hash::sha256(file.bytes()),
         "iteration": file.metadata()["iteration"],
+        "class_names": class_names(&file.metadata()["config"]),
         "config": file.metadata()["config"],
     }))
+}
+
+/// The names of a model's classes, by its configuration: its own, or those of the teacher that it
+/// was distilled from.
+fn class_names(config: &Value) -> Option<Vec<String>> {
+    let list = |names: &Value| serde_json::from_value::<Vec<String>>(names.clone()).ok();
+    let teacher = || {
+        let origin = serde_json::from_value::<Origin>(config["origin"].clone()).ok()?;
+        origin.teacher().map(TeacherStamp::names_of_classes)
+    };
+    let data = || config["data"].as_str().map(known_classes);
+    let own = list(&config["class_names"]);
+    own.or_else(teacher).or_else(data).filter(|names| !names.is_empty())
 }
 
 fn folder(path: &Path, device: &Device) -> Outcome<Value> {
@@ -178,6 +198,8 @@ fn folder(path: &Path, device: &Device) -> Outcome<Value> {
             "shape": manifest.shape,
             "dtype": manifest.dtype,
             "classes": manifest.label_dim,
+            "class_names": manifest.teacher.as_ref().map(TeacherStamp::names_of_classes)
+                .filter(|names| !names.is_empty()),
             "noise": manifest.noise,
             "noise_std": manifest.noise_std,
             "teacher": manifest.teacher,

@@ -58,10 +58,12 @@
 pub mod assets;
 pub mod benchmark;
 pub mod cache;
+pub mod classes;
 pub mod describe;
 pub mod error;
 pub mod estimate;
 pub mod experiment;
+mod nearest;
 pub mod planned;
 pub mod remote;
 pub mod run_folder;

@@ -12,6 +12,7 @@ use kdm_observer::Silent;
 use kdm_teacher::{Process, Teacher};
 
 use crate::assets::{self, Role};
+use crate::classes::Classes;
 use crate::remote::{Needed, fetched};
 use crate::usable::{Wanted, instead};
 use crate::{Failure, Outcome};
@@ -67,9 +68,19 @@ impl LoadedStudent {
         &self.file.student
     }
 
-    /// The names of its classes, where its data set is known by name.
+    /// The names of its classes, where they are known.
     pub fn class_names(&self) -> Vec<String> {
-        kdm_data::images::known_classes(self.file.origin.data().unwrap_or_default())
+        self.file.origin.teacher().map(TeacherStamp::names_of_classes).unwrap_or_default()
+    }
+
+    /// The class that a person gives by name or number.
+    ///
+    /// # Errors
+    /// When there is none; the text begins with `flag`.
+    pub fn class(&self, flag: &str, given: &str) -> Outcome<u32> {
+        let names = self.class_names();
+        Classes { model: "this model", count: self.config().label_dim, names: &names }
+            .find(flag, given)
     }
 
     /// The networks of the method.

@@ -159,7 +159,12 @@ fn edited_teachers_are_refused_or_denoise() {
     ]) {
         let name = network["architecture"].as_str().unwrap().to_string();
         let network: UNetConfig = serde_json::from_value(network).unwrap();
-        let config = NetworkTeacherConfig { data: "toy".into(), preconditioning, network };
+        let config = NetworkTeacherConfig {
+            data: "toy".into(),
+            class_names: Vec::new(),
+            preconditioning,
+            network,
+        };
         let state = kdm::nn::state::state_dict(&config.init(1, &device));
         let path = folder.path().join(format!("{name}.safetensors"));
         model::write(&path, "teacher", &TeacherConfig::Network(config), &state).unwrap();

@@ -26,12 +26,13 @@ pub struct Args {
         conflicts_with = "to_class"
     )]
     mode: Option<usize>,
-    /// Move along the mean difference of latents of two classes, to this one
+    /// Move along the mean difference of latents of two classes, to this one, by its name or
+    /// number
     #[arg(long, value_name = "CLASS", requires = "from_class")]
-    to_class: Option<u32>,
+    to_class: Option<String>,
     /// The class that --to-class moves away from
     #[arg(long, value_name = "CLASS", requires = "to_class")]
-    from_class: Option<u32>,
+    from_class: Option<String>,
     /// Levels of the latent that are moved, 0 the finest, such as 1-2 (for students with
     /// `student.levels`) [default: all]
     #[arg(long, value_name = "LIST")]
@@ -58,9 +59,12 @@ impl Args {
         let student = LoadedStudent::open(&self.model, context.device())?;
         check_picture(&self.out, &student.config().shape)?;
         let seeds = parse_seeds("--seeds", &self.seeds)?;
-        let direction = match (self.mode, self.to_class, self.from_class) {
+        let direction = match (self.mode, &self.to_class, &self.from_class) {
             (Some(rank), ..) => Direction::Mode(rank),
-            (None, Some(to), Some(from)) => Direction::Classes { from, to },
+            (None, Some(to), Some(from)) => Direction::Classes {
+                from: student.class("--from-class", from)?,
+                to: student.class("--to-class", to)?,
+            },
             _ => unreachable!("clap asks for a mode or two classes"),
         };
         let reach = self.reach.unwrap_or_else(|| direction.usual_reach());

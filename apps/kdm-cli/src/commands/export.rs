@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use kdm::data::images::known_classes;
 use kdm::data::output::FileKind;
 use kdm::formats::onnx::{OnnxOptions, Precision, export_denoiser, export_onnx};
 use kdm::teacher::Teacher;
@@ -120,7 +119,7 @@ impl Args {
             let action = "export a student instead";
             return Err(data::Error::invalid(&self.model, "kind", problem, action).into());
         };
-        let class_names = known_classes(&config.data);
+        let class_names = teacher.stamp().names_of_classes();
         let options = OnnxOptions { precision, class_names, ..OnnxOptions::default() };
         export_denoiser(config, network, &self.model, &self.out, &options)?;
         print(&format!("{}\n", self.out.display()))

@@ -30,7 +30,8 @@ pub struct Args {
     /// Seeds to go through, such as 0-3 or 7,2,9; a row of the picture from each to the next
     #[arg(long, value_name = "LIST")]
     seeds: String,
-    /// Classes to go through, one a seed, or one for all [default: each seed's own]
+    /// Classes to go through, by names or numbers, one a seed, or one for all [default: each seed's
+    /// own]
     #[arg(long, value_name = "LIST")]
     classes: Option<String>,
     /// Samples of a row, both ends among them
@@ -90,7 +91,14 @@ fn classes(student: &LoadedStudent, list: &str, stops: usize) -> Outcome<Labels>
     if known == 0 {
         return Err(Failure::Usage("--classes: this model is unconditional; leave it out".into()));
     }
-    let mut classes = parse_seeds("--classes", list)?;
+    let mut classes = Vec::new();
+    for part in list.split(',') {
+        // A range of numbers, where it is no name of a class.
+        match (student.class("--classes", part), parse_seeds("--classes", part)) {
+            (Err(_), Ok(range)) if part.contains('-') => classes.extend(range),
+            (class, _) => classes.push(class?.into()),
+        }
+    }
     if classes.len() == 1 {
         classes.resize(stops, classes[0]);
     }

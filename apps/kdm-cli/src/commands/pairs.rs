@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use kdm::classes::Classes;
 use kdm::data::array;
 use kdm::data::output::FileKind;
 use kdm::data::pairs::{
-    self, Axes, ImageType, ImportOptions, OutlierScore, Predicate, Unwanted, ValueRange, Worker,
+    self, Axes, ImageType, ImportOptions, OutlierScore, Predicate, TeacherStamp, Unwanted,
+    ValueRange, Worker,
 };
 use kdm::formats::pairs::Keys;
 use kdm::stages::pairs::{
@@ -258,9 +260,9 @@ pub struct FilterArgs {
     /// Distance of --near
     #[arg(long, value_name = "R", requires = "near")]
     radius: Option<f64>,
-    /// Drop images of these classes
-    #[arg(long, value_name = "K,...", value_delimiter = ',')]
-    classes: Vec<u32>,
+    /// Drop images of these classes, by their names or numbers
+    #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
+    classes: Vec<String>,
 }
 
 /// Flags of `kdm pairs export`.
@@ -432,12 +434,16 @@ impl FilterArgs {
         if let Some((flag, _)) = bad {
             return Err(Failure::Usage(format!("{flag}: give a finite number")));
         }
+        let names = store.manifest().teacher.as_ref().map(TeacherStamp::names_of_classes);
+        let (count, names) = (store.manifest().label_dim, names.unwrap_or_default());
+        let known = Classes { model: "the store", count, names: &names };
+        let classes = self.classes.iter().map(|class| known.find("--classes", class));
         let drop = Predicate {
+            classes: classes.collect::<Outcome<Vec<u32>>>()?,
             below_norm: self.below_norm,
             above_norm: self.above_norm,
             outliers,
             unwanted,
-            classes: self.classes,
         };
         if drop.is_empty() {
             return Err(Failure::Usage(

@@ -32,9 +32,9 @@ pub struct Args {
     /// How the noise of --noise is scaled
     #[arg(long, value_enum, default_value = "sigma-max", requires = "noise")]
     noise_scale: NoiseScale,
-    /// The class of all samples
-    #[arg(long, value_name = "K", conflicts_with = "labels")]
-    class: Option<u32>,
+    /// The class of all samples, by its name or number
+    #[arg(long, value_name = "CLASS", conflicts_with = "labels")]
+    class: Option<String>,
     /// Draw every seed in every class: a picture has a row for each seed and a column for each
     /// class
     #[arg(long, conflicts_with_all = ["class", "labels", "noise"])]
@@ -67,8 +67,15 @@ pub fn parse_seeds(flag: &str, list: &str) -> Outcome<Vec<u64>> {
             None => seeds.push(number(part)?),
             Some((first, last)) => {
                 let (first, last) = (number(first)?, number(last)?);
-                if last < first || last - first >= MOST {
-                    return Err(bad(part));
+                if last < first {
+                    return Err(Failure::Usage(format!(
+                        "{flag} {list}: `{part}` runs backwards; write {last}-{first}"
+                    )));
+                }
+                if last - first >= MOST {
+                    return Err(Failure::Usage(format!(
+                        "{flag} {list}: `{part}` are more than {MOST}; give fewer"
+                    )));
                 }
                 seeds.extend(first..=last);
             }
@@ -171,8 +178,8 @@ impl Args {
 
     /// The labels of --class or --labels.
     fn given_labels(&self, student: &LoadedStudent, rows: usize) -> Outcome<Option<Labels>> {
-        if let Some(class) = self.class {
-            student.check_class(class, "--class")?;
+        if let Some(class) = &self.class {
+            let class = student.class("--class", class)?;
             return Ok(Some(Labels::all(class, rows)));
         }
         let read = |path| read_labels(path, student.config().label_dim, rows);
@@ -191,5 +198,7 @@ mod tests {
         for bad in ["", "3-1", "a", "1-", "0-18446744073709551615"] {
             assert!(parse_seeds("--seeds", bad).is_err(), "{bad}");
         }
+        let message = parse_seeds("--seeds", "9,5-1").unwrap_err().to_string();
+        assert!(message.contains("`5-1` runs backwards; write 1-5"), "{message}");
     }
 }

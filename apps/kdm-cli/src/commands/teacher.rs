@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Subcommand, ValueEnum};
+use kdm::classes::Classes;
 use kdm::data::{Labels, Samples};
 use kdm::run_folder::{TEACHER, TEACHER_LENGTH};
 use kdm::sample_files::{self, read_labels, read_rows};
@@ -161,9 +162,9 @@ pub struct SampleArgs {
     /// How the noise of --noise is scaled
     #[arg(long, value_enum, default_value = "unit", requires = "noise")]
     noise_scale: NoiseScale,
-    /// The class of all samples
-    #[arg(long, value_name = "K", conflicts_with = "labels")]
-    class: Option<u32>,
+    /// The class of all samples, by its name or number
+    #[arg(long, value_name = "CLASS", conflicts_with = "labels")]
+    class: Option<String>,
     /// The class of each sample: class numbers, or one-hot rows (zeros for no class)
     #[arg(long, value_name = "L.npy")]
     labels: Option<PathBuf>,
@@ -339,15 +340,10 @@ impl SampleArgs {
             }
         };
         let rows = start.len();
-        if let Some(class) = self.class {
-            let problem = match teacher.label_dim() {
-                0 => "this teacher is unconditional; leave it out".into(),
-                n if class as usize >= n => format!("the teacher has classes 0 to {}", n - 1),
-                _ => String::new(),
-            };
-            if !problem.is_empty() {
-                return Err(Failure::Usage(format!("--class {class}: {problem}")));
-            }
+        if let Some(class) = &self.class {
+            let (count, names) = (teacher.label_dim(), teacher.stamp().names_of_classes());
+            let classes = Classes { model: "this teacher", count, names: &names };
+            let class = classes.find("--class", class)?;
             start.labels = Labels::all(class, rows);
         } else if self.labels.is_some() {
             start.labels = labels(self.labels.as_ref(), teacher, rows)?;

@@ -186,6 +186,7 @@ fn openais_networks_become_teachers() {
         (folder.at("m.safetensors"), folder.at("unet.safetensors"), folder.at("t.safetensors"));
     let teacher_config = kdm::teacher::TeacherConfig::Network(kdm::teacher::NetworkTeacherConfig {
         data: "toy".into(),
+        class_names: Vec::new(),
         preconditioning: kdm::teacher::Preconditioning::DDPM_COSINE,
         network: config,
     });

@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cifar::Batch;
 pub use pad::PadError;
-pub use survey::{Survey, has_test, survey};
+pub use survey::{LOOKED_AT, Survey, has_test, survey};
 
 use crate::labels::MOST_CLASSES;
 use crate::{Error, Result, hash};
@@ -365,6 +365,14 @@ impl ImageSet {
     /// The name of a class: its number where no name is known.
     pub fn class_name(&self, class: u32) -> String {
         self.class_names.get(class as usize).cloned().unwrap_or_else(|| class.to_string())
+    }
+
+    /// The names of its classes in order; none where they are only numbered.
+    pub fn class_names(&self) -> Vec<String> {
+        let names: Vec<String> =
+            (0..self.classes() as u32).map(|class| self.class_name(class)).collect();
+        let numbered = names.iter().enumerate().all(|(class, name)| *name == class.to_string());
+        if numbered { Vec::new() } else { names }
     }
 
     /// Image `i` (less than [`Self::len`]) in [-1, 1], channel by channel.

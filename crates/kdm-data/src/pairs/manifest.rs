@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::plausible::fault;
 use super::states::StateTime;
 use crate::hash::sha256;
+use crate::images::known_classes;
 use crate::{Error, Labels, Result, Samples, atomic, regular};
 
 /// The manifest's file name.
@@ -70,6 +71,19 @@ pub struct TeacherStamp {
     pub data: String,
     /// Hash of its configuration and weights.
     pub sha256: String,
+    /// The names of its classes in order; none where they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
+}
+
+impl TeacherStamp {
+    /// The names of its classes: as recorded, or those of a data set that is known by name.
+    pub fn names_of_classes(&self) -> Vec<String> {
+        match self.class_names.is_empty() {
+            true => known_classes(&self.data),
+            false => self.class_names.clone(),
+        }
+    }
 }
 
 /// How a teacher was run. The process and the solver are the teacher's own types as JSON: they are
@@ -165,6 +179,18 @@ pub(super) fn seeded_noise(plan: &Manifest, first: u64, range: Range<usize>) -> 
     Samples { shape: plan.shape.clone(), noise, labels, seeds, ..Samples::default() }
 }
 
+/// The error of a place that is no store of pairs.
+fn no_store(folder: &Path) -> Error {
+    let problem = match (folder.exists(), folder.is_dir()) {
+        (false, _) => "there is no such folder".to_string(),
+        (true, true) => format!("holds no pairs ({MANIFEST} is missing)"),
+        (true, false) => "is a file, and a store of pairs is a folder".into(),
+    };
+    let action = "name a folder of noise-image pairs: `kdm pairs generate --model TEACHER --out \
+                  FOLDER` draws one, and a run keeps its own in RUN/pairs";
+    Error::invalid(folder, "pairs", problem, action)
+}
+
 impl Manifest {
     /// The plan of `count` unconditional pairs of samples of `shape`, kept as f32, 8192 a shard.
     /// The noise has the standard deviation `noise_std` and is drawn from the seeds `first_seed`,
@@ -250,6 +276,9 @@ impl Manifest {
     /// When it is missing, damaged, or of a version this program doesn't know.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
+        if !path.exists() {
+            return Err(no_store(folder));
+        }
         let bytes = regular::read(&path, MOST_BYTES)?;
         let damaged = |field: &str, problem: String| {
             Error::invalid(

@@ -17,6 +17,9 @@ use crate::{Denoiser, Level};
 pub struct NetworkTeacherConfig {
     /// What it generates, in a word: the data set's name where it is known.
     pub data: String,
+    /// The names of its classes in order; none where they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// How the network becomes a denoiser.
     pub preconditioning: Preconditioning,
     /// The network.

@@ -37,7 +37,8 @@ impl Experiment {
         let data =
             Path::new(dataset).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let network = self.teacher.network.clone()?;
-        Some(NetworkTeacherConfig { data, preconditioning: Preconditioning::EDM, network })
+        let (preconditioning, class_names) = (Preconditioning::EDM, Vec::new());
+        Some(NetworkTeacherConfig { data, class_names, preconditioning, network })
     }
 
     /// The trained teacher's network.

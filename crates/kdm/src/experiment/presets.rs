@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use crate::nearest::{did_you_mean, nearest};
 use crate::{Failure, Outcome};
 
 const BASE: &str = include_str!("../../../../presets/base.toml");
@@ -45,7 +46,7 @@ pub(super) fn layered(source: &str, depth: usize) -> Outcome<(String, Table)> {
         }
         None => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            let close = closest(source, names.iter().copied())
+            let close = nearest(source, names.iter().copied())
                 .map_or(".".into(), |c| format!("; did you mean `{c}`?"));
             let known = names.join(", ");
             return Err(Failure::Usage(format!(
@@ -131,14 +132,7 @@ pub(super) fn suggestion(problem: &str) -> String {
     let mut quoted = problem.split('`').skip(1).step_by(2);
     let unknown = problem.starts_with("unknown");
     match quoted.next() {
-        Some(wrong) if unknown => {
-            closest(wrong, quoted).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
-        }
+        Some(wrong) if unknown => did_you_mean(wrong, quoted),
         _ => String::new(),
     }
-}
-
-fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |name: &str| strsim::damerau_levenshtein(wrong, name);
-    names.map(|name| (distance(name), name)).min().filter(|(d, _)| *d <= 3).map(|(_, name)| name)
 }

@@ -21,6 +21,7 @@ use super::pairs::{Drawing, at_a_time};
 use super::watched::{Watched, of_teacher};
 use crate::assets::{self, Role};
 use crate::experiment::TeacherKind;
+use crate::nearest::did_you_mean;
 use crate::run_folder::TEACHER;
 use crate::sample_files::NoiseScale;
 use crate::{Context, Experiment, Failure, Outcome};
@@ -41,8 +42,12 @@ pub fn open_teacher(model: &str, device: &Device) -> Outcome<Teacher> {
     }
     let file = assets::open(Role::Teacher, Path::new(model)).map_err(|failure| match failure {
         Failure::Usage(text) => {
+            let meant = match text.contains("did you mean") {
+                true => String::new(),
+                false => did_you_mean(model, DistributionConfig::NAMES),
+            };
             let exact = DistributionConfig::NAMES.join(", ");
-            Failure::Usage(format!("{text}; or one of the exact teachers {exact}"))
+            Failure::Usage(format!("{text}; or one of the exact teachers {exact}{meant}"))
         }
         other => other,
     })?;
@@ -263,7 +268,7 @@ fn train_network(
     path: &Path,
     context: Context,
 ) -> Outcome<()> {
-    let config = experiment.network_teacher().expect("checked when loaded");
+    let mut config = experiment.network_teacher().expect("checked when loaded");
     let source = experiment.teacher.dataset.clone().unwrap_or_default();
     let (channels, side) = (config.network.channels().0, config.network.resolution());
     let shape = [channels, side, side];
@@ -277,6 +282,8 @@ fn train_network(
         let action = "set teacher.network.label_dim to the data's";
         return Err(kdm_data::Error::invalid(&source, "dataset.json", problem, action).into());
     }
+    config.class_names = images.class_names();
+    config.class_names.truncate(config.network.label_dim());
     atomic::create_folder(folder)?;
     let t = &experiment.teacher.train;
     let seed = kdm_random::derive_seed(experiment.seed, TEACHER_STREAM);
