@@ -137,10 +137,13 @@ pub fn check_run(
         let names = entries.flatten().map(|entry| entry.file_name());
         names.into_iter().any(|name| !atomic::is_leftover(&name.to_string_lossy()))
     });
+    if resume {
+        check_resumed(folder, &experiment.name)?;
+    }
+    let shown = folder.display();
     if !occupied {
         return Ok(());
     }
-    let shown = folder.display();
     if !resume {
         return Err(Failure::Usage(format!(
             "`{shown}` is not empty: go on with the run in it with --resume, or choose another \
@@ -174,6 +177,33 @@ pub fn check_run(
              another run with another --out"
         ))),
     }
+}
+
+/// Whether `folder` is there to go on in, and holds no run of another name.
+///
+/// # Errors
+/// When it is not, or does; the message says which command goes on.
+pub fn check_resumed(folder: &Path, name: &str) -> Outcome<()> {
+    let shown = folder.display();
+    if !folder.exists() {
+        return Err(Failure::Usage(format!(
+            "`{shown}`: there is no run to go on with; leave --resume out to begin one there, or \
+             name the folder of a run with --out"
+        )));
+    }
+    let config = folder.join(CONFIG);
+    if !config.exists() {
+        return Ok(());
+    }
+    let kept = Experiment::read(&config)?.name;
+    if kept == name {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "`{shown}` holds the run `{kept}`, and this command is of `{name}`: go on with `{kept}` by \
+         the command that began it and --resume, or begin `{name}` in another folder, without \
+         --resume"
+    )))
 }
 
 /// Whether there is a file of work in a folder of a run; also where that can't be told.
@@ -240,6 +270,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("run");
         let experiment = Experiment::load("checkerboard", &[]).unwrap();
+        let failure = open_run(&place, &experiment, true, LENGTH).unwrap_err();
+        assert!(failure.to_string().contains("no run to go on with"), "{failure}");
+        assert!(!place.exists());
         // Left by a process that was killed at once.
         atomic::create_folder(&place).unwrap();
         std::fs::write(place.join(".config.toml.part-1"), "name").unwrap();
@@ -260,6 +293,8 @@ mod tests {
         let other = Experiment::load("checkerboard", &["train.lr=0.5".into()]).unwrap();
         let message = refused(&other, true);
         assert!(message.contains("`train.lr`") && message.contains("0.5"), "{message}");
+        let message = refused(&Experiment::load("gaussian", &[]).unwrap(), true);
+        assert!(message.contains("holds the run `checkerboard`"), "{message}");
         std::fs::remove_file(place.join(CONFIG)).unwrap();
         std::fs::write(place.join("other"), "").unwrap();
         assert!(refused(&experiment, true).contains("holds no run"));

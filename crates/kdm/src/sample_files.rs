@@ -188,6 +188,23 @@ pub fn check_out(out: &Path) -> Outcome<()> {
     }
 }
 
+/// A file in the folder `out` that samples would come to lie beside and that is none of samples
+/// drawn before; none where there is no such folder or it is empty.
+pub fn beside_samples(out: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(out).ok()?.flatten();
+    let names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !atomic::is_leftover(name))
+        .collect();
+    let drawn = names.iter().any(|name| name == SAMPLES);
+    let own = |name: &String| {
+        let digits = name.chars().take_while(char::is_ascii_digit).count();
+        let image = digits >= 6 && name.ends_with(".png");
+        drawn && (name == SAMPLES || name == PICTURE || image)
+    };
+    names.into_iter().filter(|name| !own(name)).min()
+}
+
 /// Rows of `samples`' shape as an array.
 fn rows(samples: &Samples, values: &[f32]) -> Array {
     Array::new([&[samples.len()], samples.shape.as_slice()].concat(), values.to_vec())
@@ -219,9 +236,9 @@ fn write_folder(
     observer: &dyn Observer,
 ) -> Outcome<()> {
     atomic::create_folder(out)?;
-    array::write_npy(&out.join("samples.npy"), &images(samples))?;
+    array::write_npy(&out.join(SAMPLES), &images(samples))?;
     if samples.dim() == 2 {
-        atomic::write(&out.join("samples.png"), &picture(samples, arrangement, PlotFormat::Png))?;
+        atomic::write(&out.join(PICTURE), &picture(samples, arrangement, PlotFormat::Png))?;
     } else if grid::shows(&samples.shape) {
         let mut progress = observer.begin("writing images", "images");
         for (i, image) in samples.images.chunks(samples.dim()).enumerate() {
@@ -247,6 +264,11 @@ fn image_name(samples: &Samples, i: usize, class_names: &[String]) -> String {
     }
 }
 
+/// The array in a folder of samples, and the picture in one of points.
+pub const SAMPLES: &str = "samples.npy";
+/// See [`SAMPLES`].
+pub const PICTURE: &str = "samples.png";
+
 /// A class's name as part of a file's name.
 fn plain(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -258,6 +280,23 @@ mod tests {
     use super::*;
     use kdm_observer::Event;
     use std::cell::Cell;
+
+    /// Samples take the place of samples, and lie among no other files.
+    #[test]
+    fn a_folder_of_other_files_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
+        assert_eq!(beside_samples(&folder.path().join("new")), None);
+        assert_eq!(beside_samples(folder.path()), None);
+        // Somebody's pictures may be called like ours.
+        put("000001.png");
+        assert_eq!(beside_samples(folder.path()), Some("000001.png".into()));
+        put(SAMPLES);
+        put("000001-class-2-coat.png");
+        assert_eq!(beside_samples(folder.path()), None);
+        put("holiday.jpg");
+        assert_eq!(beside_samples(folder.path()), Some("holiday.jpg".into()));
+    }
 
     /// Either scale becomes either, and only noise that looks like the other is told of.
     #[test]

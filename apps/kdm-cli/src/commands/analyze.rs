@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kdm::analysis::ClusterConfig;
 use kdm::data::lock::FolderLock;
 use kdm::report::{Table, theory_page};
-use kdm::stages::analyze::{AnalysisRequest, SAMPLES as CLUSTERED, write_analysis};
+use kdm::stages::analyze::{AnalysisRequest, write_analysis};
 use kdm::stages::examine::write_report;
 use kdm::studies::theory::theory;
 use kdm::{Context, Failure, LoadedStudent, Outcome};
@@ -61,10 +61,10 @@ pub struct StudentArgs {
     /// Where figures, eigenvalues and the report go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Points in the plane: samples to sort into clusters
-    #[arg(long, default_value_t = CLUSTERED, value_name = "N")]
-    #[arg(value_parser = within(1, SAMPLES))]
-    samples: usize,
+    /// Samples to draw and look at [default: 10000, of which 5000 are sorted into clusters where
+    /// they are points in the plane]
+    #[arg(long, value_name = "N", value_parser = within(1, SAMPLES))]
+    samples: Option<usize>,
     /// Clusters of points in the plane: samples within this distance are neighbours; of images it
     /// is chosen by their features
     #[arg(long, default_value_t = 0.15)]

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use kdm::data::images::ReadOptions;
+use kdm::data::images::{LOOKED_AT, ReadOptions, Survey, survey};
 use kdm::data::output::FileKind;
 use kdm::data::{Array, ImageSet, Split, array, atomic};
 use kdm::report::grid;
-use kdm::stages::images::open_set;
+use kdm::stages::images::{open_set, with_pickles};
 use kdm::{Context, Failure, Outcome};
 use serde_json::json;
 
@@ -124,6 +124,19 @@ impl Source {
     }
 }
 
+impl Source {
+    /// What there is of images that are of several sizes; none where that is not what is wrong with
+    /// them.
+    fn mixed(&self, context: Context) -> Option<Survey> {
+        let (first, options) = (self.split.split() == Split::Train, self.reading.options().ok()?);
+        if !first || options.resolution.is_some() {
+            return None;
+        }
+        let found = survey(&self.data, &with_pickles(&options), context.observer).ok()?;
+        (found.smallest != found.largest).then_some(found)
+    }
+}
+
 impl Command {
     /// Runs the command.
     pub fn run(self, context: Context) -> Outcome<()> {
@@ -141,7 +154,13 @@ impl Command {
 }
 
 fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
-    let set = source.open(context)?;
+    let set = match source.open(context) {
+        Ok(set) => set,
+        Err(failure) => match source.mixed(context) {
+            Some(found) => return info_of_mixed(source, &found, json),
+            None => return Err(failure),
+        },
+    };
     let names: Vec<String> = (0..set.classes() as u32).map(|class| set.class_name(class)).collect();
     let (shape, split) = (set.shape(), source.split.split().name());
     if json {
@@ -156,6 +175,41 @@ fn info(source: &Source, json: bool, context: Context) -> Outcome<()> {
         set.len(),
         if names.is_empty() { "none".into() } else { names.join(", ") },
         set.sha256()
+    ))
+}
+
+/// What is told of images that are of several sizes, which no command takes as they are.
+fn info_of_mixed(source: &Source, found: &Survey, json: bool) -> Outcome<()> {
+    let Survey { images, channels, smallest, median, largest, classes, .. } = found;
+    if json {
+        let names: Vec<&String> = classes.iter().map(|(name, _)| name).collect();
+        return print_json(&json!({
+            "data": source.data, "split": source.split.split().name(), "images": images,
+            "channels": channels, "classes": names,
+            "sizes": {"smallest": smallest, "typical": median, "largest": largest},
+        }));
+    }
+    let size = |[height, width]: &[usize; 2]| format!("{height}x{width}");
+    let classes: Vec<String> =
+        classes.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    let looked_at = match *images > LOOKED_AT {
+        true => format!(", of {LOOKED_AT} looked at"),
+        false => String::new(),
+    };
+    let [height, width] = *median;
+    let side = height.min(width);
+    let resolution = [256, 128, 64, 32, 16].into_iter().find(|r| *r <= side).unwrap_or(8);
+    print(&format!(
+        "{} ({})\n  images: {images}, {}\n  sizes: {} to {}, typically {}{looked_at}\n  classes: \
+         {}\n  next: --resolution {resolution} crops each to the square in its middle and resizes \
+         it to {resolution}x{resolution}\n",
+        source.data,
+        source.split.split().name(),
+        if *channels == 1 { "grey" } else { "in colour" },
+        size(smallest),
+        size(largest),
+        size(median),
+        if classes.is_empty() { "none".into() } else { classes.join(", ") },
     ))
 }
 

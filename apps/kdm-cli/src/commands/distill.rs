@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use kdm::estimate::measured_stages;
-use kdm::experiment::size;
+use kdm::experiment::{StageCost, size};
+use kdm::planned::Plan;
 use kdm::run_folder::{RunFolder, open_run};
 use kdm::runtime::Machine;
 use kdm::stages::begin_distill::DistillRequest;
@@ -72,16 +73,69 @@ impl TrainingArgs {
 /// Prints an experiment, TOML that can be used as a file, with what its stages take as comments:
 /// time on this machine, measured for a moment, memory and disk; `folder` is where the files go.
 pub fn dry_run(experiment: &Experiment, folder: &Path, context: Context) -> Outcome<()> {
-    let stages = or_stopped(measured_stages(experiment, context), || NOTHING_KEPT.into())?;
-    let time = |seconds: Option<f64>| seconds.map_or("?".to_string(), duration);
-    let mut text = format!("# {:9}{:>9}{:>11}{:>11}\n", "stage", "time", "memory", "disk");
-    for (stage, seconds) in &stages {
-        let (name, memory, disk) = (stage.name, size(stage.memory), size(stage.disk));
-        let time = time(*seconds);
-        text += &format!("# {name:9}{time:>9}{memory:>11}{disk:>11}  {}\n", stage.what);
+    print_costs(experiment, folder, &measured(experiment, context)?)
+}
+
+/// The same for a planned run, whose plan tells the time of its stages; where `settings` change the
+/// plan, the stages that they may change are measured anew.
+pub fn dry_run_of_plan(
+    plan: &Plan,
+    experiment: &Experiment,
+    folder: &Path,
+    context: Context,
+) -> Outcome<()> {
+    let known = match plan.experiment == *experiment {
+        true => experiment.stage_costs().into_iter().map(|cost| Row::of(cost, None)).collect(),
+        false => measured(experiment, context)?,
+    };
+    let rows: Vec<Row> = plan
+        .stages
+        .iter()
+        .map(|stage| {
+            let (seconds, what) = (Some(stage.seconds), stage.what.clone());
+            match known.iter().find(|row| row.name == stage.name) {
+                Some(row) if row.seconds.is_some() => row.clone(),
+                Some(row) => Row { seconds, what, ..row.clone() },
+                None => Row { name: stage.name, seconds, memory: None, disk: None, what },
+            }
+        })
+        .collect();
+    print_costs(experiment, folder, &rows)
+}
+
+/// A stage of an experiment in a table.
+#[derive(Clone, Debug)]
+struct Row {
+    name: &'static str,
+    seconds: Option<f64>,
+    memory: Option<f64>,
+    disk: Option<f64>,
+    what: String,
+}
+
+impl Row {
+    fn of(cost: StageCost, seconds: Option<f64>) -> Self {
+        let StageCost { name, what, memory, disk, .. } = cost;
+        Self { name, seconds, memory: Some(memory), disk: Some(disk), what }
     }
-    let all: Option<f64> = stages.iter().map(|(_, seconds)| *seconds).sum();
-    let disk = size(stages.iter().map(|(stage, _)| stage.disk).sum());
+}
+
+/// The stages of an experiment, timed for a moment.
+fn measured(experiment: &Experiment, context: Context) -> Outcome<Vec<Row>> {
+    let stages = or_stopped(measured_stages(experiment, context), || NOTHING_KEPT.into())?;
+    Ok(stages.into_iter().map(|(cost, seconds)| Row::of(cost, seconds)).collect())
+}
+
+fn print_costs(experiment: &Experiment, folder: &Path, rows: &[Row]) -> Outcome<()> {
+    let time = |seconds: Option<f64>| seconds.map_or("?".to_string(), duration);
+    let bytes = |bytes: Option<f64>| bytes.map_or(String::new(), size);
+    let mut text = format!("# {:9}{:>9}{:>11}{:>11}\n", "stage", "time", "memory", "disk");
+    for Row { name, seconds, memory, disk, what } in rows {
+        let (time, memory, disk) = (time(*seconds), bytes(*memory), bytes(*disk));
+        text += &format!("# {name:9}{time:>9}{memory:>11}{disk:>11}  {what}\n");
+    }
+    let all: Option<f64> = rows.iter().map(|row| row.seconds).sum();
+    let disk = size(rows.iter().filter_map(|row| row.disk).sum());
     text += &format!("# {:9}{:>9}{:>11}{disk:>11}\n", "in all", time(all), "");
     let Machine { memory, disk } = Machine::of(folder);
     let [memory, disk] = [memory, disk].map(|bytes| bytes.map_or("?".to_string(), size));

@@ -41,7 +41,8 @@ pub fn written(result: io::Result<()>) -> Outcome<()> {
 /// What commands that write a file have beside `--out`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Replace {
-    /// Replace a file at --out that is of another kind than what is written
+    /// Replace a file at --out that is of another kind than what is written; write into a folder
+    /// of other files
     #[arg(long)]
     force: bool,
 }
@@ -63,8 +64,15 @@ impl Replace {
             Some(_) => self.file(out, FileKind::Picture, inputs),
             None => {
                 folder(out, inputs)?;
-                self.file(&out.join("samples.npy"), FileKind::Array, inputs)?;
-                self.file(&out.join("samples.png"), FileKind::Picture, inputs)
+                if let Some(name) = sample_files::beside_samples(out).filter(|_| !self.force) {
+                    return Err(Failure::Usage(format!(
+                        "`{}` holds other files, such as `{name}`, and samples would lie among \
+                         them; name a new folder, or give --force",
+                        out.display()
+                    )));
+                }
+                self.file(&out.join(sample_files::SAMPLES), FileKind::Array, inputs)?;
+                self.file(&out.join(sample_files::PICTURE), FileKind::Picture, inputs)
             }
         }
     }

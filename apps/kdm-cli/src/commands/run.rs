@@ -8,13 +8,15 @@ use kdm::formats::Options;
 use kdm::metrics::catalog::Values;
 use kdm::planned::{OwnImages, OwnTeacher, Plan, Subject};
 use kdm::report::metric_table;
-use kdm::run_folder::{CONFIG, LENGTH, REPORT, RunFolder, next_run_folder, open_run};
+use kdm::run_folder::{
+    CONFIG, LENGTH, REPORT, RunFolder, check_resumed, next_run_folder, open_run,
+};
 use kdm::runtime::Machine;
 use kdm::stages::preflight::check_files;
 use kdm::stages::run::run;
 use kdm::{Context, Experiment, Failure, Outcome};
 
-use super::distill::{dry_run, duration};
+use super::distill::{dry_run, dry_run_of_plan, duration};
 use super::output::{Figures, folder, maybe, print, print_json};
 use super::resuming::{Keeping, in_run_folder};
 
@@ -113,6 +115,10 @@ pub struct Args {
 fn budget(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(10);
     const MOST: Duration = Duration::from_secs(365 * 86_400);
+    if text.trim().parse::<f64>().is_ok() {
+        let number = text.trim();
+        return Err(format!("say of what: {number}m for minutes, {number}h for hours"));
+    }
     let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
     match (LEAST..=MOST).contains(&time) {
         true => Ok(time),
@@ -162,6 +168,9 @@ impl Args {
         }
         let name = self.name()?;
         let place = self.run.out.clone().unwrap_or_else(|| next_run_folder(&name));
+        if self.run.resume {
+            check_resumed(&place, &name)?;
+        }
         let begun = Some(place.join(CONFIG)).filter(|config| self.run.resume && config.exists());
         let begun = begun.map(|config| Experiment::read(&config)).transpose()?;
         let teacher = self.teacher.as_deref();
@@ -177,17 +186,21 @@ impl Args {
                 .transpose()?,
         };
         let experiment = match begun {
+            Some(experiment) if self.dry_run => {
+                return dry_run(&experiment.with(&self.run.settings)?, &place, context);
+            }
             Some(experiment) => experiment.with(&self.run.settings)?,
             None => {
                 let seconds = self.budget.as_secs_f64();
                 let plan = subject.plan(&place, seconds, context)?;
-                eprint!("{}", table_of(&plan));
-                plan.experiment.with(&self.run.settings)?
+                let experiment = plan.experiment.clone().with(&self.run.settings)?;
+                if self.dry_run {
+                    return dry_run_of_plan(&plan, &experiment, &place, context);
+                }
+                eprint!("{}", table_of(&plan, plan.experiment != experiment));
+                experiment
             }
         };
-        if self.dry_run {
-            return dry_run(&experiment, &place, context);
-        }
         experiment.check_fits(Machine::of(&place), &[])?;
         let inputs = [self.data.as_deref().map(Path::new), maybe(&self.teacher)];
         let held = claim(&place, &experiment, self.run.resume, &inputs)?;
@@ -230,12 +243,13 @@ fn finish(values: Values, folder: &Path, json: bool) -> Outcome<()> {
 }
 
 /// The stages of a plan, a line each.
-fn table_of(plan: &Plan) -> String {
+fn table_of(plan: &Plan, changed: bool) -> String {
     let line = |name: &str, seconds: f64, what: &str| {
         format!("  {name:9} {:>8}  {what}\n", duration(seconds))
     };
     let stages = plan.stages.iter().map(|stage| line(stage.name, stage.seconds, &stage.what));
     let all = line("in all", plan.seconds(), "");
     let lines: String = stages.chain([all]).collect();
-    format!("the plan, by what this machine did in the last seconds:\n{lines}")
+    let changed = if changed { "; --set changes it, see --dry-run" } else { "" };
+    format!("the plan, by what this machine did in the last seconds{changed}:\n{lines}")
 }

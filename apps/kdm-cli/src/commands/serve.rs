@@ -15,8 +15,8 @@ use crate::terminal;
 /// Flags of `kdm serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A student's file, or fashion-mnist; may be repeated to serve several, each under its file's
-    /// name
+    /// A student's file, the folder of a run, or fashion-mnist; may be repeated to serve several,
+    /// each under its file's or its run's name
     #[arg(long, value_name = "M", required = true)]
     model: Vec<PathBuf>,
     /// The teacher of the first student, to be drawn with beside it [default: the one that lies

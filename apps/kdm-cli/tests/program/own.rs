@@ -45,8 +45,10 @@ fn a_run_is_planned_for_images_of_ones_own() {
     let dry = kdm(&[&tiny[..], &["--dry-run"]].concat()).output().unwrap();
     let (plan, experiment) = (text(&dry.stderr), text(&dry.stdout));
     assert!(dry.status.success(), "{plan}");
-    for part in ["40 images", "features", "teacher", "pairs", "student", "report", "in all"] {
-        assert!(plan.contains(part), "{part}: {plan}");
+    assert!(plan.contains("40 images") && !plan.contains("in all"), "{plan}");
+    for part in ["features", "teacher", "pairs", "student", "report", "in all"] {
+        let rows = experiment.lines().filter(|line| line.starts_with(&format!("# {part} ")));
+        assert_eq!(rows.count(), 1, "{part}: {experiment}");
     }
     assert!(experiment.contains("resolution = 16") && experiment.contains("label_dim = 2"));
     assert!(!Path::new(&out).exists(), "a dry run writes nothing");
@@ -66,12 +68,63 @@ fn a_run_is_planned_for_images_of_ones_own() {
     done(&[&base[..], &["--resume"]].concat());
     assert!(fs::read(folder.path("run/student.safetensors")).unwrap() == student);
     fails(&tiny, 2, &["--resume"]);
-    done(&[
-        "sample --n 3 --model",
-        &folder.at("run/student.safetensors"),
-        "--out",
-        &folder.at("s.png"),
-    ]);
+    let other = ["run other --resume --data", &photos, "--out", &out];
+    fails(&other, 2, &["holds the run `mine`", "--resume"]);
+    let [trained, teacher, pairs] = ["student.safetensors", "teacher/teacher.safetensors", "pairs"]
+        .map(|name| folder.at(&format!("run/{name}")));
+    // The folders' names are those of the classes, in whatever came of them.
+    for of in [&trained, &teacher, &pairs] {
+        let names = &json(&["info --json", of])["class_names"];
+        assert_eq!(*names, serde_json::json!(["disc", "square"]), "{of}");
+    }
+    let each = folder.path("each");
+    done(&["sample --n 2 --each-class --model", &trained, "--out", &folder.at("each")]);
+    assert!(each.join("000001-class-1-square.png").exists());
+    // Samples don't come to lie among other files.
+    fs::write(each.join("holiday.jpg"), "").unwrap();
+    let among = ["sample --n 2 --model", &trained, "--out", &folder.at("each")];
+    fails(&among, 2, &["holds other files, such as `holiday.jpg`", "--force"]);
+    done(&[&among[..], &["--force"]].concat());
+    let [named, numbered] = ["square", "1"].map(|class| {
+        let out = folder.at(&format!("{class}.npy"));
+        done(&["sample --n 2 --model", &trained, "--class", class, "--out", &out]);
+        fs::read(out).unwrap()
+    });
+    assert!(named == numbered);
+    let picture = folder.at("s.png");
+    fails(
+        &["sample --n 2 --class sqare --model", &trained, "--out", &picture],
+        2,
+        &["--class sqare", "0 disc, 1 square", "did you mean `square`?"],
+    );
+    done(&["teacher sample --n 2 --steps 2 --class disc --model", &teacher, "--out", &picture]);
+    let ways = ["edit --seeds 0-1 --from-class disc --to-class square --model", &trained];
+    done(&[&ways[..], &["--out", &picture]].concat());
+    let way = ["interpolate --seeds 0,1 --classes disc,square --model", &trained];
+    done(&[&way[..], &["--out", &picture]].concat());
+    let fewer = folder.at("fewer");
+    done(&["pairs filter --classes disc --pairs", &pairs, "--out", &fewer]);
+    assert!(json(&["info --json", &fewer])["pairs"].as_u64().unwrap() < 24);
+    let onnx = folder.at("student.onnx");
+    done(&["export --model", &trained, "--out", &onnx]);
+    let bytes = fs::read(&onnx).unwrap();
+    let told = br#"["disc","square"]"#;
+    assert!(bytes.windows(told.len()).any(|window| window == told));
+}
+
+/// Images of several sizes are told of, with what makes them one.
+#[test]
+fn images_of_several_sizes_are_described() {
+    let folder = Folder::new();
+    let photos = photos(&folder);
+    let found = done(&["data info", &photos]);
+    for part in ["40, in colour", "sizes: ", "disc (20), square (20)", "next: --resolution "] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    let found = json(&["data info --json", &photos]);
+    assert!(found["sizes"]["smallest"].is_array() && found["classes"][1] == "square", "{found}");
+    let found = done(&["data info --resolution 16", &photos]);
+    assert!(found.contains("shape: [3, 16, 16]"), "{found}");
 }
 
 /// Images without classes are told apart by how they are turned.
@@ -128,6 +181,8 @@ fn what_can_not_be_planned_is_told() {
     fails(&["run a --data", &photos, "--out", &out, "--resolution 20"], 2, &["multiple of 8"]);
     fails(&["run a --data", &photos, "--out", &out, "--budget 10s"], 2, &["--budget", "m or more"]);
     fails(&["run a --data", &photos, "--out", &out, "--budget soon"], 2, &["--budget"]);
+    fails(&["run a --data", &photos, "--out", &out, "--budget 3"], 2, &["3m", "3h"]);
+    fails(&["run a --resume --data", &photos, "--out", &out], 2, &["no run to go on with"]);
     fails(&["run a --data nowhere --out", &out], 1, &["nowhere"]);
     fails(&["run --teacher nowhere.pkl --out", &out], 1, &["nowhere.pkl"]);
     fails(&["run --teacher checkerboard --out", &out], 2, &["square images"]);

@@ -114,7 +114,7 @@ fn standard_output_that_takes_nothing_is_a_failure() {
         let output = kdm(&[arguments]).stderr(full()).output().unwrap();
         assert!(output.status.success());
     }
-    assert_eq!(kdm(&["info nowhere"]).stderr(full()).status().unwrap().code(), Some(1));
+    assert_eq!(kdm(&["info nowhere.npy"]).stderr(full()).status().unwrap().code(), Some(1));
 }
 
 /// While one process works in a folder, others are told which.

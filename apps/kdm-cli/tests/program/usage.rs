@@ -35,7 +35,7 @@ fn wrong_configurations_are_told_before_any_work() {
     fails(
         &["distill --preset checkerboard --pairs", &folder.at("none"), "--out", &folder.at("r2")],
         1,
-        &["none", "check the path"],
+        &["none", "there is no such folder"],
     );
 
     // An existing run: refused without --resume, and with it when the configuration is another.

@@ -11,7 +11,7 @@ use super::{ImageSet, ReadOptions, Split, arrays, cifar, decode, idx, stopped};
 use crate::{Error, Result};
 
 /// Files whose headers are looked at, at most.
-const LOOKED_AT: usize = 500;
+pub const LOOKED_AT: usize = 500;
 
 /// What a source holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +28,8 @@ pub struct Survey {
     pub largest: [usize; 2],
     /// Whether there is a test split.
     pub has_test: bool,
+    /// The classes that folders are, with the images of each; none where there are none.
+    pub classes: Vec<(String, usize)>,
 }
 
 /// Looks at a source of images: the headers of at most 500 of its files, evenly spaced.
@@ -47,7 +49,11 @@ pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> R
         let size = [height, width];
         let has_test = has_test(source)?;
         let (smallest, median, largest) = (size, size, size);
-        return Ok(Survey { images: set.len(), channels, smallest, median, largest, has_test });
+        let mut classes: Vec<(String, usize)> =
+            (0..set.classes() as u32).map(|class| (set.class_name(class), 0)).collect();
+        (0..set.len()).filter_map(|i| set.label(i)).for_each(|k| classes[k as usize].1 += 1);
+        let images = set.len();
+        return Ok(Survey { images, channels, smallest, median, largest, has_test, classes });
     };
     let found = arranged(path, &tree, Split::Train)?;
     let images = found.images.len();
@@ -64,6 +70,13 @@ pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> R
         channels = channels.max(header.channels);
     }
     progress.finish("");
+    let mut classes: Vec<(String, usize)> =
+        found.class_names.iter().map(|name| (name.clone(), 0)).collect();
+    for class in found.images.iter().filter_map(|(_, class)| *class) {
+        if let Some((_, count)) = classes.get_mut(class as usize) {
+            *count += 1;
+        }
+    }
     sizes.sort_by_key(|[height, width]| (*height.min(width), *height.max(width)));
     Ok(Survey {
         images,
@@ -72,6 +85,7 @@ pub fn survey(source: &str, options: &ReadOptions, observer: &dyn Observer) -> R
         median: sizes[sizes.len() / 2],
         largest: sizes[sizes.len() - 1],
         has_test: has_test(source)?,
+        classes,
     })
 }
 
@@ -109,15 +123,18 @@ mod tests {
     fn sizes_are_known_before_images_are_read() {
         let folder = tempfile::tempdir().unwrap();
         for (i, (height, width)) in [(4, 9), (8, 8), (30, 20)].into_iter().enumerate() {
-            let path = folder.path().join(format!("{i}.png"));
+            let class = folder.path().join(["a", "b", "b"][i]);
+            std::fs::create_dir_all(&class).unwrap();
+            let path = class.join(format!("{i}.png"));
             image::GrayImage::new(width, height).save(path).unwrap();
         }
         let source = folder.path().to_str().unwrap();
         let found = survey(source, &ReadOptions::default(), &Silent).unwrap();
         let (smallest, median, largest) = ([4, 9], [8, 8], [30, 20]);
-        let has_test = false;
-        assert_eq!(found, Survey { images: 3, channels: 1, smallest, median, largest, has_test });
-        std::fs::write(folder.path().join("0.png"), b"x").unwrap();
+        assert_eq!((found.images, found.channels, found.has_test), (3, 1, false));
+        assert_eq!([found.smallest, found.median, found.largest], [smallest, median, largest]);
+        assert_eq!(found.classes, [("a".to_string(), 1), ("b".to_string(), 2)]);
+        std::fs::write(folder.path().join("a/0.png"), b"x").unwrap();
         assert!(survey(source, &ReadOptions::default(), &Silent).is_err());
     }
 }

@@ -25,7 +25,7 @@ impl Clipped {
         (*beyond > 0).then(|| {
             format!(
                 "{beyond} of {count} values lie outside [-1, 1], the farthest at {farthest}, and \
-                 u8 clips them; --dtype f16 keeps them"
+                 u8 clips them; f16 keeps them (--dtype f16, or pairs.dtype of an experiment)"
             )
         })
     }

@@ -23,7 +23,8 @@ fn check(folder: &Path, plan: &Manifest, free: Option<u64>) -> Result<()> {
                 size(free)
             );
             let action = "free some space, choose a folder on another disk, or give fewer pairs \
-                          (--count, or pairs.count of an experiment) or a smaller --dtype";
+                          (--count, or pairs.count of an experiment) or smaller numbers (--dtype, \
+                          or pairs.dtype)";
             Err(Error::invalid(folder, "disk", problem, action))
         }
         _ => Ok(()),

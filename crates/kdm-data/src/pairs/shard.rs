@@ -42,7 +42,8 @@ pub(super) fn check_values(
     if let Some(i) = pairs.images.iter().position(lost) {
         let problem =
             format!("its image has the value {}, and f16 keeps up to 65504", pairs.images[i]);
-        let action = "choose --dtype f32 and another folder; nothing of this shard was written";
+        let action = "choose f32 (--dtype f32, or pairs.dtype of an experiment) and another \
+                      folder; nothing of this shard was written";
         return invalid(i, dim, problem, action);
     }
     let lost = |x: &f32| !half::f16::from_f32(*x).is_finite();
