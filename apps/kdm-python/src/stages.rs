@@ -138,7 +138,7 @@ fn groups(names: &[String]) -> Outcome<Vec<MetricGroup>> {
 /// report with its figures.
 #[pyfunction]
 #[pyo3(signature = (
-    student, *, pairs=None, out=None, samples=5000, features=None, reference=None,
+    student, *, pairs=None, out=None, samples=None, features=None, reference=None,
     neighbours=None, teacher=None, on_progress=None
 ))]
 pub fn analyze<'py>(
@@ -146,7 +146,7 @@ pub fn analyze<'py>(
     student: Model<'py>,
     pairs: Option<Pairs<'py>>,
     out: Option<PathBuf>,
-    samples: usize,
+    samples: Option<usize>,
     features: Option<PathBuf>,
     reference: Option<PathBuf>,
     neighbours: Option<PathBuf>,
@@ -154,7 +154,7 @@ pub fn analyze<'py>(
     on_progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     const MOST: usize = 10_000_000;
-    if !(1..=MOST).contains(&samples) {
+    if let Some(samples) = samples.filter(|samples| !(1..=MOST).contains(samples)) {
         given(py, Err(usage(format!("samples {samples}: give 1 to {MOST}"))))?;
     }
     let text = |source: Option<PathBuf>| source.map(|s| s.to_string_lossy().into_owned());

@@ -171,7 +171,7 @@ fn truncation_table(found: &Truncation) -> Table {
 fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
     let heading = frechet_name(found);
     let curve = |name: String, pick: &dyn Fn(usize) -> Option<f64>| {
-        let at = |i: usize| Some(((found.rows[i].rank as f64).max(0.5), pick(i)?));
+        let at = |i: usize| Some((found.rows[i].rank as f64, pick(i)?));
         Series::line(name, (0..found.rows.len()).filter_map(at).collect())
     };
     let rows = &found.rows;
@@ -186,7 +186,7 @@ fn truncation_figures(found: &Truncation, shape: &[usize]) -> Vec<Figure> {
     let caption = "How samples change when the operator keeps only the modes that carry most on \
                    real latents, and when it keeps as many of the directions in which its latents \
                    vary most, the best that rank allows. Where a curve is flat, the rest can be \
-                   left out. Rank 0 is drawn at 0.5.";
+                   left out.";
     let axis = Axis::log2("rank kept");
     let frechet = rows.iter().any(|row| row.by_modes.frechet.is_some());
     let values = if frechet { format!("rmse or {heading}") } else { "coordinate rmse".into() };

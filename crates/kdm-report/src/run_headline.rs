@@ -16,6 +16,8 @@ pub struct RunFacts<'a> {
     pub pairs: usize,
     /// Pairs that it is measured by.
     pub test: usize,
+    /// Classes; 0 for an unconditional student.
+    pub classes: usize,
     /// The variance of the student's samples over different noises, as a share of the teacher's.
     pub variety: f64,
     /// How it was made: names and values.
@@ -36,6 +38,8 @@ const FOREMOST: [(&Metric, Option<&Metric>); 7] = [
 const SHOWN: usize = 3;
 /// Below this share of the teacher's variance a student draws nearly the same for every noise.
 const COLLAPSED: f64 = 0.15;
+/// How far above chance class accuracy should be, as a share of what lies between chance and 1.
+const TOLD_APART: f64 = 0.25;
 /// Samples for a Fréchet distance below which it says more of their number than of the images.
 const ENOUGH: usize = 2000;
 /// Pairs below which a student hardly sees what the teacher draws.
@@ -93,6 +97,7 @@ fn warnings(facts: &RunFacts) -> Vec<String> {
             100.0 * facts.variety
         ));
     }
+    all.extend(confused(facts));
     let features = [&catalog::FID, &catalog::FEATURE_FID].map(|m| facts.values.get(m));
     if facts.test < ENOUGH && features.iter().any(Option::is_some) {
         all.push(format!(
@@ -110,12 +115,35 @@ fn warnings(facts: &RunFacts) -> Vec<String> {
     all
 }
 
+/// A warning where samples hardly show the class that they were drawn for.
+fn confused(facts: &RunFacts) -> Option<String> {
+    let accuracy = facts.values.get(&catalog::CLASS_AGREEMENT)?;
+    let chance = 1.0 / facts.classes as f64;
+    let enough = chance + TOLD_APART * (1.0 - chance);
+    if facts.classes < 2 || accuracy >= enough {
+        return None;
+    }
+    let teacher = facts.values.get(&catalog::CLASS_AGREEMENT_TEACHER);
+    let (whose, longer) = match teacher {
+        Some(share) if share < enough => ("the student's, and the teacher's as well", "teacher."),
+        _ => ("the student's", ""),
+    };
+    Some(format!(
+        "Samples hardly show their class: class accuracy, {whose}, is {:.0}% where chance is \
+         {:.0}% (or the classifier can't tell the classes apart). Train for longer: --set \
+         {longer}train.iterations=N{}.",
+        100.0 * accuracy,
+        100.0 * chance,
+        if longer.is_empty() { " with --resume" } else { " in another folder" }
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn facts(values: &Values) -> RunFacts<'_> {
-        RunFacts { values, pairs: 5000, test: 10_000, variety: 0.9, made: Vec::new() }
+        RunFacts { values, pairs: 5000, test: 10_000, classes: 10, variety: 0.9, made: Vec::new() }
     }
 
     /// The foremost numbers stand there with the teacher's, and the pictures move to the top.
@@ -148,6 +176,17 @@ mod tests {
         let found = warnings(&few);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].contains("1%") && found[0].contains("train.iterations"));
+        // Classes that can't be told apart, by one of two networks or by both.
+        let both = |student, teacher| {
+            let (ours, theirs) = (&catalog::CLASS_AGREEMENT, &catalog::CLASS_AGREEMENT_TEACHER);
+            let values = Values::from_iter([(ours, student), (theirs, teacher)]);
+            warnings(&RunFacts { classes: 2, ..facts(&values) })
+        };
+        assert!(both(0.7, 0.9).is_empty());
+        let found = both(0.52, 0.9);
+        assert!(found[0].contains("52%") && found[0].contains("chance is 50%"), "{found:?}");
+        assert!(found[0].contains("--set train.iterations") && !found[0].contains("the teacher's"));
+        assert!(both(0.52, 0.5)[0].contains("--set teacher.train.iterations"));
         // Without features few samples are no matter.
         let values = Values::from_iter([(&catalog::RMSE, 3.0)]);
         assert!(warnings(&RunFacts { test: 200, ..facts(&values) }).is_empty());

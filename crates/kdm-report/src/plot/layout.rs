@@ -22,8 +22,25 @@ const BETWEEN: f64 = 10.0;
 /// Dashes of lines, by turns.
 const DASHES: [&[f64]; 4] = [&[], &[5.0, 2.0], &[1.5, 1.5], &[6.0, 2.0, 1.5, 2.0]];
 
-/// The shapes of a plot.
-pub(super) fn scene(plot: &Plot) -> Scene {
+/// The shapes of a plot whose panels are below each other, as wide as a column of a paper.
+pub(super) fn column(plot: &Plot) -> Scene {
+    let mut scene = Scene::default();
+    let insets: Vec<f64> = plot.panels.iter().map(inset).collect();
+    // Frames lie below each other.
+    let widest = insets.iter().copied().fold(0.0, f64::max);
+    let (mut width, mut bottom): (f64, f64) = (0.0, 0.0);
+    for (panel, inset) in plot.panels.iter().zip(&insets) {
+        let left = widest - inset;
+        let (across, down) = self::panel(&mut scene, panel, left, bottom + head_height(panel));
+        width = width.max(left + across);
+        bottom = down;
+    }
+    scene.size = (width, bottom);
+    scene
+}
+
+/// The shapes of a plot whose panels are side by side.
+pub(super) fn row(plot: &Plot) -> Scene {
     let mut scene = Scene::default();
     let heads: Vec<f64> = plot.panels.iter().map(head_height).collect();
     let head = heads.into_iter().fold(0.0, f64::max);
@@ -99,6 +116,13 @@ fn head_height(panel: &Panel) -> f64 {
     MARGIN + title + rows + if title + rows > 0.0 { 4.0 } else { TEXT / 2.0 }
 }
 
+/// How far a panel's frame lies to the right of its left edge.
+fn inset(panel: &Panel) -> f64 {
+    let y = Ruler::new(&panel.y, panel.series.iter().flat_map(|s| &s.points).map(|p| p.1));
+    let label = if panel.y.label.is_empty() { 0.0 } else { LINE };
+    MARGIN + label + y.widest_label() + TICK + 3.0
+}
+
 /// Draws a panel whose left edge is at `left` and whose frame begins at `top`; gives its width and
 /// the bottom of what is drawn.
 fn panel(scene: &mut Scene, panel: &Panel, left: f64, top: f64) -> Place {
@@ -106,7 +130,7 @@ fn panel(scene: &mut Scene, panel: &Panel, left: f64, top: f64) -> Place {
     let x = Ruler::new(&panel.x, values(|p| p.0));
     let y = Ruler::new(&panel.y, values(|p| p.1));
     let label = |axis: &Axis| if axis.label.is_empty() { 0.0 } else { LINE };
-    let frame_left = left + MARGIN + label(&panel.y) + y.widest_label() + TICK + 3.0;
+    let frame_left = left + inset(panel);
     let height = if panel.square { FRAME_WIDTH } else { CURVE_HEIGHT };
     let frame = Frame { left: frame_left, top, width: FRAME_WIDTH, height };
 

@@ -1,8 +1,9 @@
 //! Plots: plain data, laid out once and written as SVG, PDF or PNG.
 //!
-//! A [`Plot`] is one or more [`Panel`]s side by side. Sizes are in points (1/72 inch) and made for
-//! one column of a paper. Colours are Okabe and Ito's, which all readers can tell apart (Okabe and
-//! Ito, "Color Universal Design", 2008), with dashes as a second cue.
+//! A [`Plot`] is one or more [`Panel`]s, side by side on a page and below each other in a file.
+//! Sizes are in points (1/72 inch) and made for one column of a paper. Colours are Okabe and Ito's,
+//! which all readers can tell apart (Okabe and Ito, "Color Universal Design", 2008), with dashes as
+//! a second cue.
 //!
 //! ```
 //! use kdm_report::plot::{Axis, Plot, Series};
@@ -31,7 +32,8 @@ pub enum Scale {
     Linear,
     /// By their decimal logarithm; values are above 0. Ticks are powers of ten.
     Log10,
-    /// By their binary logarithm; values are above 0. Ticks are powers of two.
+    /// By their binary logarithm from 1 on, and evenly from 0 to 1, as far as from 1 to 2: for
+    /// counts, which may be 0. Ticks are 0 and powers of two.
     Log2,
 }
 
@@ -57,7 +59,7 @@ impl Axis {
         Self { scale: Scale::Log10, ..Self::linear(label) }
     }
 
-    /// A logarithmic axis as long as what is drawn, with powers of two.
+    /// A logarithmic axis of counts as long as what is drawn, with 0 and powers of two.
     pub fn log2(label: impl Into<String>) -> Self {
         Self { scale: Scale::Log2, ..Self::linear(label) }
     }
@@ -70,7 +72,12 @@ impl Axis {
     /// Whether a value has a place on it.
     fn holds(&self, value: f64) -> bool {
         let within = self.range.is_none_or(|(first, last)| (first..=last).contains(&value));
-        value.is_finite() && within && (self.scale == Scale::Linear || value > 0.0)
+        let drawn = match self.scale {
+            Scale::Linear => true,
+            Scale::Log10 => value > 0.0,
+            Scale::Log2 => value >= 0.0,
+        };
+        value.is_finite() && within && drawn
     }
 }
 
@@ -132,7 +139,7 @@ pub struct Panel {
     pub series: Vec<Series>,
 }
 
-/// Panels side by side.
+/// Panels, side by side on a page and below each other in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plot {
     /// The panels, from left to right.
@@ -200,28 +207,34 @@ impl Plot {
 
     /// As an SVG element of black on white.
     pub fn svg(&self) -> String {
-        svg::file(&self.scene())
+        svg::file(&self.column())
     }
 
     /// As an SVG element without a background, whose text and axes have the colour of the text
     /// around it.
     pub fn inline_svg(&self, label: &str) -> String {
-        svg::inline(&self.scene(), label)
+        svg::inline(&self.row(), label)
     }
 
     /// As a PDF document of one page of the figure's size. Characters that Latin-1 lacks are
     /// written as `?`.
     pub fn pdf(&self) -> Vec<u8> {
-        pdf::file(&self.scene())
+        pdf::file(&self.column())
     }
 
     /// As a PNG picture of 300 pixels an inch.
     pub fn png(&self) -> Vec<u8> {
-        raster::png(&self.scene())
+        raster::png(&self.column())
     }
 
-    fn scene(&self) -> Scene {
-        layout::scene(self)
+    /// For a file: panels below each other, so that each is as wide as a column of a paper.
+    fn column(&self) -> Scene {
+        layout::column(self)
+    }
+
+    /// For a page: panels side by side.
+    fn row(&self) -> Scene {
+        layout::row(self)
     }
 }
 

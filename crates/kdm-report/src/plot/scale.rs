@@ -19,6 +19,7 @@ impl Scale {
         match self {
             Self::Linear => value,
             Self::Log10 => value.log10(),
+            Self::Log2 if value < 1.0 => value - 1.0,
             Self::Log2 => value.log2(),
         }
     }
@@ -27,6 +28,7 @@ impl Scale {
         match self {
             Self::Linear => place,
             Self::Log10 => 10f64.powf(place),
+            Self::Log2 if place < 0.0 => place + 1.0,
             Self::Log2 => place.exp2(),
         }
     }
@@ -104,7 +106,13 @@ fn decades(first: f64, last: f64) -> Vec<Tick> {
     ticks
 }
 
+/// Zero, and powers of two from 1 on.
 fn octaves(first: f64, last: f64) -> Vec<Tick> {
+    let zero = (first <= 0.0 && last >= 0.0).then(|| labelled(0.0, Label::plain("0")));
+    zero.into_iter().chain(powers_of_two(first.max(1.0), last)).collect()
+}
+
+fn powers_of_two(first: f64, last: f64) -> Vec<Tick> {
     let (from, to) = (first.log2().ceil() as i32, last.log2().floor() as i32);
     let every = ((to - from).max(0) as usize + 1).div_ceil(MOST).max(1) as i32;
     (from..=to)
@@ -169,8 +177,18 @@ mod tests {
         assert_eq!(labels(Scale::Linear, -2e-6, 2e-6)[0], "-2×10^-6");
         assert_eq!(labels(Scale::Log10, 0.005, 2.0), ["10^-2", "10^-1", "10^0"]);
         assert_eq!(labels(Scale::Log10, 0.015, 0.07), ["2×10^-2", "5×10^-2"]);
-        assert_eq!(labels(Scale::Log2, 0.5, 8.0), ["0.5", "1", "2", "4", "8"]);
+        assert_eq!(labels(Scale::Log2, 0.0, 8.0), ["0", "1", "2", "4", "8"]);
+        assert_eq!(labels(Scale::Log2, 0.5, 8.0), ["1", "2", "4", "8"]);
         assert_eq!(labels(Scale::Log2, 1.0, 1024.0), ["1", "4", "16", "64", "256", "1024"]);
+    }
+
+    /// Zero lies as far before 1 as 1 before 2, and places and values are inverse.
+    #[test]
+    fn counts_may_be_zero() {
+        let places = [0.0, 0.5, 1.0, 2.0, 8.0].map(|value| Scale::Log2.place(value));
+        assert_eq!(places, [-1.0, -0.5, 0.0, 1.0, 3.0]);
+        let back = places.map(|place| Scale::Log2.value(place));
+        assert_eq!(back, [0.0, 0.5, 1.0, 2.0, 8.0]);
     }
 
     /// Whatever the range: a few ticks, within it, each after the last, and none called alike.

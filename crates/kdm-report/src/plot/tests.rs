@@ -1,6 +1,6 @@
 //! Properties of all figures, whatever they show.
 
-use super::scene::{Anchor, Scene, Shape, extent};
+use super::scene::{Anchor, Ink, Scene, Shape, extent};
 use super::*;
 
 /// A plot of every kind, with long names, many series, odd ranges and few points.
@@ -54,16 +54,20 @@ fn bounds(shape: &Shape) -> Option<[f64; 4]> {
     })
 }
 
+/// A plot as on a page and as in a file.
+fn scenes() -> Vec<Scene> {
+    plots().iter().flat_map(|plot| [plot.row(), plot.column()]).collect()
+}
+
 fn texts(scene: &Scene) -> Vec<[f64; 4]> {
     scene.shapes.iter().filter_map(bounds).collect()
 }
 
 #[test]
 fn nothing_stands_out_of_the_page() {
-    for (i, plot) in plots().iter().enumerate() {
-        let scene = plot.scene();
+    for (i, scene) in scenes().iter().enumerate() {
         let (width, height) = scene.size;
-        for [left, top, right, bottom] in texts(&scene) {
+        for [left, top, right, bottom] in texts(scene) {
             assert!(left >= 0.0 && top >= 0.0, "{i}: {left} {top}");
             assert!(
                 right <= width && bottom <= height,
@@ -86,8 +90,8 @@ fn nothing_stands_out_of_the_page() {
 
 #[test]
 fn texts_do_not_touch() {
-    for (i, plot) in plots().iter().enumerate() {
-        let all = texts(&plot.scene());
+    for (i, scene) in scenes().iter().enumerate() {
+        let all = texts(scene);
         for (k, a) in all.iter().enumerate() {
             for b in &all[..k] {
                 let apart = a[0] >= b[2] || b[0] >= a[2] || a[1] >= b[3] || b[1] >= a[3];
@@ -101,7 +105,7 @@ fn texts_do_not_touch() {
 #[test]
 fn no_data_lies_under_the_legend() {
     for plot in plots() {
-        let scene = plot.scene();
+        let scene = plot.row();
         // The frame is the first line that returns to its beginning with five points.
         let frame = scene.shapes.iter().find_map(|shape| match shape {
             Shape::Line { points, .. } if points.len() == 5 => Some(points[0].1),
@@ -114,16 +118,28 @@ fn no_data_lies_under_the_legend() {
     }
 }
 
-/// At the width of a column text is readable: the figure is no wider than two columns, and one of
-/// a single panel fits one, at 7 points or more.
+/// At the width of a column (240 points) a file's text is readable, at 6.7 points or more, and its
+/// frames lie below each other.
 #[test]
-fn figures_fit_a_column() {
+fn files_fit_a_column() {
     for plot in plots() {
-        let (width, _) = plot.scene().size;
-        let columns = plot.panels.len() as f64;
+        let scene = plot.column();
+        let (width, _) = scene.size;
         // Names longer than the frame make a figure wider, and are not counted here.
-        assert!(width <= 285.0 * columns, "{width}");
-        assert!(8.0 * (245.0 * columns / width).min(1.0) >= 6.9, "{width}");
+        assert!(width <= 285.0, "{width}");
+        assert!(8.0 * (240.0 / width).min(1.0) >= 6.7, "{width}");
+        let lefts: Vec<f64> = scene
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Line { points, ink: Ink::Soft, .. } if points.len() == 5 => {
+                    Some(points[0].0)
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lefts.len(), plot.panels.len());
+        assert!(lefts.iter().all(|left| *left == lefts[0]), "{lefts:?}");
     }
 }
 
@@ -149,7 +165,7 @@ fn svg_is_well_formed_and_names_are_escaped() {
 #[test]
 fn forms_agree_in_size() {
     for plot in plots() {
-        let (width, height) = plot.scene().size;
+        let (width, height) = plot.column().size;
         let picture = image::load_from_memory(&plot.png()).unwrap().to_rgb8();
         let pixels = |points: f64| (points as f32 * 300.0 / 72.0).ceil() as u32;
         assert_eq!(picture.dimensions(), (pixels(width), pixels(height)));

@@ -25,8 +25,9 @@ pub struct AnalysisRequest<'a> {
     /// A store of pairs, for the teacher's samples and the noise; none for noise of the seeds 0, 1,
     /// ...
     pub pairs: Option<&'a Path>,
-    /// Points that are sorted into clusters; twice as many samples are drawn.
-    pub samples: usize,
+    /// Samples that are drawn and looked at; none for 10 000, of which 5000 are sorted into
+    /// clusters where they are points in the plane.
+    pub samples: Option<usize>,
     /// How points are sorted into clusters.
     pub clusters: ClusterConfig,
     /// The network that turns images into features.
@@ -40,14 +41,16 @@ pub struct AnalysisRequest<'a> {
     pub teacher: Option<&'a str>,
 }
 
-/// Points that are sorted into clusters unless other are asked for.
-pub const SAMPLES: usize = 5000;
+/// Samples that are drawn unless other are asked for, and points of them that are sorted into
+/// clusters.
+const SAMPLES: usize = 10_000;
+const CLUSTERED: usize = 5000;
 
 impl Default for AnalysisRequest<'_> {
     fn default() -> Self {
         let (clusters, pairs, features) = (ClusterConfig::default(), None, None);
         let (reference, neighbours, teacher) = (None, None, None);
-        Self { pairs, samples: SAMPLES, clusters, features, reference, neighbours, teacher }
+        Self { pairs, samples: None, clusters, features, reference, neighbours, teacher }
     }
 }
 
@@ -110,7 +113,7 @@ impl OpenedAnalysis<'_> {
     /// finite, or the observer stops the work.
     pub fn run(&self, folder: Option<&Path>, context: Context) -> Outcome<Analysis> {
         let Self { request, student, .. } = self;
-        let count = 2 * request.samples;
+        let count = request.samples.unwrap_or(SAMPLES);
         let mut states = None;
         let (samples, data) = match request.pairs {
             Some(folder) => {
@@ -141,7 +144,7 @@ impl OpenedAnalysis<'_> {
             reference: self.reference.as_ref(),
             data: &data,
             distribution: distribution.as_ref(),
-            clusters: (request.clusters, request.samples),
+            clusters: (request.clusters, request.samples.unwrap_or(CLUSTERED)),
             teacher: teacher.zip(process.as_ref()),
             states: states.as_ref(),
         };

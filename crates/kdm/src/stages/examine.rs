@@ -63,6 +63,7 @@ pub struct ExamineInputs<'a> {
 /// stops it.
 pub fn examine(inputs: &ExamineInputs, context: Context) -> Outcome<Analysis> {
     let ExamineInputs { student, samples, .. } = *inputs;
+    let class_names = student.class_names();
     let subject = Subject {
         student: &student.student,
         config: student.config(),
@@ -72,6 +73,7 @@ pub fn examine(inputs: &ExamineInputs, context: Context) -> Outcome<Analysis> {
         extractor: inputs.extractor,
         reference: inputs.reference,
         data: inputs.data,
+        class_names: &class_names,
     };
     let wide = |row: &[f32]| row.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
     let distribution = inputs.distribution;
@@ -211,6 +213,7 @@ pub fn write_run_report(
         values,
         pairs: experiment.pairs.count - experiment.train.held_out,
         test: test.len(),
+        classes: student.config().label_dim,
         variety: variety(student, &pairs),
         made: made(folder, time, context),
     };
@@ -219,8 +222,9 @@ pub fn write_run_report(
         title: experiment.name.clone(),
         headline,
         summary: format!(
-            "A {} teacher, {} pairs of {} evaluations each, and a student that draws in one step. \
-             Numbers are on {} test pairs whose noise no part of the training saw.",
+            "A {} teacher, {} pairs of {} evaluations each ({} to train on, {} held out to choose \
+             the best weights by), and a student that draws in one step. Numbers are on {} other \
+             pairs, to test, whose noise no part of the training saw.",
             match experiment.teacher.kind {
                 TeacherKind::Exact => "closed-form",
                 TeacherKind::FlowMlp => "flow-matching",
@@ -228,6 +232,8 @@ pub fn write_run_report(
             },
             experiment.pairs.count,
             drawing.evaluations(teacher.label_dim()),
+            experiment.pairs.count - experiment.train.held_out,
+            experiment.train.held_out,
             test.len()
         ),
         sections,
