@@ -126,6 +126,8 @@ async function draw() {
   if (busy) { again = true; return; }
   busy = true;
   $("pictures").setAttribute("aria-busy", "true");
+  // Said where it takes long enough to be wondered at.
+  const slow = setTimeout(() => { $("caption").textContent = "Drawing ..."; }, 400);
   do {
     again = false;
     const began = performance.now();
@@ -139,6 +141,8 @@ async function draw() {
       say("");
     } catch (error) { say(error.message); }
   } while (again);
+  clearTimeout(slow);
+  if ($("caption").textContent.endsWith("...")) $("caption").textContent = "";
   busy = false;
   $("pictures").setAttribute("aria-busy", "false");
   drawTeacher();
@@ -178,7 +182,7 @@ function drawTeacher() {
 // What the teacher drew is of other seeds than those that are shown now.
 const staleTeacher = (stale) => $("teacher-figure").firstElementChild.classList.toggle("stale", stale);
 
-// Images lie in the server's picture with gaps of 2 pixels, which are left out here.
+// Images lie in the server's picture with gaps of 2 pixels; here gaps are a sixteenth of an image.
 async function show(blob, canvas, img, count) {
   const isImage = about.shape.length === 3;
   canvas.hidden = !isImage;
@@ -192,14 +196,16 @@ async function show(blob, canvas, img, count) {
   const side = Math.round(Math.sqrt(count));
   const picture = await createImageBitmap(blob);
   const scale = Math.max(1, Math.round(512 / (side * width)));
-  canvas.width = side * width * scale;
-  canvas.height = side * height * scale;
+  const gap = side > 1 ? Math.max(1, Math.round(width * scale / 16)) : 0;
+  const [across, down] = [width * scale + gap, height * scale + gap];
+  canvas.width = side * across - gap;
+  canvas.height = side * down - gap;
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = false;
   for (let i = 0; i < count; i++) {
     const [x, y] = [i % side, Math.floor(i / side)];
     pen.drawImage(picture, x * (width + 2), y * (height + 2), width, height,
-      x * width * scale, y * height * scale, width * scale, height * scale);
+      x * across, y * down, width * scale, height * scale);
   }
 }
 
@@ -256,15 +262,28 @@ function seeds(first) {
   change({ seed: Math.min(MOST_SEED, Math.max(0, first)) });
 }
 
+// A field that takes a seed: what is none is told beside it, and what is shown stays.
+function seedField(id, take) {
+  const field = $(id);
+  const fault = (text) => {
+    field.setAttribute("aria-invalid", String(text !== ""));
+    $(id + "-fault").textContent = text;
+  };
+  field.addEventListener("input", () => {
+    const seed = field.value === "" ? null : whole(field.value, MOST_SEED);
+    fault(seed === null ? `Give a whole number from 0 to ${MOST_SEED}.` : "");
+    if (seed !== null) take(seed);
+  });
+  // Left with a fault in it, it shows again what is drawn.
+  field.addEventListener("blur", () => { if (field.getAttribute("aria-invalid") === "true") { fault(""); showControls(); } });
+}
+
 function setUp() {
   for (const count of COUNTS) {
     button($("counts"), String(count), count, () => { zoomed = null; change({ count }); });
   }
   $("model").addEventListener("change", () => { state.model = $("model").value; load(); });
-  $("seed").addEventListener("input", () => {
-    const seed = whole($("seed").value, MOST_SEED);
-    if (seed !== null && $("seed").value !== "") seeds(seed);
-  });
+  seedField("seed", seeds);
   $("seed-range").addEventListener("input", () => seeds(Number($("seed-range").value)));
   $("previous").addEventListener("click", () => seeds(state.seed - state.count));
   $("next").addEventListener("click", () => seeds(state.seed + state.count));
@@ -278,10 +297,7 @@ function setUp() {
     const to = whole($("to").value || state.seed + 1, MOST_SEED);
     change($("way").checked ? { to, t: state.t || 0.5 } : { to: null });
   });
-  $("to").addEventListener("input", () => {
-    const to = whole($("to").value, MOST_SEED);
-    if (to !== null && $("to").value !== "") change({ to });
-  });
+  seedField("to", (to) => change({ to }));
   $("t").addEventListener("input", () => change({ t: Number($("t").value) }));
   $("space").addEventListener("change", () => change({ in: $("space").value }));
   $("teacher").addEventListener("change", () => change({ teacher: $("teacher").checked }));
@@ -433,6 +449,7 @@ function moveRow(name) {
 // ---- Loading ----
 
 async function load() {
+  $("pictures").setAttribute("aria-busy", "true");
   about = await (await ask("v1/models/" + encodeURIComponent(state.model))).json();
   const [koopman, classes] = [about.method === "koopman", about.classes];
   $("facts").textContent = [

@@ -133,27 +133,44 @@ pub fn serve(
     })
 }
 
-/// The models, whose names differ.
+/// The models, each under a name of its own: of two files that are called alike the second gets a
+/// number.
 fn open(settings: &Settings, context: Context) -> Outcome<Vec<Model>> {
     let mut models: Vec<Model> = Vec::new();
     for (i, path) in settings.models.iter().enumerate() {
         let teacher = settings.teacher.as_deref().filter(|_| i == 0);
-        let model = Model::open(path, teacher, context)?;
-        let name = &model.about.name;
-        if let Some(other) = models.iter().find(|other| other.about.name == *name) {
-            return Err(Failure::Usage(format!(
-                "--model {}: {} is called `{name}` too; rename one of the files",
-                path.display(),
-                other.student.path.display()
-            )));
+        let path = models::of_folder(path)?;
+        let mut model = Model::open(&path, teacher, context)?;
+        let taken = |name: &str| models.iter().any(|other| other.about.name == name);
+        if let Some(name) = numbered(&model.about.name, taken) {
+            context.observer.info(&format!("{} is served as `{name}`", path.display()));
+            model.about.name = name;
         }
         models.push(model);
     }
     Ok(models)
 }
 
+/// The name with the first number that makes it one of its own; none where it is.
+fn numbered(name: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
+    let mut others = (2..).map(|i| format!("{name}-{i}"));
+    taken(name).then(|| others.find(|other| !taken(other))).flatten()
+}
+
 /// Writes a line of the log.
 fn log(line: &Value) {
     // What can't be told is lost, and the server goes on.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_different() {
+        let taken = |name: &str| ["a", "a-2"].contains(&name);
+        assert_eq!(numbered("a", taken), Some("a-3".into()));
+        assert_eq!(numbered("b", taken), None);
+    }
 }

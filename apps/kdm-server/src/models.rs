@@ -130,6 +130,38 @@ impl Model {
     }
 }
 
+/// The student's file of a run's folder; other paths and names stay what they are.
+///
+/// # Errors
+/// When a folder holds no student of its own; the message lists those in its folders.
+pub(crate) fn of_folder(path: &Path) -> Outcome<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let own = path.join(STUDENT);
+    if own.exists() {
+        return Ok(own);
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut inside: Vec<String> = entries
+        .map(|entry| entry.path().join(STUDENT))
+        .filter(|student| student.exists())
+        .map(|student| format!("--model {}", student.display()))
+        .collect();
+    inside.sort();
+    let shown = path.display();
+    Err(Failure::Usage(match &inside[..] {
+        [] => format!(
+            "--model {shown}: the folder holds no {STUDENT}; give a student's file, or the folder \
+             of a run that has come to its end"
+        ),
+        several => format!(
+            "--model {shown}: the folder holds several students; give one of them, or all: {}",
+            several.join(" ")
+        ),
+    }))
+}
+
 /// The name of a student by its file.
 fn name_of(path: &Path) -> String {
     let folder = path.parent().and_then(Path::file_name).filter(|_| path.ends_with(STUDENT));
@@ -200,6 +232,24 @@ fn teacher_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_stands_for_its_student() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let told = || of_folder(folder.path()).unwrap_err().to_string();
+        assert!(told().contains("holds no student.safetensors"), "{}", told());
+        for name in ["b", "a"] {
+            std::fs::create_dir(place(name)).unwrap();
+            std::fs::write(place(name).join(STUDENT), "").unwrap();
+        }
+        let (message, [a, b]) = (told(), ["a", "b"].map(|name| place(name).join(STUDENT)));
+        let all = format!("--model {} --model {}", a.display(), b.display());
+        assert!(message.ends_with(&all), "{message}");
+        std::fs::write(place(STUDENT), "").unwrap();
+        assert_eq!(of_folder(folder.path()).unwrap(), place(STUDENT));
+        assert_eq!(of_folder(Path::new("fashion-mnist")).unwrap(), Path::new("fashion-mnist"));
+    }
 
     #[test]
     fn students_of_runs_are_called_as_their_folders() {

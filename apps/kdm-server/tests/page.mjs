@@ -86,6 +86,45 @@ try {
     await page.click("#reset");
     assert.equal(await picture(page), first);
   });
+  await check("a seed that is none is told at its field, and what is drawn stays", DESK, "light", async (page) => {
+    await page.goto(address + "#seed=5");
+    const before = await picture(page);
+    for (const [text, fault] of [["-3", true], ["1.5", true], ["", true], ["9", false]]) {
+      await page.fill("#seed", text);
+      assert.equal((await page.textContent("#seed-fault")).startsWith("Give a whole number"), fault, text);
+      assert.equal(await page.getAttribute("#seed", "aria-invalid"), String(fault));
+      if (text === "1.5") await shot(page, "page-fault");
+      if (fault) assert.equal(await picture(page), before);
+    }
+    assert.notEqual(await picture(page), before);
+    await page.fill("#seed", "-1");
+    await page.press("#seed", "Tab");
+    assert.equal(await page.inputValue("#seed"), "9");
+    assert.equal(await page.textContent("#seed-fault"), "");
+  });
+  await check("a page that waits says so", DESK, "light", async (page) => {
+    await page.route("**/v1/samples", async (route) => {
+      await new Promise((done) => setTimeout(done, 1500));
+      await route.continue();
+    });
+    await page.goto(address);
+    await page.waitForFunction(() => document.querySelector("#caption").textContent === "Drawing ...");
+    assert.equal(await page.getAttribute("#pictures", "aria-busy"), "true");
+    await shot(page, "page-waits");
+    await picture(page);
+    assert.match(await page.textContent("#caption"), /^Student, one pass/);
+  });
+  await check("images lie with gaps between them", DESK, "light", async (page) => {
+    await page.goto(address + "#count=4");
+    await picture(page);
+    // Nothing is drawn in the row and the column in the middle.
+    const drawn = await page.$eval("#grid", (canvas) => {
+      const pen = canvas.getContext("2d"), [x, y] = [canvas.width >> 1, canvas.height >> 1];
+      const most = (data) => Math.max(...data.filter((_, i) => i % 4 === 3));
+      return [most(pen.getImageData(x, 0, 1, canvas.height).data), most(pen.getImageData(0, y, canvas.width, 1).data)];
+    });
+    assert.deepEqual(drawn, [0, 0]);
+  });
   await check("an eigenvalue is clicked and dragged, and the address brings it back", DESK, "dark", async (page) => {
     await page.goto(address + "#seed=3&count=9");
     const before = await picture(page);
