@@ -19,6 +19,8 @@ use crate::{Context, Failure, Outcome};
 const COMPARED: usize = 256;
 /// Values of samples that are timed.
 const TIMED: usize = 1 << 14;
+/// The least share of a sample's work whose saving is worth a larger file.
+const WORTH_IT: f64 = 0.01;
 /// Runs that medians are of.
 const RUNS: usize = 15;
 
@@ -130,7 +132,7 @@ fn cut(config: &StudentConfig, rank: usize) -> StudentConfig {
     config
 }
 
-/// Whether a lower rank saves work or numbers.
+/// Whether a lower rank saves numbers, or work that is worth it.
 ///
 /// # Errors
 /// When it saves neither; the message says which rank does.
@@ -139,19 +141,22 @@ fn check_gain(config: &StudentConfig, rank: usize) -> Outcome<()> {
     let flops = |config: &StudentConfig| config.flops(false, false);
     let (before, work) = (numbers(config), flops(config));
     let smaller = cut(config, rank);
-    if flops(&smaller) < work || numbers(&smaller) < before {
+    let gains = |smaller: &StudentConfig| {
+        numbers(smaller) < before || flops(smaller) < (1.0 - WORTH_IT) * work
+    };
+    if gains(&smaller) {
         return Ok(());
     }
-    let most = (1..rank).rev().find(|rank| flops(&cut(config, *rank)) < work);
+    let most = (1..rank).rev().find(|rank| gains(&cut(config, *rank)));
     let action = match most {
         Some(most) => format!("give {most} or less"),
         None => "this student can't be made smaller so".into(),
     };
     Err(Failure::Usage(format!(
-        "--rank {rank}: nothing is gained: {} numbers for {before}, and {:.1}% more work a sample \
-         (projections to the rank and back take more than the operator saves); {action}",
+        "--rank {rank}: nothing is gained: {} numbers for {before}, and {:.1}% of the work a sample \
+         (projections to the rank and back take what the operator saves); {action}",
         numbers(&smaller),
-        100.0 * (flops(&smaller) / work - 1.0)
+        100.0 * flops(&smaller) / work
     )))
 }
 
