@@ -149,6 +149,7 @@ fn write(folder: &Path, name: &str, precision: Precision, preconditioning: &Prec
     let classes = unet.label_dim();
     let config = NetworkTeacherConfig {
         data: "random".into(),
+        class_names: Vec::new(),
         preconditioning: preconditioning.clone(),
         network: unet,
     };
