@@ -162,7 +162,8 @@ fn filters_say_what_they_did() {
     let pairs = store(&folder, "pairs", "30", &[]);
     let out = folder.at("out");
     let filter = ["pairs filter --pairs", &pairs, "--out", &out];
-    fails(&[&filter[..], &["--classes 10"]].concat(), 1, &["class 10 is unknown", "no classes"]);
+    let classes = ["--classes: the store is unconditional"];
+    fails(&[&filter[..], &["--classes 10"]].concat(), 2, &classes);
     let outliers = "--outliers-above 2 --neighbours 99 --references 1000";
     let told = kdm(&[&filter[..], &[outliers]].concat()).output().unwrap();
     assert!(told.status.success(), "{}", text(&told.stderr));

@@ -153,8 +153,8 @@ fn check_gain(config: &StudentConfig, rank: usize) -> Outcome<()> {
         None => "this student can't be made smaller so".into(),
     };
     Err(Failure::Usage(format!(
-        "--rank {rank}: nothing is gained: {} numbers for {before}, and {:.1}% of the work a sample \
-         (projections to the rank and back take what the operator saves); {action}",
+        "--rank {rank}: nothing is gained: {} numbers for {before}, and {:.1}% of the work a \
+         sample (projections to the rank and back take what the operator saves); {action}",
         numbers(&smaller),
         100.0 * flops(&smaller) / work
     )))
