@@ -383,8 +383,13 @@ mod tests {
                 }
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let examples: Vec<&str> =
-                help.lines().map(str::trim).filter(|line| line.starts_with("kdm ")).collect();
+            // What a launcher starts is an example as well.
+            let started = |line: &str| {
+                let launched = line.strip_prefix("mpirun -n ").and_then(|n| n.split_once(' '));
+                launched.map_or(line.to_string(), |(_, command)| command.to_string())
+            };
+            let lines = help.lines().map(|line| started(line.trim()));
+            let examples: Vec<String> = lines.filter(|line| line.starts_with("kdm ")).collect();
             assert!(!examples.is_empty(), "{path} has no example");
             for example in examples {
                 let words = example.split("  ").next().unwrap_or_default();

@@ -21,7 +21,7 @@ fn images_go_the_whole_way() {
     let report = fs::read_to_string(folder.path("run/report.html")).unwrap();
     for figure in [
         "One-step images of the student",
-        "one class a column",
+        "one class a row",
         "between their noises",
         "between their latents",
     ] {

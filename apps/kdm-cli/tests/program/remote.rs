@@ -114,7 +114,8 @@ fn a_store_in_a_bucket_is_read_like_a_folder() {
     assert_eq!(cached(Path::new(&cache)), 0, "what is told of a store needs no pairs");
 
     let outs = ["here", "first", "second"].map(|name| folder.at(name));
-    let arguments = |out| distill(if out == &outs[0] { &pairs } else { address }, out, &[]);
+    let here = &outs[0];
+    let arguments = |out| distill(if out == here { &pairs } else { address }, out, &[]);
     let both: Vec<Child> = outs[1..]
         .iter()
         .map(|out| {

@@ -22,6 +22,9 @@ pub struct SumTimes {
     pub mpi_ms: f64,
 }
 
+/// A way to sum values over the workers, in place.
+type Sum<'a> = dyn Fn(&mut [f32]) + 'a;
+
 /// Times `runs` sums of `numbers` f32 over the workers of the runtime, after one to warm up.
 ///
 /// # Errors
@@ -38,7 +41,8 @@ pub fn time_sums(numbers: usize, runs: usize, context: Context) -> Outcome<SumTi
     }
     let own = kdm_random::normal_vec(workers.rank() as u64, numbers);
     let by_mpi = |values: &mut [f32]| library_sum(&own, values);
-    let sums: [&dyn Fn(&mut [f32]); 2] = [&|values| workers.sum(values), &by_mpi];
+    let ours = |values: &mut [f32]| workers.sum(values);
+    let sums: [&Sum; 2] = [&ours, &by_mpi];
     let (mut found, mut times) = ([own.clone(), own.clone()], [Vec::new(), Vec::new()]);
     let mut progress = context.observer.begin("sums", "runs");
     for run in 0..=runs {
