@@ -134,8 +134,8 @@ fn groups(names: &[String]) -> Outcome<Vec<MetricGroup>> {
 /// Looks into a student and gives what `kdm analyze --json` does: the operator's spectrum, its
 /// modes and what each carries, truncation, clusters, and more.
 ///
-/// Noise is that of the first pairs of a store, or of the seeds 0, 1, ... A folder `out` gets the
-/// report with its figures.
+/// Noise is that of the first pairs of a store, or of the seeds 0, 1, ...: of as many as
+/// `samples`, 10 000 unless given. A folder `out` gets the report with its figures.
 #[pyfunction]
 #[pyo3(signature = (
     student, *, pairs=None, out=None, samples=None, features=None, reference=None,
