@@ -464,7 +464,7 @@ impl StudentConfig {
             problems.push(Problem::new("levels", "is for U-Nets, and the networks are none"));
         }
         if self.method == Method::Koopman
-            && self.operator.kind.is_of_levels()
+            && self.operator.kind.level_form().is_some()
             && self.operator.projection.is_some()
         {
             let problem = "works on the levels of the latent and takes no operator.projection";

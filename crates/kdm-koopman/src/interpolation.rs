@@ -154,6 +154,7 @@ pub fn through(
 mod tests {
     use super::*;
     use crate::sampler::Sampler;
+    use crate::testing::student_of_levels;
     use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind, StudentConfig};
     use burn::tensor::Device;
     use kdm_observer::Silent;
@@ -216,35 +217,11 @@ mod tests {
         assert!(back.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
-    fn leveled() -> StudentConfig {
-        let config = StudentConfig {
-            method: Method::Koopman,
-            shape: vec![1, 8, 8],
-            label_dim: 3,
-            noise_std: 1.0,
-            latent: 0,
-            levels: Vec::new(),
-            network: NetworkConfig::Unet {
-                model_channels: 8,
-                channel_mult: vec![1, 2],
-                num_blocks: 1,
-                attn_resolutions: vec![],
-                dropout: 0.0,
-            },
-            operator: OperatorConfig {
-                kind: OperatorKind::Channels,
-                projection: None,
-                control: true,
-            },
-        };
-        config.with_levels(vec![1, 2])
-    }
-
     /// A way begins at the sample; with all levels, between samples of one class, it ends at the
     /// other one.
     #[test]
     fn ways_end_where_they_should() {
-        let (config, device) = (leveled(), Device::flex());
+        let (config, device) = (student_of_levels(), Device::flex());
         let student = config.init(1, &device);
         let sampler = Sampler::new(student.clone(), &config, &device);
         let noise = normal_vec(3, 128);

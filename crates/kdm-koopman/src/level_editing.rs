@@ -59,35 +59,11 @@ pub fn exchanged(latents: &[f32], others: &[f32], n: usize, columns: &[Range<usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Method, NetworkConfig, OperatorConfig, OperatorKind};
-
-    fn config() -> StudentConfig {
-        let config = StudentConfig {
-            method: Method::Koopman,
-            shape: vec![1, 8, 8],
-            label_dim: 3,
-            noise_std: 1.0,
-            latent: 0,
-            levels: Vec::new(),
-            network: NetworkConfig::Unet {
-                model_channels: 8,
-                channel_mult: vec![1, 2],
-                num_blocks: 1,
-                attn_resolutions: vec![],
-                dropout: 0.0,
-            },
-            operator: OperatorConfig {
-                kind: OperatorKind::Channels,
-                projection: None,
-                control: true,
-            },
-        };
-        config.with_levels(vec![1, 2])
-    }
+    use crate::testing::student_of_levels;
 
     #[test]
     fn columns_of_levels() {
-        let config = config();
+        let config = student_of_levels();
         assert_eq!(config.problems(), []);
         assert_eq!(config.level_columns(), [0..64, 64..96]);
         assert_eq!(config.columns_of(&[1]).unwrap(), [64..96]);

@@ -28,6 +28,8 @@ pub mod sampler;
 pub mod stepwise;
 pub mod student;
 pub mod student_file;
+#[cfg(test)]
+mod testing;
 pub mod warm_start;
 
 pub use config::{Method, NetworkConfig, OperatorConfig, StudentConfig};

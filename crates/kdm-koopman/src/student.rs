@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use kdm_nn::{ForwardMode, InitSeed, Linear, LinearConfig, Mlp, MlpConfig, SongUNet};
 
 use crate::config::{MlpSizes, UNets};
-use crate::operator::Generator;
+use crate::operator::{Generator, Levels};
 use crate::{Method, Operator, StudentConfig};
 
 /// The time input of the noise encoder. The clean encoder's and the decoder's is 0 (paper).
@@ -192,9 +192,9 @@ impl StudentConfig {
             LinearConfig { inputs, outputs }.init(seed, device)
         };
         let encoders = [(); 2].map(|()| network(NetworkRole::Encoder, seed));
-        let operator = match self.operator.kind.is_of_levels() {
-            true => Operator::init_levels(self.operator.kind, &self.latent_levels(), seed, device),
-            false => Operator::init(self.operator.kind, n, seed, device),
+        let operator = match self.operator.kind.level_form() {
+            Some(form) => Operator::Levels(Levels::init(form, &self.latent_levels(), seed, device)),
+            None => Operator::init(self.operator.kind, n, seed, device),
         };
         let [clean_encoder, noise_encoder] = encoders;
         Student::Koopman(Koopman {

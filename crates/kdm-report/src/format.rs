@@ -1,5 +1,7 @@
 //! Numbers as text, and text as HTML.
 
+use kdm_analysis::semantics::Correlation;
+
 /// A number with four significant digits.
 pub fn significant(value: f64) -> String {
     if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
@@ -13,6 +15,13 @@ pub fn significant(value: f64) -> String {
 /// A share, 0 to 1, in percent; empty for none.
 pub fn percent(share: impl Into<Option<f64>>) -> String {
     share.into().map_or_else(String::new, |share| format!("{:.1}%", 100.0 * share))
+}
+
+/// A correlation with its interval; empty for none.
+pub fn correlation(found: Option<Correlation>) -> String {
+    found.map_or_else(String::new, |c| {
+        format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1)
+    })
 }
 
 /// Text as it stands in HTML.

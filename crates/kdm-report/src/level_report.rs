@@ -1,9 +1,8 @@
 //! The levels of a latent: what each is for.
 
 use kdm_analysis::levels::{Level, LevelAnalysis};
-use kdm_analysis::semantics::Correlation;
 
-use crate::format::percent;
+use crate::format::{correlation, percent};
 use crate::{Figure, Table, grid};
 
 /// A row for each level, finest first.
@@ -15,11 +14,6 @@ pub(crate) fn level_table(found: &LevelAnalysis) -> Table {
     columns.push("correlation with distances of pixels");
     columns.extend(of_features.then_some("of features"));
     columns.extend(["change when exchanged", "of it in means of 4x4 pixels"]);
-    let correlation = |found: Option<Correlation>| {
-        found.map_or_else(String::new, |c| {
-            format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1)
-        })
-    };
     let row = |(i, level): (usize, &Level)| {
         let mut cells =
             vec![i.to_string(), format!("{}x{}x{}", level.channels, level.side, level.side)];

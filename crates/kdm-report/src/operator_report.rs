@@ -1,12 +1,12 @@
 //! The operator: its spectrum and modes, what samples lose without some of them, the path from
 //! noise to image, and what distances between latents mean.
 
-use kdm_analysis::semantics::{Correlation, DistanceCorrelations, OutputDistance, Semantics};
+use kdm_analysis::semantics::{DistanceCorrelations, OutputDistance, Semantics};
 use kdm_analysis::trajectory::Trajectory;
 use kdm_analysis::truncation::Truncation;
 use kdm_analysis::{ModeAnalysis, Note, OperatorAnalysis, Spectrum};
 
-use crate::format::{percent, significant};
+use crate::format::{correlation, percent, significant};
 use crate::level_report::{level_figure, level_table};
 use crate::plot::{Axis, Plot, Series};
 use crate::state_report::{rate_figure, rate_table, state_figure, state_table};
@@ -266,15 +266,10 @@ fn output_name(row: &DistanceCorrelations) -> String {
 }
 
 fn correlation_table(found: &Semantics) -> Table {
-    let cell = |found: Option<Correlation>| {
-        found.map_or_else(String::new, |c| {
-            format!("{:.3} ({:.3} to {:.3})", c.value, c.interval.0, c.interval.1)
-        })
-    };
-    let rows = found
-        .correlations
-        .iter()
-        .map(|row| vec![output_name(row), cell(row.noise), cell(row.latent), cell(row.pushed)]);
+    let rows = found.correlations.iter().map(|row| {
+        let [noise, latent, pushed] = [row.noise, row.latent, row.pushed].map(correlation);
+        vec![output_name(row), noise, latent, pushed]
+    });
     let columns =
         ["distance of outputs by", "to that of noise x_T", "of latents z_T", "of latents C z_T"];
     Table::with_columns("Correlation of distances", &columns, rows.collect())

@@ -33,16 +33,14 @@ pub fn operator_loss(operator: &Operator, targets: Option<&[Complex]>) -> Option
             Some(with_gradient(op.linear.weight.val(), &loss.gradient, loss.value))
         }
         Operator::Levels(op) => {
-            let (targets, mut used) = (targets?, 0);
+            let mut targets = targets?.iter().cycle().copied();
             let mut total: Option<Tensor<1>> = None;
             for level in &op.levels {
                 let (c, weight) = (level.level().channels, level.weight.val());
                 let (blocks, matrices) = (weight.dims()[0], wide(weight.clone()));
                 let (mut value, mut gradient) = (0.0, Vec::with_capacity(matrices.len()));
                 for block in matrices.chunks_exact(c * c) {
-                    let own: Vec<Complex> =
-                        targets.iter().cycle().skip(used).take(c).copied().collect();
-                    used = (used + c) % targets.len();
+                    let own: Vec<Complex> = targets.by_ref().take(c).collect();
                     let loss = eigenvalue_loss(block, c, &own).ok()?;
                     value += loss.value / blocks as f64;
                     gradient.extend(loss.gradient.iter().map(|g| g / blocks as f64));

@@ -53,11 +53,6 @@ impl OperatorKind {
             Self::Dense | Self::Factorized | Self::Generator => None,
         }
     }
-
-    /// Whether it is an operator on the levels of a latent.
-    pub fn is_of_levels(self) -> bool {
-        self.level_form().is_some()
-    }
 }
 
 /// A Koopman operator on latents of dimension n: z^_0 = C z_T, plus a bias when dense.
@@ -108,29 +103,18 @@ pub const LEADING_EIGENVALUES: usize = 16;
 
 impl Operator {
     /// Fresh weights for latents of dimension `n`; for an operator on levels, of one level of `n`
-    /// channels (see [`Self::init_levels`]).
+    /// channels ([`Levels::init`] takes others).
     pub fn init(kind: OperatorKind, n: usize, seed: &mut InitSeed, device: &Device) -> Self {
+        let of_channels = |form, seed: &mut InitSeed| {
+            Self::Levels(Levels::init(form, &[LatentLevel { channels: n, side: 1 }], seed, device))
+        };
         match kind {
             OperatorKind::Dense => Self::Dense(Dense::init(n, seed, device)),
             OperatorKind::Factorized => Self::Factorized(Factorized::init(n, seed, device)),
             OperatorKind::Generator => Self::Generator(Generator::init(n, seed, device)),
-            OperatorKind::Channels | OperatorKind::Places | OperatorKind::Frequencies => {
-                Self::init_levels(kind, &[LatentLevel { channels: n, side: 1 }], seed, device)
-            }
-        }
-    }
-
-    /// Fresh weights for latents of these levels; for an operator on all of a latent, of as many
-    /// dimensions as they have.
-    pub fn init_levels(
-        kind: OperatorKind,
-        levels: &[LatentLevel],
-        seed: &mut InitSeed,
-        device: &Device,
-    ) -> Self {
-        match kind.level_form() {
-            Some(form) => Self::Levels(Levels::init(form, levels, seed, device)),
-            None => Self::init(kind, levels.iter().map(LatentLevel::dim).sum(), seed, device),
+            OperatorKind::Channels => of_channels(LevelForm::Shared, seed),
+            OperatorKind::Places => of_channels(LevelForm::Places, seed),
+            OperatorKind::Frequencies => of_channels(LevelForm::Frequencies, seed),
         }
     }
 
